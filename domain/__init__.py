@@ -1,0 +1,1 @@
+"""The rules of Plait. Standard library and pydantic only, no I/O."""

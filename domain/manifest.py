@@ -1,0 +1,115 @@
+"""What a data set says of itself: column types, schema, splits, and the issues found in it."""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ColumnType(StrEnum):
+    TEXT = "text"
+    IMAGE = "image"
+    AUDIO = "audio"
+    NUMBER = "number"
+    CATEGORY = "category"
+
+
+#: The types that a pretrained encoder reads; each tower takes one such column.
+MODALITIES = frozenset({ColumnType.TEXT, ColumnType.IMAGE, ColumnType.AUDIO})
+
+
+class Column(BaseModel):
+    """One column: its type and, for sound, how it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: ColumnType
+    sampling_rate: int | None = Field(default=None, ge=1000, le=192_000)
+    max_seconds: float | None = Field(default=None, gt=0, le=600)
+
+
+class Schema(BaseModel):
+    """Which columns a data set has and which of them are label, id, split and group."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    columns: dict[str, Column] = Field(default_factory=dict)
+    label: str | None = None
+    id: str | None = None
+    split: str | None = None
+    group: str | None = None
+
+
+class Split(StrEnum):
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+_SPLIT_ALIASES = {
+    "train": Split.TRAIN,
+    "training": Split.TRAIN,
+    "validation": Split.VALIDATION,
+    "valid": Split.VALIDATION,
+    "val": Split.VALIDATION,
+    "dev": Split.VALIDATION,
+    "test": Split.TEST,
+}
+
+
+def split_name(value: str | None) -> Split | None:
+    """`"val"` -> `Split.VALIDATION`; None for a word that is no split."""
+    return _SPLIT_ALIASES.get(str(value).strip().lower()) if value is not None else None
+
+
+class Code(StrEnum):
+    """Every problem that a check can name. Codes ending in a warning never stop a job."""
+
+    EMPTY_FILE = "empty_file"
+    UNSUPPORTED_FORMAT = "unsupported_format"
+    ENCODING_ERROR = "encoding_error"
+    INVALID_JSON = "invalid_json"
+    MISSING_COLUMN = "missing_column"
+    DUPLICATE_COLUMN = "duplicate_column"
+    SCHEMA_MISMATCH = "schema_mismatch"
+    LABEL_MISSING = "label_missing"
+    LABEL_TYPE_MISMATCH = "label_type_mismatch"
+    UNKNOWN_CLASS = "unknown_class"
+    SINGLE_CLASS = "single_class"
+    TOO_FEW_EXAMPLES = "too_few_examples"
+    MISSING_MEDIA = "missing_media"
+    UNREADABLE_MEDIA = "unreadable_media"
+    UNSUPPORTED_CODEC = "unsupported_codec"
+    ZERO_DURATION = "zero_duration"
+    TOO_LONG = "too_long"
+    TOO_LARGE = "too_large"
+    PATH_ESCAPES_ARCHIVE = "path_escapes_archive"
+    ZIP_BOMB = "zip_bomb"
+    ALL_MODALITIES_MISSING = "all_modalities_missing"
+    UNKNOWN_SPLIT = "unknown_split"
+    DUPLICATE_ROW = "duplicate_row"
+    ENCODER_UNAVAILABLE = "encoder_unavailable"
+
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Issue:
+    """One problem: where it is (line from 1, column), what it is (code), and what to do (message)."""
+
+    code: str
+    message: str
+    line: int | None = None
+    column: str | None = None
+    value: str | None = None
+    severity: Severity = "error"
+    param: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def errors_in(issues: list[Issue]) -> list[Issue]:
+    return [issue for issue in issues if issue.severity == "error"]
