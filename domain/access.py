@@ -28,6 +28,4 @@ class Principal:
     def needs(self, scope: Scope) -> None:
         """Raises Forbidden unless the key carries `scope`."""
         if scope not in self.scopes:
-            raise Forbidden(
-                f"This key lacks the scope {scope}; ask for a key that has it."
-            )
+            raise Forbidden(f"This key lacks the scope {scope}; ask for a key that has it.")

@@ -23,9 +23,7 @@ class PlaitError(Exception):
 
     code = "internal_error"
 
-    def __init__(
-        self, message: str, *, code: str | None = None, param: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or type(self).code
@@ -44,9 +42,7 @@ class InvalidSpec(BadRequest):
     def __init__(self, problems: list[dict[str, Any]]) -> None:
         first = problems[0]
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        super().__init__(
-            f"{first['path']}: {first['message']}{more}", param=str(first["path"])
-        )
+        super().__init__(f"{first['path']}: {first['message']}{more}", param=str(first["path"]))
         self.problems = problems
 
 

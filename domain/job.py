@@ -63,9 +63,7 @@ MOVES: Mapping[str, Move] = {
     "job.drained": _by_worker(State.QUEUED),
     "job.stopped": _by_worker(State.CANCELLED),
     "job.reaped": _by_worker(State.QUEUED),
-    "job.cancelled": Move(
-        frozenset({State.QUEUED, State.PAUSED}), State.CANCELLED, fenced=False
-    ),
+    "job.cancelled": Move(frozenset({State.QUEUED, State.PAUSED}), State.CANCELLED, fenced=False),
 }
 
 

@@ -32,13 +32,9 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]{0,95}(/[A-Za-z0-9][\w.\-]{0,95})?")
 
 def _encoder_id(value: str) -> str:
     """A Hub id (`org/name`) or an absolute folder; whether the folder may be read is the worker's to say."""
-    folder = (
-        value.startswith("/") and ".." not in value.split("/") and "\0" not in value
-    )
+    folder = value.startswith("/") and ".." not in value.split("/") and "\0" not in value
     if not folder and (not _HUB_ID.fullmatch(value) or ".." in value):
-        raise ValueError(
-            "must be a Hub id such as 'openai/whisper-tiny.en' or an absolute folder"
-        )
+        raise ValueError("must be a Hub id such as 'openai/whisper-tiny.en' or an absolute folder")
     return value
 
 
@@ -53,18 +49,10 @@ class Tower(Shape):
 
     encoder: Annotated[str, AfterValidator(_encoder_id), Field(max_length=300)]
     freeze: bool = True
-    lr: float | None = Field(
-        default=None, gt=0, le=1, description="own learning rate if not frozen"
-    )
-    image_size: int | None = Field(
-        default=None, ge=16, le=2048, description="pixels a side"
-    )
-    max_seconds: float | None = Field(
-        default=None, gt=0, le=600, description="longer sound is cut"
-    )
-    max_length: int | None = Field(
-        default=None, ge=1, le=8192, description="tokens of text"
-    )
+    lr: float | None = Field(default=None, gt=0, le=1, description="own learning rate if not frozen")
+    image_size: int | None = Field(default=None, ge=16, le=2048, description="pixels a side")
+    max_seconds: float | None = Field(default=None, gt=0, le=600, description="longer sound is cut")
+    max_length: int | None = Field(default=None, ge=1, le=8192, description="tokens of text")
 
 
 class Fusion(Shape):
@@ -111,12 +99,10 @@ class Hyperparameters(Shape):
 class Multimodal(Shape):
     """The whole spec of a fine-tune. `towers` may be empty: one tower a column is then made."""
 
-    version: Literal[1] = SPEC_VERSION
+    version: Literal[1] = 1
     task: Literal["classification"] = "classification"
     family: Literal["late-fusion"] = "late-fusion"
-    towers: dict[Annotated[str, Field(max_length=200)], Tower] = Field(
-        default_factory=dict, max_length=16
-    )
+    towers: dict[Annotated[str, Field(max_length=200)], Tower] = Field(default_factory=dict, max_length=16)
     schema_: Schema | None = Field(default=None, alias="schema")
     test_file: str | None = None
     fusion: Fusion = Fusion()
@@ -144,12 +130,9 @@ class FineTune(Shape):
     multimodal: Multimodal = Multimodal()
     suffix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_\-]{1,64}$")
     seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
-    metadata: (
-        dict[
-            Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]
-        ]
-        | None
-    ) = Field(default=None, max_length=16)
+    metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None = (
+        Field(default=None, max_length=16)
+    )
     integrations: None = None
     priority: int = Field(default=0, ge=-100, le=100)
     timeout_s: float | None = Field(default=None, gt=0, le=30 * 86_400)
@@ -164,15 +147,11 @@ class FineTune(Shape):
 
     def merged(self) -> Multimodal:
         """The spec with OpenAI's hyperparameters laid under ours: what `multimodal` says wins."""
-        outer = self.hyperparameters or (
-            self.method.supervised.hyperparameters if self.method else None
-        )
+        outer = self.hyperparameters or (self.method.supervised.hyperparameters if self.method else None)
         if outer is None:
             return self.multimodal
         inner = self.multimodal.hyperparameters.model_dump(exclude_unset=True)
-        both = Hyperparameters.model_validate(
-            outer.model_dump(exclude_unset=True) | inner
-        )
+        both = Hyperparameters.model_validate(outer.model_dump(exclude_unset=True) | inner)
         return self.multimodal.model_copy(update={"hyperparameters": both})
 
 
@@ -218,9 +197,7 @@ def _is_union_branch(part: str | int) -> bool:
 def allowed_fields(shape: type[BaseModel], path: list[str]) -> list[str]:
     """The names that the object at `path` takes."""
     for part in path:
-        fields = {
-            f.alias or name: f.annotation for name, f in shape.model_fields.items()
-        }
+        fields = {f.alias or name: f.annotation for name, f in shape.model_fields.items()}
         shape = _model_in(fields[part]) if part in fields else shape
     return sorted(f.alias or name for name, f in shape.model_fields.items())
 

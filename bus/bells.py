@@ -1,0 +1,102 @@
+"""Bells: hints that something changed. Ringing never raises and never costs more than about 100 ms."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from bus.celery import PREFIX, TASK, make
+from domain.job import Lane
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 0.1
+#: After a failure nobody is asked to wait for a dead broker again for this long.
+SILENT_S = 1.0
+#: A lane with this many unheard bells needs no other: any of them will see the new row.
+ENOUGH = 8
+
+
+class Bells:
+    """The ringing side. With an empty URL it is silent: workers then find work by polling."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._url = redis_url
+        self._lock = threading.Lock()
+        self._silent_until = 0.0
+        self._redis: redis.Redis | None = None
+        self._celery: Celery | None = None
+
+    def ring(self, lane: Lane) -> None:
+        """Tells the lane's workers that a job may be ready. Call it after COMMIT."""
+        self._try(lambda: self._ring(lane))
+
+    def poke(self, worker: str | None) -> None:
+        """Tells one worker (by its `lease_owner`) to look at its job again: a cancel or pause."""
+        if worker:
+            self._try(lambda: self._client().publish(f"{PREFIX}worker:{worker}", "."))
+
+    def wake(self, job_id: str) -> None:
+        """Tells whoever waits for a job that it has changed."""
+        self._try(lambda: self._client().publish(f"{PREFIX}job:{job_id}", "."))
+
+    def ready(self) -> bool:
+        """Whether the broker answers."""
+        try:
+            return bool(self._url) and bool(self._client().ping())
+        except redis.RedisError:
+            return False
+
+    def _ring(self, lane: Lane) -> None:
+        if int(self._client().llen(f"{PREFIX}{lane}")) < ENOUGH:
+            self._app().send_task(TASK, args=[str(lane)], queue=str(lane))
+
+    def _try(self, act: Callable[[], object]) -> None:
+        if not self._url or time.monotonic() < self._silent_until:
+            return
+        try:
+            act()
+        except (redis.RedisError, OperationalError, OSError) as error:
+            self._silent_until = time.monotonic() + SILENT_S
+            log.warning(
+                "the broker does not answer (%s); workers find the work by polling", type(error).__name__
+            )
+
+    def _client(self) -> redis.Redis:
+        with self._lock:
+            if self._redis is None:
+                self._redis = redis.Redis.from_url(
+                    self._url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=None
+                )
+            return self._redis
+
+    def _app(self) -> Celery:
+        with self._lock:
+            if self._celery is None:
+                self._celery = make(self._url)
+                self._celery.conf.broker_transport_options |= {
+                    "socket_timeout": TIMEOUT_S,
+                    "socket_connect_timeout": TIMEOUT_S,
+                    "max_retries": 0,
+                }
+            return self._celery
+
+
+def heard(redis_url: str, worker: str, stopped: threading.Event) -> Iterator[None]:
+    """Yields at each poke for `worker` until `stopped`; lost connections are made again, quietly."""
+    while not stopped.is_set():
+        try:
+            with redis.Redis.from_url(
+                redis_url, socket_connect_timeout=1, socket_timeout=10, health_check_interval=5
+            ).pubsub() as channel:
+                channel.subscribe(f"{PREFIX}worker:{worker}")
+                while not stopped.is_set():
+                    message = channel.get_message(timeout=1.0)
+                    if message is not None and message["type"] == "message":
+                        yield
+        except (redis.RedisError, OSError):
+            stopped.wait(0.5)

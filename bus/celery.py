@@ -1,0 +1,41 @@
+"""The Celery application that both ends share: one task, `plait.run(lane)`, whose message is only a bell."""
+
+from celery import Celery
+from kombu import Queue
+
+from domain.job import Lane
+
+TASK = "plait.run"
+PREFIX = "plait:"
+
+
+def make(redis_url: str, *, lane: Lane | None = None) -> Celery:
+    """A Celery app on `redis_url`; with a lane, one that consumes that lane's queue.
+
+    Nothing returns through the queue: no result backend, no acknowledgement that matters.
+    """
+    app = Celery("plait", broker=redis_url or "memory://", set_as_current=False)
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_ignore_result=True,
+        result_backend=None,
+        task_acks_late=False,
+        task_publish_retry=False,
+        task_default_queue=lane or Lane.CPU,
+        task_queues=[Queue(lane)] if lane else None,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "socket_timeout": 5,
+            "socket_connect_timeout": 1,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "global_keyprefix": PREFIX,
+        },
+    )
+    return app

@@ -1,0 +1,1 @@
+"""What must survive: every fact of Plait, behind guarded functions. Knows no HTTP, no Redis, no torch."""

@@ -1,0 +1,120 @@
+"""Uploaded and resulting files: their rows. The bytes are in `db.blobs`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import NoResultFound
+from sqlalchemy.orm import Session
+
+from db.session import now
+from db.tables import File, Job, Quota, ResultFile
+from domain.errors import Conflict, NotFound, OverQuota, Unprocessable
+from domain.job import FINAL
+
+
+def add(session: Session, file: File) -> File:
+    """The stored row: `file`, or the one that the same Idempotency-Key made before."""
+    quota = session.scalars(
+        select(Quota).where(Quota.tenant == file.tenant).with_for_update(key_share=True)
+    ).one()
+    earlier = _same_key(session, file)
+    if earlier is not None:
+        return earlier
+    used = session.scalar(
+        select(func.coalesce(func.sum(File.bytes), 0)).where(
+            File.tenant == file.tenant, File.deleted_at.is_(None)
+        )
+    )
+    if int(used or 0) + file.bytes > quota.max_bytes:
+        raise OverQuota(f"Files of this tenant may hold {quota.max_bytes} bytes; delete some first.")
+    session.add(file)
+    session.flush()
+    return file
+
+
+def _same_key(session: Session, file: File) -> File | None:
+    if file.idempotency_key is None:
+        return None
+    earlier = session.scalars(
+        select(File).where(File.tenant == file.tenant, File.idempotency_key == file.idempotency_key)
+    ).one_or_none()
+    if earlier is not None and earlier.body_hash != file.body_hash:
+        raise Unprocessable(
+            "This Idempotency-Key was used with another file; send a new key.", code="idempotency_key_reused"
+        )
+    return earlier
+
+
+def get(session: Session, tenant: str, file_id: str, *, param: str = "id") -> File:
+    try:
+        return session.scalars(
+            select(File).where(File.id == file_id, File.tenant == tenant, File.deleted_at.is_(None))
+        ).one()
+    except NoResultFound:
+        raise NotFound(f"No file {file_id}.", code="file_not_found", param=param) from None
+
+
+def page(
+    session: Session,
+    tenant: str,
+    *,
+    after: str | None = None,
+    limit: int = 20,
+    purpose: str | None = None,
+    newest_first: bool = True,
+) -> tuple[Sequence[File], bool]:
+    """The tenant's files from behind `after`; and whether there are more."""
+    query = select(File).where(File.tenant == tenant, File.deleted_at.is_(None))
+    if purpose is not None:
+        query = query.where(File.purpose == purpose)
+    if after is not None:
+        mark = get(session, tenant, after, param="after")
+        same = File.created_at == mark.created_at
+        if newest_first:
+            query = query.where((File.created_at < mark.created_at) | (same & (File.id < mark.id)))
+        else:
+            query = query.where((File.created_at > mark.created_at) | (same & (File.id > mark.id)))
+    order = (
+        (File.created_at.desc(), File.id.desc()) if newest_first else (File.created_at.asc(), File.id.asc())
+    )
+    rows = session.scalars(query.order_by(*order).limit(limit + 1)).all()
+    return rows[:limit], len(rows) > limit
+
+
+def delete(session: Session, tenant: str, file_id: str) -> File:
+    """Takes a file away; a Conflict while an unfinished job reads it."""
+    file = get(session, tenant, file_id)
+    unfinished = select(Job).where(Job.tenant == tenant, Job.state.not_in(FINAL))
+    for job in session.scalars(unfinished):
+        if file_id in files_of(job.spec):
+            raise Conflict(f"Job {job.id} still reads {file_id}; cancel it or wait.", code="file_in_use")
+    file.deleted_at = session.scalar(select(now()))
+    return file
+
+
+def files_of(spec: dict[str, Any]) -> dict[str, str]:
+    """Field -> file id for each file that a stored spec names."""
+    named = {
+        "training_file": spec.get("training_file"),
+        "validation_file": spec.get("validation_file"),
+        "multimodal.test_file": spec.get("multimodal", {}).get("test_file"),
+    }
+    return {id_: field for field, id_ in named.items() if id_}
+
+
+def note_check(session: Session, file_id: str, **found: Any) -> None:
+    """Keeps what a check found on the file's row."""
+    session.execute(update(File).where(File.id == file_id).values(**found))
+
+
+def results_of(session: Session, job_id: str) -> Sequence[str]:
+    query = select(ResultFile.file).where(ResultFile.job == job_id).order_by(ResultFile.position)
+    return session.scalars(query).all()
+
+
+def add_result(session: Session, job_id: str, file: File, position: int) -> None:
+    """A file that a job made; told once, however often its finish is tried."""
+    session.add(file)
+    session.flush()
+    session.add(ResultFile(job=job_id, file=file.id, position=position))

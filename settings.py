@@ -1,0 +1,94 @@
+"""One frozen Settings, read from the environment at the doors of processes and nowhere else."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every field is read from `PLAIT_<NAME>`; docs/settings.md lists them (a test compares)."""
+
+    #: Folder of everything that is kept: database, blobs, artifacts, caches, encoders.
+    data: Path = Path(".plait")
+    #: SQLAlchemy URL; empty means SQLite in the data folder.
+    database_url: str = field(default="", repr=False)
+    #: Redis or Valkey; empty means none (workers then poll).
+    redis_url: str = field(default="", repr=False)
+    #: Encoders in Hugging Face format; empty means `encoders` in the data folder.
+    encoders: str = ""
+    #: Folders outside the mirror that a spec may name as an encoder, separated by `:`.
+    local_encoders: str = ""
+    #: Whether an encoder that is not in the mirror may be fetched from the Hugging Face Hub.
+    allow_hub: bool = True
+    #: Seconds a worker may be silent before its job is given to another.
+    lease_s: float = 60.0
+    #: Seconds after the lease's end before a job is reaped.
+    grace_s: float = 5.0
+    #: Seconds between two looks of an idle worker at the database (with jitter).
+    poll_s: float = 3.0
+    #: Largest upload in bytes.
+    max_upload_bytes: int = 2 * 1024**3
+    #: Most bytes of features kept in the cache.
+    cache_bytes: int = 20 * 1024**3
+    #: Threads of one API process.
+    api_threads: int = 8
+    #: Seconds that a request waits for the database.
+    database_timeout_s: float = 3.0
+    #: `auto`, `torch` or `triton`: which kernels are used.
+    kernels: str = "auto"
+    #: `debug`, `info`, `warning` or `error`.
+    log_level: str = "info"
+    #: Set by `plait-server up` to its own pid: the process ends with it.
+    supervisor: int = 0
+
+    @property
+    def database(self) -> str:
+        return self.database_url or f"sqlite:///{self.data.absolute() / 'plait.db'}"
+
+    @property
+    def encoders_dir(self) -> Path:
+        return Path(self.encoders) if self.encoders else self.data / "encoders"
+
+    @property
+    def local_roots(self) -> tuple[Path, ...]:
+        return tuple(Path(p) for p in self.local_encoders.split(":") if p)
+
+
+class BadSetting(ValueError):
+    """A variable of the environment that cannot be understood."""
+
+
+def load(env: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Settings from the environment; `overrides` (a command's flags) win."""
+    env = os.environ if env is None else env
+    values = {
+        f.name: _parse(f.name, f.default, env[name])
+        for f in fields(Settings)
+        if (name := f"PLAIT_{f.name.upper()}") in env
+    }
+    return Settings(**(values | {k: v for k, v in overrides.items() if v is not None}))
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment that makes a child process load these same settings."""
+    own = {f"PLAIT_{f.name.upper()}": _text(getattr(settings, f.name)) for f in fields(Settings)}
+    return {k: v for k, v in os.environ.items() if not k.startswith("PLAIT_")} | own
+
+
+def _text(value: object) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _parse(name: str, default: Any, text: str) -> Any:
+    try:
+        if isinstance(default, bool):
+            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[
+                text.lower()
+            ]
+        return type(default)(text) if not isinstance(default, Path) else Path(text)
+    except (KeyError, ValueError):
+        kind = type(default).__name__
+        raise BadSetting(f"PLAIT_{name.upper()}={text!r} is not a {kind}; unset it or correct it") from None
