@@ -265,6 +265,16 @@ def renew(session: Session, job_id: str, fence: int, ttl: float) -> Want | None:
     return Want(want) if want is not None else None
 
 
+def held(session: Session, job_id: str, fence: int) -> Job:
+    """The running job as it is now, locked; a Conflict when `fence` no longer holds it."""
+    job = session.scalars(
+        select(Job).where(Job.id == job_id, Job.state == State.RUNNING, Job.fence == fence).with_for_update()
+    ).one_or_none()
+    if job is None:
+        raise Conflict(f"Job {job_id} is no longer this worker's.", code="job_moved_on")
+    return job
+
+
 def cancel(session: Session, tenant: str, job_id: str) -> Job:
     """T8. Waiting jobs are cancelled at once, running ones are asked to stop; a final one is a Conflict."""
     job = get(session, tenant, job_id)

@@ -61,6 +61,15 @@ def authenticate(session: Session, secret: str) -> Principal:
     return Principal(tenant=key.tenant, key_id=key.id, scopes=frozenset(Scope(s) for s in key.scopes))
 
 
+def is_live(session: Session, secret: str) -> bool:
+    """Whether this key opens anything."""
+    try:
+        authenticate(session, secret)
+    except Unauthorized:
+        return False
+    return True
+
+
 def keys(session: Session) -> Sequence[ApiKey]:
     return session.scalars(select(ApiKey).order_by(ApiKey.created_at)).all()
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.databases import database_url, migrated
 
 from db.session import Database
+from support.databases import database_url, migrated
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -1,0 +1,1 @@
+"""The operator's floor: starts, supervises and examines the processes of one installation."""

@@ -1,0 +1,118 @@
+"""The process that does a job's work: `python -m worker.child FD KEEPER_PID`. Knows no database.
+
+Four things end it: the keeper's death (PDEATHSIG), a lease that was not prolonged (a timer whose
+signal needs no interpreter), the end of the socket, and the keeper's kill.
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lifeline
+from domain.errors import EngineError
+from domain.job import Stage
+from worker.wire import Lines, Mouth
+
+
+class Desk:
+    """What a handler works with: the assignment, a folder, and the ways to speak and to be stopped."""
+
+    def __init__(self, assignment: dict[str, Any], mouth: Mouth) -> None:
+        self.job: str = assignment["job"]
+        self.spec: dict[str, Any] = assignment["spec"]
+        self.resolved: dict[str, Any] = assignment.get("resolved") or {}
+        self.files: dict[str, dict[str, Any]] = assignment["files"]
+        self.folder = Path(assignment["folder"])
+        self.store = Path(assignment["store"])
+        self.checkpoint = Path(assignment["checkpoint"]) if assignment.get("checkpoint") else None
+        self.place: dict[str, Any] = assignment["place"]
+        self._mouth = mouth
+        self._stop: str | None = None
+
+    def tell(self, say: str, **words: Any) -> None:
+        self._mouth.tell(say=say, **words)
+
+    def event(
+        self, name: str, message: str, *, level: str = "info", type: str = "message", **data: Any
+    ) -> None:
+        self.tell("event", name=name, message=message, level=level, type=type, data=data)
+
+    def ask_stop(self, why: str) -> None:
+        self._stop = self._stop or why
+
+    def should_stop(self) -> str | None:
+        """Why the work is to stop (`cancel`, `pause`, `drain`); asked at least once a micro-batch."""
+        return self._stop
+
+
+def main(fd: int, keeper: int) -> None:
+    lifeline.die_with_parent(keeper)
+    # The keeper decides: a signal to the whole group, or Ctrl-C, must not tear a step.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sock = socket.socket(fileno=fd)
+    lines, pending = Lines(), []
+    while not pending:
+        data = sock.recv(65536)
+        if not data:
+            return
+        pending = lines.feed(data)
+    desk = Desk(pending.pop(0), Mouth(sock))
+    for message in pending:
+        _obey(message, desk)
+    threading.Thread(target=_listen, args=(sock, lines, desk), name="keeper", daemon=True).start()
+    _work(desk)
+
+
+def _listen(sock: socket.socket, lines: Lines, desk: Desk) -> None:
+    try:
+        while data := sock.recv(65536):
+            for message in lines.feed(data):
+                _obey(message, desk)
+    except ConnectionError:
+        pass  # a reset is an end too
+    os.killpg(0, signal.SIGKILL)
+
+
+def _obey(message: dict[str, Any], desk: Desk) -> None:
+    if "lease" in message:
+        # SIGALRM's default action ends the process even while a C call holds the interpreter.
+        signal.setitimer(signal.ITIMER_REAL, max(0.001, message["lease"] - time.monotonic()))
+    if "stop" in message:
+        desk.ask_stop(message["stop"])
+
+
+def _work(desk: Desk) -> None:
+    try:
+        _handler(Stage(desk.place["stage"]))(desk)
+    except EngineError as error:
+        desk.tell(
+            "failed",
+            error={"code": error.code, "message": error.message, "param": error.param},
+            retryable=error.retryable,
+        )
+
+
+def _handler(stage: Stage) -> Callable[[Desk], None]:
+    """Imported only when needed: a check never loads torch."""
+    if stage is Stage.VALIDATE:
+        from worker.handlers.validate import validate
+
+        return validate
+    from worker.handlers.fine_tune import fine_tune
+
+    return fine_tune
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads of libraries must not keep a finished child alive.
+    os._exit(0)

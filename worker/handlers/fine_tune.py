@@ -1,0 +1,81 @@
+"""A fine-tune's training, on the train lane: spec -> engine -> artifacts. The only handler that loads torch."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from db.artifacts import Artifacts, seal
+from domain.specs import Multimodal
+from engine.hub.mirror import resolve
+from engine.train.run import Finished, Progress, train
+from kernels import dispatch
+from worker.child import Desk
+
+
+def fine_tune(desk: Desk) -> None:
+    """Ends in `done` with the model's folder and metrics, or in `stopped` with its last checkpoint told."""
+    place, artifacts = desk.place, Artifacts(desk.store)
+    dispatch.use(place["kernels"])
+    resolved = {k: v for k, v in desk.resolved.items() if k != "classes"}
+
+    def save(folder: Path, about: dict[str, Any]) -> None:
+        seal(folder)
+        desk.tell("checkpoint", ref=artifacts.ref(folder), step=about["step"], metrics=about["metrics"])
+
+    if desk.checkpoint is not None:
+        desk.event("training.resumed", f"Goes on from checkpoint {desk.checkpoint.name}.")
+    ending = train(
+        Multimodal.model_validate(resolved),
+        **_files(desk),
+        encoders=lambda name: resolve(
+            name,
+            mirror=Path(place["encoders"]),
+            allow_hub=place["allow_hub"],
+            local_roots=[Path(p) for p in place["local_roots"]],
+        ),
+        cache=Path(place["cache"]),
+        out=desk.folder,
+        seed=desk.spec.get("seed") or 0,
+        resume=desk.checkpoint,
+        report=lambda progress: _report(desk, progress),
+        save=save,
+        should_stop=desk.should_stop,
+    )
+    if isinstance(ending, Finished):
+        _finish(desk, ending)
+    else:
+        desk.tell("stopped", why=desk.should_stop())
+
+
+def _files(desk: Desk) -> dict[str, Any]:
+    paths = {field: Path(file["path"]) for field, file in desk.files.items()}
+    return {
+        "training": paths["training_file"],
+        "validation": paths.get("validation_file"),
+        "test": paths.get("multimodal.test_file"),
+    }
+
+
+def _report(desk: Desk, progress: Progress) -> None:
+    values = dataclasses.asdict(progress)
+    metrics, message = values.pop("metrics"), values.pop("message")
+    desk.tell("progress", progress=values)
+    if metrics:
+        desk.tell("metrics", step=progress.step, values=metrics)
+    if message:
+        desk.event("training", message, type="metrics" if metrics else "message", **(metrics or {}))
+
+
+def _finish(desk: Desk, ending: Finished) -> None:
+    model = desk.folder / "model"
+    seal(model)
+    seal(desk.folder / "results")
+    files = sorted(p.relative_to(desk.folder).as_posix() for p in (desk.folder / "results").glob("*.[cj]s*"))
+    desk.tell(
+        "done",
+        model="model",
+        metrics=ending.metrics,
+        steps=ending.steps,
+        resolved=ending.resolved,
+        files=[name for name in files if not name.endswith("manifest.json")],
+    )

@@ -1,0 +1,206 @@
+"""Carries out how a hold ended: publishes bytes, then moves the job, in one transaction under its fence."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from db import files, jobs
+from db.artifacts import Artifacts
+from db.blobs import Blobs
+from db.session import Database, now
+from db.tables import File, Job, Model
+from domain import retry
+from domain.errors import Conflict
+from domain.ids import model_id, new_id
+from domain.job import Lane, Stage, Want
+from worker.hold import Ending
+
+log = logging.getLogger(__name__)
+
+_ISSUES_IN_EVENT = 20
+_LOG_TAIL = 2000
+
+
+class Outcome:
+    """Settles one claim. Returns the lane that has work now, if any."""
+
+    def __init__(
+        self, database: Database, blobs: Blobs, artifacts: Artifacts, job: Job, folder: Path
+    ) -> None:
+        self.database, self.blobs, self.artifacts = database, blobs, artifacts
+        self.job, self.folder = job, folder
+
+    def settle(self, ending: Ending) -> Lane | None:
+        """Nothing is written once fenced; a database that is away is asked again until the lease is over."""
+        if ending.fenced:
+            return None
+        published = self._store_results(ending.verdict or {})
+        while True:
+            try:
+                with self.database.transaction() as session:
+                    lane = self._move(session, ending, published)
+                break
+            except Conflict:
+                # Ours was committed although its answer was lost, or another holds the job: either way, done.
+                log.info("job %s had moved on", self.job.id)
+                for file in published:
+                    self.blobs.delete(file.blob)
+                return None
+            except DBAPIError as error:
+                if time.monotonic() >= ending.writable_until:
+                    log.warning("job %s: outcome not written (%s)", self.job.id, type(error).__name__)
+                    return None
+                time.sleep(0.5)
+        self._sweep()
+        return lane
+
+    def _move(self, session: Session, ending: Ending, published: list[File]) -> Lane | None:
+        now_held = jobs.held(session, self.job.id, self.job.fence)
+        verdict = ending.verdict or {"say": "died"}
+        if now_held.want == Want.CANCEL:
+            # A cancel that was accepted before the finish wins.
+            return self._stopped(session)
+        if ending.timed_out:
+            return self._fail(session, self._timeout(), published)
+        if verdict["say"] == "done":
+            return self._done(session, verdict, published)
+        if ending.asked == "drain":
+            return self._drained(session)
+        if verdict["say"] == "failed":
+            return self._failed(session, verdict, published)
+        return jobs.lose(session, now_held, self._how_it_died(ending), detail=self._log_tail())
+
+    def _done(self, session: Session, verdict: dict[str, Any], published: list[File]) -> Lane | None:
+        self._note_checks(session, verdict)
+        if self.job.stage == Stage.VALIDATE:
+            return self._validated(session, verdict)
+        self._publish(session, published)
+        # A model's row needs its job's success in the same transaction: both or neither.
+        family = self.job.spec["model"]
+        name = model_id(family, self.job.tenant, self.job.spec.get("suffix"), self.job.id)
+        ref = self.artifacts.ref(self.folder / verdict["model"])
+        self._own(
+            session,
+            "job.succeeded",
+            "The job succeeded; the model is ready.",
+            data={"fine_tuned_model": name, "metrics": verdict["metrics"]},
+            result_ref=ref,
+            result={"model": name, "metrics": verdict["metrics"], "steps": verdict["steps"]},
+            resolved=(self.job.resolved or {}) | verdict["resolved"],
+        )
+        session.add(Model(id=name, tenant=self.job.tenant, job=self.job.id, family=family, ref=ref))
+        return None
+
+    def _validated(self, session: Session, verdict: dict[str, Any]) -> Lane:
+        self._own(
+            session,
+            "job.validated",
+            "The files are in order; the job waits for a worker to train it.",
+            data={"warnings": verdict.get("warnings", [])[:_ISSUES_IN_EVENT]},
+            left_lane=Lane(self.job.lane),
+            stage=Stage.RUN,
+            lane=Lane.TRAIN,
+            attempt=0,
+            available_at=now(),
+            resolved=verdict["resolved"],
+            progress=None,
+        )
+        return Lane.TRAIN
+
+    def _failed(self, session: Session, verdict: dict[str, Any], published: list[File]) -> Lane | None:
+        self._note_checks(session, verdict)
+        error = verdict["error"]
+        if verdict["retryable"] and retry.may_retry(self.job.attempt, self.job.max_attempts):
+            wait = retry.backoff_s(self.job.attempt)
+            message = f"Tried again in {wait:.0f} s: {error['message']}"
+            self._own(session, "job.retried", message, level="warn", data=error, available_at=now() + wait)
+            return None
+        return self._fail(session, error, published, issues=verdict.get("issues", []))
+
+    def _fail(
+        self,
+        session: Session,
+        error: dict[str, Any],
+        published: list[File],
+        *,
+        issues: list[Any] | None = None,
+    ) -> None:
+        self._publish(session, published)
+        found = issues or []
+        data = {"error": error, "issues": found[:_ISSUES_IN_EVENT], "issues_total": len(found)}
+        self._own(session, "job.failed", error["message"], level="error", data=data, error=error)
+
+    def _stopped(self, session: Session) -> None:
+        self._own(session, "job.stopped", "The job was cancelled; its last checkpoint is kept.")
+
+    def _drained(self, session: Session) -> Lane:
+        self._own(
+            session,
+            "job.drained",
+            "The worker shuts down; the job goes on from its checkpoint elsewhere.",
+            attempt=self.job.attempt - 1,
+            available_at=now(),
+        )
+        return Lane(self.job.lane)
+
+    def _own(self, session: Session, name: str, message: str, **more: Any) -> None:
+        jobs.move(session, self.job.id, name, fence=self.job.fence, message=message, **more)
+
+    def _store_results(self, verdict: dict[str, Any]) -> list[File]:
+        """Bytes first: result files go to the blob store before any row names them."""
+        return [self._store_result(self.folder / name) for name in verdict.get("files", [])]
+
+    def _store_result(self, path: Path) -> File:
+        file_id = new_id("file-")
+        with path.open("rb") as stream:
+            stored = self.blobs.write(file_id, stream)
+        return File(
+            id=file_id,
+            tenant=self.job.tenant,
+            filename=path.name,
+            purpose="fine-tune-results",
+            bytes=stored.bytes,
+            sha256=stored.sha256,
+            blob=file_id,
+            status="processed",
+        )
+
+    def _publish(self, session: Session, published: list[File]) -> None:
+        for position, file in enumerate(published):
+            files.add_result(session, self.job.id, _copy(file), position)
+
+    def _note_checks(self, session: Session, verdict: dict[str, Any]) -> None:
+        for file_id, found in verdict.get("checked", {}).items():
+            files.note_check(session, file_id, **found)
+
+    def _how_it_died(self, ending: Ending) -> str:
+        code = ending.exit_code
+        return (
+            f"its process was killed by signal {-code}" if code < 0 else f"its process ended with code {code}"
+        )
+
+    def _timeout(self) -> dict[str, Any]:
+        limit = self.job.spec["timeout_s"]
+        return {"code": "timeout", "message": f"The job took longer than {limit:g} s.", "param": "timeout_s"}
+
+    def _log_tail(self) -> str:
+        path = self.folder / "child.log"
+        text = path.read_bytes()[-_LOG_TAIL:].decode(errors="replace") if path.exists() else ""
+        return f"Its last words: {text.strip()}" if text.strip() else ""
+
+    def _sweep(self) -> None:
+        """A final job keeps what its row names; other claims' folders go."""
+        with self.database.reading() as session:
+            job = jobs.get(session, self.job.tenant, self.job.id)
+        if job.finished_at is not None:
+            self.artifacts.prune(job.id, keep=[job.checkpoint_ref, job.result_ref])
+
+
+def _copy(file: File) -> File:
+    """A row object belongs to one session: a transaction that is tried again needs a fresh one."""
+    names = ("id", "tenant", "filename", "purpose", "bytes", "sha256", "blob", "status")
+    return File(**{name: getattr(file, name) for name in names})

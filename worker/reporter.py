@@ -1,0 +1,48 @@
+"""Gathers what a child says and stores it about once a second, under the fence."""
+
+import time
+from typing import Any
+
+from db import reports
+from db.session import Database
+from domain.job import Want
+
+EVERY_S = 1.0
+#: Rather report early than hold this many metrics in memory.
+AT_MOST = 5_000
+
+
+class Reporter:
+    def __init__(self, database: Database, job_id: str, fence: int) -> None:
+        self._database, self._job, self._fence = database, job_id, fence
+        self._events: list[dict[str, Any]] = []
+        self._metrics: list[tuple[str, int, float]] = []
+        self._progress: dict[str, Any] | None = None
+        self.due = time.monotonic()
+
+    def hear(self, message: dict[str, Any]) -> None:
+        """Takes one of the child's words."""
+        say = message["say"]
+        if say == "progress":
+            self._progress = message["progress"]
+        elif say == "metrics":
+            self._metrics += [(name, message["step"], value) for name, value in message["values"].items()]
+        elif say == "event":
+            self._events.append({k: message[k] for k in ("name", "message", "level", "type", "data")})
+
+    @property
+    def has_words(self) -> bool:
+        return bool(self._events or self._metrics or self._progress is not None)
+
+    @property
+    def is_due(self) -> bool:
+        return self.has_words and (time.monotonic() >= self.due or len(self._metrics) >= AT_MOST)
+
+    def flush(self) -> Want | None:
+        """Stores the words; what the user wants, or None when fenced off."""
+        words = reports.Words(self._events, self._metrics, self._progress)
+        with self._database.transaction() as session:
+            want = reports.report(session, self._job, self._fence, words)
+        self._events, self._metrics, self._progress = [], [], None
+        self.due = time.monotonic() + EVERY_S
+        return want
