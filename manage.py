@@ -280,12 +280,12 @@ def datasets() -> None:
 
 
 @datasets.command("build")
-@click.argument("name", type=click.Choice(["av-digits"]))
+@click.argument("name", type=click.Choice(["av-digits"]), expose_value=False)
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to."
 )
 @click.option("--seed", default=0, show_default=True)
-def build_dataset(name: str, out: Path, seed: int) -> None:
+def build_dataset(out: Path, seed: int) -> None:
     """Build a data set (seeded: the same seed gives the same bytes); a finished one is kept."""
     from engine.samples import av_digits
 

@@ -1,0 +1,43 @@
+# Everything a newcomer needs is a target here; `make` alone lists them.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ENCODERS := .plait/encoders/.pulled
+
+.PHONY: help setup demo up test test-slow check
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+setup: $(STAMP) $(ENCODERS) ## make .venv, install Plait and fetch the default encoders
+
+demo: setup ## fine-tune three real models and show what fusion gained
+	$(BIN)/python demo/run.py
+
+up: setup ## run the service here until Ctrl-C
+	$(BIN)/plait-server up
+
+test: setup ## all tests but the slow ones (at most 12 minutes on 2 cores)
+	$(BIN)/pytest -m "not slow"
+
+test-slow: setup ## the slow tests
+	$(BIN)/pytest -m slow
+
+check: $(STAMP) ## ruff, types, import floors, guards
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	MYPYPATH=client $(BIN)/mypy --strict client/plait
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/guards
+
+$(STAMP): pyproject.toml constraints.txt client/pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e client -e '.[dev]'
+	touch $@
+
+$(ENCODERS): | $(STAMP)
+	$(BIN)/plait-server encoders pull
+	touch $@
