@@ -1,0 +1,164 @@
+"""`plait jobs`: make fine-tune jobs, follow and end them."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import click
+
+from plait.cli import output, spec, watch
+from plait.cli.command import Group, connected, json_option, limit_option
+from plait.client import Client
+from plait.jobs import STATUSES, Job
+
+
+@click.group(cls=Group)
+def jobs() -> None:
+    """Make fine-tune jobs and follow them."""
+
+
+@jobs.command()
+@click.option(
+    "-f",
+    "--file",
+    "spec_file",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="The spec, YAML or JSON; - for stdin.",
+)
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY.PATH=VALUE", help="Change one field of the spec."
+)
+@click.option("--watch", "watched", is_flag=True, help="Follow the job to its end.")
+@json_option
+@click.pass_context
+def create(
+    ctx: click.Context, spec_file: Path, assignments: tuple[str, ...], watched: bool, as_json: bool
+) -> None:
+    """Make a fine-tune job from a spec: the fields of the API's create call.
+
+    training_file, validation_file and multimodal.test_file are ids of uploaded files, or paths of local files or
+    folders (looked for beside the spec, then here), which are sent first.
+
+    \b
+    plait jobs create -f spec.yaml --watch
+    plait jobs create -f spec.yaml --set multimodal.hyperparameters.n_epochs=3
+    plait jobs create -f - --json < spec.yaml
+    """
+    client = connected()
+    body = spec.read(spec_file)
+    spec.override(body, assignments)
+    folders = [Path()] if str(spec_file) == "-" else [spec_file.parent, Path()]
+    spec.send_files(body, folders, lambda path: _send(client, path))
+    job = client.jobs.create(body)
+    if watched:
+        output.note(f"{job.id} is made.")
+        ctx.exit(watch.follow(client, job.id, as_json=as_json))
+    if as_json:
+        output.data(job.raw)
+    else:
+        output.line(f"{job.id} is made ({job.status}).")
+        output.line(f"Follow it: plait jobs watch {job.id}")
+
+
+def _send(client: Client, path: Path) -> str:
+    kind = "folder" if path.is_dir() else "file"
+    output.note(f"{path} is a local {kind}: sending it first.")
+    with output.transfer(path.name) as on_progress:
+        file = client.files.push(path, on_progress=on_progress)
+    output.note(f"It is {file.id} now ({output.size(file.bytes)}).")
+    return file.id
+
+
+@jobs.command("list")
+@click.option("--status", type=click.Choice(STATUSES), help="Only jobs in this status.")
+@limit_option
+@json_option
+def list_jobs(status: str | None, limit: int, as_json: bool) -> None:
+    """List jobs, newest first."""
+    wanted = (
+        job for job in connected().jobs.list(limit=None if status else limit) if status in (None, job.status)
+    )
+    found = list(itertools.islice(wanted, limit))
+    if as_json:
+        output.data([job.raw for job in found])
+        return
+    rows = [
+        (job.id, job.status, output.when(job.created_at), job.model, job.fine_tuned_model) for job in found
+    ]
+    output.table(("ID", "STATUS", "CREATED", "MODEL", "FINE-TUNED MODEL"), rows)
+
+
+@jobs.command()
+@click.argument("job_id")
+@json_option
+def show(job_id: str, as_json: bool) -> None:
+    """Print how a job stands; of a failed one, every issue."""
+    client = connected()
+    job = client.jobs.get(job_id)
+    if as_json:
+        output.data(job.raw)
+        return
+    output.fields(_known(job))
+    if job.status == "failed":
+        watch.tell_failure(job, list(client.jobs.events(job_id, limit=20)))
+
+
+def _known(job: Job) -> dict[str, Any]:
+    known: dict[str, Any] = {
+        "id": job.id,
+        "status": job.status,
+        "created": output.when(job.created_at),
+        "finished": output.when(job.finished_at),
+        "model": job.model,
+        "training file": job.training_file,
+        "validation file": job.validation_file,
+        "progress": "" if job.is_final else watch.facts(job.progress, None),
+        "fine-tuned model": job.fine_tuned_model,
+        "result files": ", ".join(job.result_files),
+        "metadata": job.metadata,
+    }
+    return known | {name: output.number(value) for name, value in sorted(job.metrics.items())}
+
+
+@jobs.command("watch")
+@click.argument("job_id")
+@json_option
+@click.pass_context
+def watch_job(ctx: click.Context, job_id: str, as_json: bool) -> None:
+    """Follow a job to its end; it survives restarts of the server, and Ctrl-C leaves the job alone.
+
+    Ends with 0 if the job succeeded, 1 if it failed, 3 if it was cancelled. With --json: each event on a line,
+    then the job.
+    """
+    ctx.exit(watch.follow(connected(), job_id, as_json=as_json))
+
+
+@jobs.command()
+@click.argument("job_id")
+@json_option
+def cancel(job_id: str, as_json: bool) -> None:
+    """End a job; a running one keeps its last checkpoint."""
+    job = connected().jobs.cancel(job_id)
+    if as_json:
+        output.data(job.raw)
+    else:
+        output.line(
+            f"{job.id} is asked to stop ({job.status})." if not job.is_final else f"{job.id} is {job.status}."
+        )
+
+
+@jobs.command()
+@click.argument("job_id")
+@limit_option
+@json_option
+def events(job_id: str, limit: int, as_json: bool) -> None:
+    """Print the newest events of a job, oldest of them first."""
+    found = list(connected().jobs.events(job_id, limit=limit))[::-1]
+    if as_json:
+        output.data([event.raw for event in found])
+        return
+    for event in found:
+        output.line(watch.event_line(event))
+        for issue in event.issues:
+            output.line(f"          {watch.issue_line(issue)}")
