@@ -1,0 +1,132 @@
+"""Rows with their labels, and the two ways to make a column's input of them: cached features, or live.
+
+Knows files through `engine.data.manifest` only, and no training.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from domain.errors import EngineError
+from domain.manifest import Code, ColumnType
+from engine.data import decode
+from engine.data.collate import Batch
+from engine.data.decode import Undecodable
+from engine.data.manifest import Dataset, MediaRef, Row
+from engine.models.encoders import Encoder, Reading
+from engine.models.multimodal import Live
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row of one file; `target` is its class's place in the list of classes."""
+
+    dataset: Dataset
+    row: Row
+    target: int
+
+    def has(self, column: str) -> bool:
+        return self.row.values.get(column) is not None
+
+    def bytes(self, column: str) -> bytes:
+        """What the cell holds: a file's bytes, or a text's."""
+        value = self.row.values[column]
+        try:
+            return self.dataset.read(value) if isinstance(value, MediaRef) else str(value).encode()
+        except (OSError, KeyError) as error:
+            raise self._unusable(Code.MISSING_MEDIA, column, str(error)) from error
+
+    def value(self, column: str, reading: Reading) -> Any:
+        """What the cell means to an encoder. An unreadable one ends the job: nothing is put in its place."""
+        try:
+            return read_value(self.bytes(column), reading)
+        except Undecodable as error:
+            raise self._unusable(error.code, column, error.message) from error
+
+    def _unusable(self, code: str, column: str, why: str) -> EngineError:
+        return EngineError(code, f"line {self.row.line}, column '{column}': {why}", param=column)
+
+
+def read_value(data: bytes, reading: Reading) -> Any:
+    if reading.kind is ColumnType.IMAGE:
+        return decode.image(data)
+    if reading.kind is ColumnType.AUDIO:
+        assert reading.sampling_rate is not None
+        return decode.audio(data, sampling_rate=reading.sampling_rate, max_seconds=reading.max_seconds)
+    return data.decode()
+
+
+class Column(Protocol):
+    """One tower's input for chosen rows."""
+
+    def fetch(self, index: Tensor) -> Tensor | Live: ...
+
+    def part(self, rows: range) -> "Column": ...
+
+
+@dataclass(frozen=True)
+class CachedColumn:
+    """A frozen tower: its features, read back from the cache; zeros where the row has none."""
+
+    features: Tensor
+
+    def fetch(self, index: Tensor) -> Tensor:
+        return self.features[index]
+
+    def part(self, rows: range) -> "CachedColumn":
+        return CachedColumn(self.features[rows.start : rows.stop])
+
+
+@dataclass(frozen=True)
+class LiveColumn:
+    """A trained tower: decoded and prepared anew each time, from any thread."""
+
+    examples: Sequence[Example]
+    name: str
+    encoder: Encoder
+
+    def fetch(self, index: Tensor) -> Live:
+        chosen = [self.examples[i] for i in index.tolist()]
+        rows = [place for place, example in enumerate(chosen) if example.has(self.name)]
+        values = [chosen[place].value(self.name, self.encoder.reading) for place in rows]
+        inputs = self.encoder.prepare(values) if values else {}
+        return Live(inputs, torch.tensor(rows, dtype=torch.long))
+
+    def part(self, rows: range) -> "LiveColumn":
+        return LiveColumn(self.examples[rows.start : rows.stop], self.name, self.encoder)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One split, ready to be fetched by row numbers."""
+
+    columns: Mapping[str, Column]
+    present: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def is_cached(self) -> bool:
+        return all(isinstance(column, CachedColumn) for column in self.columns.values())
+
+    def batch(self, index: Tensor) -> Batch:
+        inputs = {name: column.fetch(index) for name, column in self.columns.items()}
+        return Batch(inputs, self.present[index], self.targets[index])
+
+    def part(self, rows: range) -> "Examples":
+        chosen = slice(rows.start, rows.stop)
+        columns = {name: column.part(rows) for name, column in self.columns.items()}
+        return Examples(columns, self.present[chosen], self.targets[chosen])
+
+
+def gather(examples: Sequence[Example], columns: Mapping[str, Column]) -> Examples:
+    """`examples` with their columns in the network's order (sorted)."""
+    names = sorted(columns)
+    present = torch.tensor([[e.has(name) for name in names] for e in examples], dtype=torch.bool)
+    targets = torch.tensor([e.target for e in examples], dtype=torch.long)
+    return Examples({name: columns[name] for name in names}, present.view(-1, len(names)), targets)

@@ -1,0 +1,1 @@
+"""Networks: pretrained encoders, fusion, head, and the one builder that puts them together."""

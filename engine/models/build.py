@@ -1,0 +1,44 @@
+"""Spec -> network, in one place: below it modules take plain values."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from domain.errors import EngineError
+from domain.manifest import Schema
+from domain.specs import Multimodal as Spec
+from domain.specs import Tower
+from engine.models import heads
+from engine.models.encoders import Encoder, load_encoder
+from engine.models.fusion import FUSIONS
+from engine.models.multimodal import Multimodal
+
+#: Of the fused vector's entries, before the head, in training.
+HEAD_DROPOUT = 0.2
+
+
+def build_model(spec: Spec, schema: Schema, classes: int, folders: Mapping[str, Path]) -> Multimodal:
+    """The network of `spec`: its towers' columns are typed by `schema`, their encoders lie in `folders`."""
+    encoders = {name: _encoder(spec, schema, name, folders[name]) for name in sorted(spec.towers)}
+    widths = [encoder.width for encoder in encoders.values()]
+    fusion = FUSIONS[spec.fusion.type](widths, spec.fusion.dim, spec.fusion.modality_dropout)
+    frozen = frozenset(name for name, tower in spec.towers.items() if tower.freeze)
+    return Multimodal(encoders, frozen, fusion, heads.classifier(spec.fusion.dim, classes, HEAD_DROPOUT))
+
+
+def _encoder(spec: Spec, schema: Schema, name: str, folder: Path) -> Encoder:
+    path = f"multimodal.towers.{name}"
+    if name not in schema.columns:
+        raise EngineError("missing_column", f"the data has no column '{name}'", param=path)
+    column = schema.columns[name]
+    tower = spec.towers[name]
+    try:
+        return load_encoder(folder, column.type, _within(tower, column.max_seconds))
+    except EngineError as error:
+        raise EngineError(error.code, error.message, param=path) from error
+
+
+def _within(tower: Tower, column_seconds: float | None) -> Tower:
+    """A tower's own `max_seconds` counts first, the column's second."""
+    if tower.max_seconds is not None or column_seconds is None:
+        return tower
+    return tower.model_copy(update={"max_seconds": column_seconds})

@@ -1,0 +1,69 @@
+"""The whole network: encoders -> fusion -> head, each swappable. Knows no spec."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from engine.models.encoders import Encoder, Prepared
+
+
+@dataclass(frozen=True)
+class Live:
+    """Inputs of a trained tower, for the rows that have any."""
+
+    inputs: Prepared
+    rows: Tensor
+
+    def to(self, device: torch.device) -> "Live":
+        return Live({name: x.to(device) for name, x in self.inputs.items()}, self.rows.to(device))
+
+
+class Multimodal(nn.Module):
+    """Names are sorted, so that weights load alike everywhere; `present` has its columns in that order."""
+
+    def __init__(
+        self, encoders: Mapping[str, Encoder], frozen: frozenset[str], fusion: nn.Module, head: nn.Module
+    ) -> None:
+        super().__init__()
+        self.names = sorted(encoders)
+        # Column names may hold dots, which module names may not: encoders go by their place.
+        self.encoders = nn.ModuleList(encoders[name] for name in self.names)
+        self.frozen = frozen
+        self.fusion = fusion
+        self.head = head
+        for name in frozen:
+            self.encoder(name).requires_grad_(False)
+
+    def encoder(self, name: str) -> Encoder:
+        found = self.encoders[self.names.index(name)]
+        assert isinstance(found, Encoder)
+        return found
+
+    def forward(self, inputs: Mapping[str, Tensor | Live], present: Tensor) -> Tensor:
+        """Logits. A tower's input is its features (cached) or what its encoder reads."""
+        pooled = [self._pooled(name, inputs[name], len(present)) for name in self.names]
+        return self.head(self.fusion(pooled, present))
+
+    def _pooled(self, name: str, given: Tensor | Live, rows: int) -> Tensor:
+        if isinstance(given, Tensor):
+            return given
+        encoder = self.encoder(name)
+        out = torch.zeros(rows, encoder.width, device=given.rows.device)
+        return out.index_copy(0, given.rows, encoder(given.inputs)) if len(given.rows) else out
+
+    def train(self, mode: bool = True) -> "Multimodal":
+        """Frozen encoders stay in evaluation; so does batch norm, whose statistics small batches spoil."""
+        super().train(mode)
+        for name, encoder in zip(self.names, self.encoders, strict=True):
+            if name in self.frozen:
+                encoder.eval()
+            for module in encoder.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The parameters that training changes, by name: a model folder and a checkpoint hold these."""
+        return ((name, p) for name, p in self.named_parameters() if p.requires_grad)

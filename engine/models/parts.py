@@ -1,0 +1,22 @@
+"""What a modality's file hands to the encoder: a network and the functions around it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Parts:
+    network: nn.Module
+    #: Values -> the network's inputs.
+    prepare: Callable[[Sequence[Any]], Mapping[str, Tensor]]
+    #: Network and inputs -> one vector a row.
+    embed: Callable[[nn.Module, Mapping[str, Tensor]], Tensor]
+    #: Everything beside the folder's files that changes the vectors.
+    options: Mapping[str, Any]
+    #: One value that `prepare` takes; it is run once to learn the width.
+    example: Any
+    sampling_rate: int | None = None
+    max_seconds: float | None = None

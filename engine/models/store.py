@@ -1,0 +1,88 @@
+"""A trained model as a folder. Frozen encoders are named, not copied; whatever was trained is in it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from domain.errors import EngineError
+from domain.manifest import Schema
+from domain.specs import Multimodal as Spec
+from engine.data.cache import write_durably
+from engine.models.build import build_model
+from engine.models.multimodal import Multimodal
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model is, beside its weights."""
+
+    spec: Spec
+    schema: Schema
+    classes: list[str]
+    metrics: dict[str, float]
+
+
+def save_model(folder: Path, model: Multimodal, card: Card) -> None:
+    folder.mkdir(parents=True)
+    weights = {name: p.detach().cpu().contiguous() for name, p in model.trained()}
+    write_durably(folder / "model.safetensors", save(weights))
+    write_durably(folder / "config.json", json.dumps(_described(model, card), indent=1).encode())
+
+
+def _described(model: Multimodal, card: Card) -> dict[str, Any]:
+    return {
+        "plait_format": FORMAT,
+        "spec": card.spec.model_dump(mode="json", by_alias=True),
+        "schema": card.schema.model_dump(mode="json"),
+        "classes": card.classes,
+        "towers": {
+            name: {"encoder": card.spec.towers[name].encoder, "fingerprint": model.encoder(name).fingerprint}
+            for name in model.names
+        },
+        "metrics": card.metrics,
+    }
+
+
+def load_model(folder: Path, encoders: Callable[[str], Path]) -> tuple[Multimodal, Card]:
+    """The model as it was trained; refuses a newer format and encoders that are not the same."""
+    config = _config(folder)
+    spec, schema = Spec.model_validate(config["spec"]), Schema.model_validate(config["schema"])
+    folders = {name: encoders(tower.encoder) for name, tower in spec.towers.items()}
+    model = build_model(spec, schema, len(config["classes"]), folders)
+    for name, tower in config["towers"].items():
+        if model.encoder(name).fingerprint != tower["fingerprint"]:
+            raise EngineError(
+                "encoder_changed", f"{tower['encoder']} is not the one the model was trained on"
+            )
+    _fill(model, folder / "model.safetensors")
+    model.eval()
+    return model, Card(spec, schema, config["classes"], config["metrics"])
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        version = config["plait_format"]
+    except (OSError, ValueError, KeyError) as error:
+        raise EngineError("model_unreadable", f"{folder} is not a model of Plait: {error}") from error
+    if version > FORMAT:
+        message = f"model of format {version}: this Plait reads up to {FORMAT}; update it"
+        raise EngineError("model_too_new", message)
+    return config
+
+
+def _fill(model: Multimodal, path: Path) -> None:
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise EngineError("model_unreadable", f"{path} cannot be read: {error}") from error
+    if {name for name, _ in model.trained()} != set(weights):
+        raise EngineError("model_unreadable", f"{path} is of another network than its config says")
+    model.load_state_dict(weights, strict=False)

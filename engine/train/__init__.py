@@ -1,0 +1,1 @@
+"""Training: the plan, the loop, checkpoints, metrics, and the function that composes them."""

@@ -1,0 +1,162 @@
+"""Fills the feature cache for the frozen towers: the first epoch's decoding and encoding, and the only one."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers
+
+from domain.errors import EngineError
+from domain.manifest import ColumnType
+from engine.data.cache import FeatureCache, key
+from engine.data.collate import ahead
+from engine.data.dataset import CachedColumn, Example
+from engine.models.encoders import Encoder, Prepared
+from engine.train.words import Progress, ShouldStop, heed
+
+#: Rows encoded at once: enough to fill two cores, and well under the second in which a stop must be heard.
+ROWS_AT_ONCE = {ColumnType.TEXT: 32, ColumnType.IMAGE: 16, ColumnType.AUDIO: 16}
+#: A killed job loses at most this much work, and the progress is never older than REPORT_S.
+SHARD_S, REPORT_S = 2.0, 0.5
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A frozen tower over all rows of a job. Equal inputs are encoded once."""
+
+    name: str
+    encoder: Encoder
+    examples: Sequence[Example]
+    #: Of each row, or None where it is missing.
+    keys: Sequence[str | None]
+    cache: FeatureCache
+
+    @property
+    def wanted(self) -> dict[str, Example]:
+        return {k: e for k, e in zip(self.keys, self.examples, strict=True) if k is not None}
+
+
+def open_tower(
+    name: str, encoder: Encoder, examples: Sequence[Example], root: Path, should_stop: ShouldStop
+) -> Tower:
+    keys: list[str | None] = []
+    for example in examples:
+        heed(should_stop)
+        keys.append(key(example.bytes(name)) if example.has(name) else None)
+    return Tower(name, encoder, examples, keys, FeatureCache(root / tower_key(encoder), encoder.width))
+
+
+def tower_key(encoder: Encoder) -> str:
+    """The library takes part in preprocessing, so its version is in the name of the tower's folder."""
+    return hashlib.sha256(f"{encoder.fingerprint} {transformers.__version__}".encode()).hexdigest()
+
+
+class Meter:
+    """Progress over all towers."""
+
+    def __init__(self, total: int, report: Callable[[Progress], None]) -> None:
+        self._total, self._report = total, report
+        self._done, self._began, self._due = 0, time.monotonic(), 0.0
+
+    def add(self, rows: int) -> None:
+        self._done += rows
+        instant = time.monotonic()
+        if instant >= self._due or self._done == self._total:
+            self._due = instant + REPORT_S
+            pace = self._done / max(instant - self._began, 1e-9)
+            eta = (self._total - self._done) / pace if pace else None
+            self._report(Progress("encoding", None, None, self._done, self._total, pace or None, eta))
+
+
+def fill(
+    towers: Sequence[Tower],
+    *,
+    report: Callable[[Progress], None],
+    should_stop: ShouldStop,
+) -> int:
+    """Encodes what the caches lack, and says how much that was. Stopped midway, what was encoded is kept."""
+    lacking = {tower.name: _lacking(tower) for tower in towers}
+    total = sum(len(todo) for todo in lacking.values())
+    if total:
+        report(Progress("encoding", total_steps=total, message=_announced(towers, lacking)))
+    meter = Meter(total, report)
+    for tower in towers:
+        _fill(tower, lacking[tower.name], meter, should_stop)
+    return total
+
+
+def _lacking(tower: Tower) -> list[str]:
+    keys = list(tower.wanted)
+    have = tower.cache.read(keys).have.tolist()
+    return [k for k, had in zip(keys, have, strict=True) if not had]
+
+
+def _announced(towers: Sequence[Tower], lacking: dict[str, list[str]]) -> str:
+    parts = [f"{len(lacking[t.name])} of {len(t.wanted)} inputs of '{t.name}'" for t in towers]
+    return f"Encoding {', '.join(parts)}; the others are cached."
+
+
+def _fill(tower: Tower, todo: list[str], meter: Meter, should_stop: ShouldStop) -> None:
+    size = ROWS_AT_ONCE[tower.encoder.reading.kind]
+    device = next(tower.encoder.parameters()).device
+    wanted = tower.wanted
+
+    def prepare(keys: list[str]) -> tuple[list[str], Prepared]:
+        values = [wanted[k].value(tower.name, tower.encoder.reading) for k in keys]
+        return keys, tower.encoder.prepare(values)
+
+    shard = _Shard(tower.cache)
+    try:
+        for keys, inputs in ahead(prepare, [todo[i : i + size] for i in range(0, len(todo), size)]):
+            heed(should_stop)
+            with torch.inference_mode():
+                features = tower.encoder({name: x.to(device) for name, x in inputs.items()})
+            shard.add(keys, features)
+            meter.add(len(keys))
+    finally:
+        shard.close()
+
+
+class _Shard:
+    """What was encoded since the last shard was written."""
+
+    def __init__(self, cache: FeatureCache) -> None:
+        self._cache = cache
+        self._keys: list[str] = []
+        self._features: list[torch.Tensor] = []
+        self._began = time.monotonic()
+
+    def add(self, keys: list[str], features: torch.Tensor) -> None:
+        self._keys += keys
+        self._features.append(features)
+        if time.monotonic() - self._began >= SHARD_S:
+            self.close()
+
+    def close(self) -> None:
+        if self._keys:
+            self._cache.append(self._keys, torch.cat(self._features), time.monotonic() - self._began)
+        self._keys, self._features, self._began = [], [], time.monotonic()
+
+
+def read_back(tower: Tower) -> CachedColumn:
+    """All rows' features, as the cache holds them: the first epoch sees what every later one sees."""
+    keys = list(tower.wanted)
+    found = tower.cache.read(keys)
+    if not bool(found.have.all()):
+        raise EngineError("cache_lost", "features were evicted while they were read", retryable=True)
+    place = {name: i for i, name in enumerate(keys)}
+    features = torch.zeros(len(tower.keys), tower.encoder.width)
+    rows = [(i, place[name]) for i, name in enumerate(tower.keys) if name is not None]
+    if rows:
+        into, source = torch.tensor(rows).T
+        features[into] = found.features[source]
+    return CachedColumn(features)
+
+
+def cost(tower: Tower, rows: range) -> float:
+    """The seconds that encoding these rows once took, whichever job did it."""
+    keys = list({tower.keys[i]: None for i in rows if tower.keys[i] is not None})
+    return tower.cache.read([k for k in keys if k is not None]).seconds

@@ -1,0 +1,108 @@
+"""What a finished run leaves: the test's numbers, the model folder, the result files."""
+
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from domain.specs import Multimodal
+from engine.data.splits import Splits
+from engine.models.multimodal import Multimodal as Network
+from engine.models.store import Card, save_model
+from engine.train import metrics, plan, results
+from engine.train.checkpoint import Memory
+from engine.train.prepare import Inputs
+from engine.train.words import Finished, Progress, ShouldStop, StopAsked, Stopped
+
+
+def finish(
+    model: Network,
+    spec: Multimodal,
+    splits: Splits,
+    inputs: Inputs,
+    made: plan.Plan,
+    memory: Memory,
+    *,
+    out: Path,
+    report: Callable[[Progress], None],
+    should_stop: ShouldStop,
+) -> Finished | Stopped:
+    """Tests the best weights once, if there are test rows, and writes everything."""
+    report(Progress("evaluating", made.n_epochs, made.n_epochs, memory.step, made.total_steps))
+    try:
+        tested = _tested(model, splits, inputs, should_stop)
+    except StopAsked as asked:
+        return Stopped(memory.step, asked.why)
+    found = dict(memory.best_metrics) | timing(memory, inputs)
+    found |= {f"test_{name}": value for name, value in tested.get("metrics", {}).items()}
+    memory.history[-1].update(
+        {name: value for name, value in found.items() if name not in memory.best_metrics}
+    )
+    resolved = {"hyperparameters": plan.resolved(spec.hyperparameters, made)}
+    save_model(out / "model", model, Card(spec, splits.schema, splits.classes, found))
+    results.write_steps(out / "results", memory.history)
+    results.write_report(out / "results", _report(splits, memory, found, tested, resolved))
+    report(_last_word(made, memory, found))
+    return Finished(memory.step, found, resolved)
+
+
+def timing(memory: Memory, inputs: Inputs) -> dict[str, float]:
+    """Seconds of a training pass: the first one with all its decoding and encoding, and the later ones."""
+    first, *later = memory.epoch_seconds
+    first += inputs.encoding_seconds
+    found = {"first_epoch_seconds": first}
+    found["data_wait_fraction"] = memory.waited_seconds / sum(memory.epoch_seconds)
+    if later:
+        found["epoch_seconds"] = statistics.median(later)
+        speedup = inputs.speedup(first, found["epoch_seconds"])
+        found |= {"cached_epoch_speedup": speedup} if speedup is not None else {}
+    return found
+
+
+def _tested(model: Network, splits: Splits, inputs: Inputs, should_stop: ShouldStop) -> dict[str, Any]:
+    if len(inputs.test) == 0:
+        return {}
+    logits, targets = metrics.predict(model, inputs.test, should_stop), inputs.test.targets
+    return {
+        "metrics": metrics.scores(logits, targets),
+        "confusion_matrix": metrics.confusion(logits, targets),
+        "per_class": metrics.per_class(logits, targets, splits.classes),
+    }
+
+
+def _report(
+    splits: Splits, memory: Memory, found: dict[str, float], tested: dict[str, Any], resolved: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "classes": splits.classes,
+        "counts": {
+            "train": len(splits.train),
+            "validation": len(splits.validation),
+            "test": len(splits.test),
+        },
+        "steps": memory.step,
+        "best_step": memory.best_step or memory.step,
+        "metrics": found,
+        "test": tested or None,
+        "cached_epoch_speedup": found.get("cached_epoch_speedup"),
+        **resolved,
+    }
+
+
+def _last_word(made: plan.Plan, memory: Memory, found: dict[str, float]) -> Progress:
+    tested = f"Test accuracy {found['test_accuracy']:.4f}." if "test_accuracy" in found else "No test rows."
+    chosen = (
+        f"The best step is {memory.best_step}. "
+        if memory.best_step
+        else "No validation rows: the last step. "
+    )
+    fresh = {name: value for name, value in found.items() if name not in memory.best_metrics}
+    return Progress(
+        "evaluating",
+        made.n_epochs,
+        made.n_epochs,
+        memory.step,
+        made.total_steps,
+        metrics=fresh,
+        message=chosen + tested,
+    )

@@ -1,0 +1,56 @@
+"""AdamW over a network's trained parameters: one group per tower and per kind of decay."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from engine.models.multimodal import Multimodal
+from engine.train.plan import Plan
+
+
+def adamw(model: Multimodal, plan: Plan) -> torch.optim.AdamW:
+    """Norms and biases (vectors) are not decayed. `base_lr` is what the schedule scales."""
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for name, parameter in model.trained():
+        decay = plan.weight_decay if parameter.dim() > 1 else 0.0
+        groups.setdefault((_base_lr(model, plan, name), decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": found, "lr": lr, "base_lr": lr, "weight_decay": decay}
+            for (lr, decay), found in groups.items()
+        ]
+    )
+
+
+def _base_lr(model: Multimodal, plan: Plan, parameter: str) -> float:
+    part, place, *_ = parameter.split(".")
+    return plan.tower_lr[model.names[int(place)]] if part == "encoders" else plan.head_lr
+
+
+def set_lr(optimiser: torch.optim.Optimizer, factor: float) -> float:
+    """Scales every group; the first group's rate is returned, for the log."""
+    for group in optimiser.param_groups:
+        group["lr"] = group["base_lr"] * factor
+    return float(optimiser.param_groups[0]["lr"])
+
+
+def optimiser_state(model: Multimodal, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """`<parameter>/<word>` -> tensor: by name, so that no order can mix them up."""
+    return {
+        f"{name}/{word}": tensor.detach().to("cpu").clone()
+        for name, parameter in model.trained()
+        for word, tensor in optimiser.state.get(parameter, {}).items()
+    }
+
+
+def restore_optimiser(
+    model: Multimodal, optimiser: torch.optim.Optimizer, state: Mapping[str, Tensor]
+) -> None:
+    """Puts back what `optimiser_state` took. The step count stays on the CPU, where AdamW keeps it."""
+    parameters = dict(model.trained())
+    for key, tensor in state.items():
+        name, _, word = key.rpartition("/")
+        parameter = parameters[name]
+        place = torch.device("cpu") if word == "step" else parameter.device
+        optimiser.state[parameter][word] = tensor.to(place).clone()

@@ -1,0 +1,22 @@
+"""The files that a run leaves for people: results.csv (steps) and report.json (what came of it)."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def write_steps(folder: Path, history: Sequence[dict[str, float]]) -> None:
+    """One line a logged step, one column a metric; what was not measured at a step stays empty."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = {name: None for row in history for name in row}
+    with (folder / "results.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, fieldnames=["step", "epoch", *sorted(set(names) - {"step", "epoch"})])
+        table.writeheader()
+        table.writerows(history)
+
+
+def write_report(folder: Path, report: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")

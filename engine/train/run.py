@@ -1,0 +1,156 @@
+"""A whole fine-tune from files to a model folder: what a worker, a test or a notebook calls. Knows no job."""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from domain.errors import EngineError
+from domain.manifest import MODALITIES, Schema
+from domain.specs import DEFAULT_ENCODERS, Multimodal, Tower
+from engine.data.cache import evict
+from engine.data.collate import Batch, Slice, ahead, shuffled, slices
+from engine.data.dataset import Examples
+from engine.data.splits import open_splits
+from engine.models.build import build_model
+from engine.models.multimodal import Multimodal as Network
+from engine.train import checkpoint, metrics, results
+from engine.train.finish import finish
+from engine.train.loop import Batches, Evaluate, fine_tune
+from engine.train.plan import Plan, make_plan
+from engine.train.prepare import prepare
+from engine.train.words import Finished, Progress, ShouldStop, StopAsked, Stopped
+
+__all__ = ["Finished", "Progress", "Stopped", "train"]
+
+#: Features of some millions of rows; what was used longest ago goes first.
+CACHE_BYTES = 20 << 30
+
+Report = Callable[[Progress], None]
+#: Hears of a checkpoint's folder and of {"step", "metrics"}, once all of it is on disk.
+Save = Callable[[Path, dict[str, Any]], None]
+
+
+def train(
+    spec: Multimodal,
+    *,
+    training: Path,
+    validation: Path | None = None,
+    test: Path | None = None,
+    encoders: Callable[[str], Path],
+    cache: Path,
+    out: Path,
+    seed: int = 0,
+    resume: Path | None = None,
+    report: Report = lambda _: None,
+    save: Save = lambda _, __: None,
+    should_stop: ShouldStop = lambda: None,
+    device: str = "auto",
+    cache_bytes: int = CACHE_BYTES,
+) -> Finished | Stopped:
+    """Fills `out` with `checkpoints/`, `model/` and `results/`; on a stop the last checkpoint is there."""
+    snapshot = checkpoint.read(resume) if resume else None
+    with ExitStack() as files:
+        report(Progress("loading"))
+        splits = open_splits(files, spec.schema_, training, validation, test, seed)
+        spec = spec.model_copy(update={"towers": spec.towers or default_towers(splits.schema)})
+        plan = make_plan(spec, len(splits.train))
+        _seed(seed)
+        folders = {name: encoders(tower.encoder) for name, tower in sorted(spec.towers.items())}
+        model = build_model(spec, splits.schema, len(splits.classes), folders).to(_device(device))
+        try:
+            inputs = prepare(model, splits, cache, report=report, should_stop=should_stop)
+        except StopAsked as asked:
+            return Stopped(snapshot.memory.step if snapshot else 0, asked.why)
+        evict(cache, cache_bytes)
+        # What came before (a full or an empty cache) must not move the draws of training.
+        _seed(seed)
+        ending, memory = fine_tune(
+            model,
+            _batches(inputs.train, plan, seed),
+            plan,
+            evaluate=_validator(inputs.validation, should_stop),
+            report=report,
+            save=Checkpoints(out / "checkpoints", spec.hyperparameters.save_total_limit, save),
+            should_stop=should_stop,
+            resume=snapshot,
+        )
+        if isinstance(ending, Stopped):
+            results.write_steps(out / "results", memory.history)
+            return ending
+        return finish(
+            model, spec, splits, inputs, plan, memory, out=out, report=report, should_stop=should_stop
+        )
+
+
+def default_towers(schema: Schema) -> dict[str, Tower]:
+    """One tower for each column that a pretrained encoder reads."""
+    towers = {
+        name: Tower(encoder=DEFAULT_ENCODERS[column.type])
+        for name, column in sorted(schema.columns.items())
+        if column.type in MODALITIES
+    }
+    if not towers:
+        raise EngineError(
+            "invalid_spec", "the data has no column of text, image or audio", param="multimodal"
+        )
+    return towers
+
+
+class Checkpoints:
+    """Writes `step-N` folders, tells of each, and keeps the newest few."""
+
+    def __init__(self, folder: Path, limit: int, tell: Save) -> None:
+        self._folder, self._tell = folder, tell
+        # The newest may not be in force yet where it was told, so the one before it stays as well.
+        self._limit = max(limit, 2)
+        self._kept: list[Path] = []
+
+    def __call__(self, snapshot: checkpoint.Snapshot) -> None:
+        path = self._folder / f"step-{snapshot.memory.step}"
+        if path in self._kept:
+            return
+        checkpoint.write(path, snapshot)
+        self._kept.append(path)
+        self._tell(path, {"step": snapshot.memory.step, "metrics": snapshot.memory.latest_metrics})
+        while len(self._kept) > self._limit:
+            checkpoint.remove(self._kept.pop(0))
+
+
+def _batches(examples: Examples, plan: Plan, seed: int) -> Batches:
+    def fetch(piece: Slice) -> tuple[Slice, Batch]:
+        return piece, examples.batch(piece.rows)
+
+    def batches(epoch: int, first_step: int) -> Iterator[tuple[Slice, Batch]]:
+        order = shuffled(len(examples), seed, epoch)
+        pieces = slices(order, plan.batch_size, plan.accumulation, first_step)
+        return map(fetch, pieces) if examples.is_cached else ahead(fetch, pieces)
+
+    return batches
+
+
+def _validator(examples: Examples, should_stop: ShouldStop) -> Evaluate | None:
+    if len(examples) == 0:
+        return None
+
+    def evaluate(model: Network) -> dict[str, float]:
+        found = metrics.scores(metrics.predict(model, examples, should_stop), examples.targets)
+        return {f"valid_{name}": value for name, value in found.items()}
+
+    return evaluate
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _device(wanted: str) -> torch.device:
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
