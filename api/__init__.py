@@ -1,0 +1,1 @@
+"""The door: HTTP in, JSON out. Loads no torch, ever."""

@@ -1,0 +1,66 @@
+"""Builds the web application from its settings. Importing this does no work."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flask import Flask, Response
+
+from api import auth, errors, files, fine_tuning, health, models, openapi, trace
+from api.requests import JSON_LIMIT, Request
+from api.routes import Route, Routes
+from api.services import Ringer, Services
+from bus.bells import Bells
+from db.blobs import Blobs
+from db.session import Database
+from settings import Settings
+
+GROUPS: tuple[Routes, ...] = (files.routes, fine_tuning.routes, models.routes, health.routes, openapi.routes)
+
+
+def create_app(settings: Settings, database: Database | None = None, bells: Ringer | None = None) -> Flask:
+    """The application; `database` and `bells` are made from the settings unless given."""
+    blobs = Blobs(settings.data.absolute() / "blobs")
+    services = Services(
+        settings=settings,
+        database=database
+        or Database(settings.database, timeout_s=settings.database_timeout_s, pool=settings.api_threads),
+        blobs=blobs,
+        bells=bells or Bells(settings.redis_url),
+    )
+    app = _flask(blobs)
+    trace.install(app)
+    errors.install(app)
+    mount(app, services, (route for group in GROUPS for route in group))
+    return app
+
+
+def _flask(blobs: Blobs) -> Flask:
+    app = Flask("api", static_folder=None, template_folder=None)
+    app.request_class = Request
+    # A redirect would be answered in HTML; an address that is written wrongly is a 404 instead.
+    app.url_map.merge_slashes = False
+    blobs.root.mkdir(parents=True, exist_ok=True)
+    app.config.update(
+        MAX_CONTENT_LENGTH=JSON_LIMIT,
+        MAX_FORM_PARTS=64,
+        PROVIDE_AUTOMATIC_OPTIONS=False,
+        SPOOL=blobs.root,
+    )
+    return app
+
+
+def mount(app: Flask, services: Services, routes: Iterable[Route]) -> None:
+    """Binds every route to its view; those that need a scope ask for a key first."""
+    for route in routes:
+        app.add_url_rule(
+            route.rule, endpoint=route.name, view_func=_view(route, services), methods=[route.method]
+        )
+
+
+def _view(route: Route, services: Services) -> Callable[..., Response]:
+    def view(**path: Any) -> Response:
+        if route.needs is None:
+            return route.answer_of(services, **path)
+        return route.answer_of(services, auth.principal(services.database, route.needs), **path)
+
+    return view

@@ -1,0 +1,159 @@
+"""The OpenAPI 3.1 document, made from the registered routes: what is served is what is documented."""
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import version
+from itertools import chain
+from typing import Any
+
+from flask import Response, json
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+
+from api import files, fine_tuning, health, models, shapes
+from api.errors import error_type
+from api.routes import Route, Routes
+from api.services import Services
+
+routes = Routes()
+
+_TITLE = "Plait"
+_ABOUT = (
+    "Fine-tunes multimodal models as jobs. Files, fine-tuning jobs and models have OpenAI's shapes, so that its stock "
+    "client works with `base_url` and `api_key` changed; the fields beyond those are Plait's own. "
+    "Every answer carries `x-request-id`; send a well-formed one and it is kept."
+)
+_REFERENCE = "#/components/schemas/{model}"
+_ERRORS = {
+    400: "The request is wrong; `error.param` and `errors` name the fields and what they take.",
+    401: "No API key, or not a live one.",
+    403: "The key lacks the scope that this operation needs.",
+    404: "There is no such object, or it is another tenant's.",
+    409: "The object's state does not allow it; trying again will not help.",
+    413: "The body is too large.",
+    415: "The content type is not one that this operation reads.",
+    416: "The file has no such range.",
+    422: "The Idempotency-Key was used with another body.",
+    429: "The tenant's share is used up.",
+    500: "The server failed; its log knows the request's id.",
+    503: "A part of the server does not answer; try again after Retry-After seconds.",
+}
+_Shapes = Mapping[Any, dict[str, Any]]
+
+
+@routes.get("/openapi.json", answer=None)
+def openapi_json(_plait: Services) -> Response:
+    """This document."""
+    return Response(_rendered(), content_type="application/json")
+
+
+@cache
+def _rendered() -> str:
+    served = (files.routes, fine_tuning.routes, models.routes, health.routes, routes)
+    return json.dumps(document(chain(*served)))
+
+
+def document(served: Iterable[Route]) -> dict[str, Any]:
+    """OpenAPI 3.1 of these routes."""
+    listed = list(served)
+    references, definitions = _schemas(listed)
+    paths: dict[str, dict[str, Any]] = {}
+    for route in listed:
+        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", route.rule)
+        paths.setdefault(path, {})[route.method.lower()] = _operation(route, references)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": _TITLE, "version": version("plait-server"), "description": _ABOUT},
+        "paths": paths,
+        "components": {
+            "schemas": definitions,
+            "responses": {str(status): _error(status, about) for status, about in _ERRORS.items()},
+            "headers": {
+                "request-id": {"description": "The request's id.", "schema": {"type": "string"}},
+                "retry-after": {"description": "Seconds.", "schema": {"type": "integer"}},
+            },
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "`plait-...`"}},
+        },
+    }
+
+
+def _schemas(listed: list[Route]) -> tuple[_Shapes, dict[str, Any]]:
+    """A reference for each shape, and the definitions that they name."""
+    wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [(shapes.Error, "validation")]
+    wanted += [(route.body, "validation") for route in listed if route.body]
+    wanted += [(route.answer, "serialization") for route in listed if route.answer]
+    references, definitions = models_json_schema(wanted, ref_template=_REFERENCE)
+    return references, definitions["$defs"]
+
+
+def _operation(route: Route, references: _Shapes) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.name,
+        "tags": [route.name.split(".")[0]],
+        "summary": route.view.__doc__,
+        "parameters": _parameters(route),
+        "responses": {"200": _success(route, references), **_failures(route)},
+        "security": [{"key": [str(route.needs)]}] if route.needs else [],
+    }
+    if route.body is not None:
+        operation["requestBody"] = _body(route, references[route.body, "validation"])
+    return operation
+
+
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    in_path = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"<(?:\w+:)?(\w+)>", route.rule)
+    ]
+    in_query = [
+        {"name": p.name, "in": "query", "description": p.about, "schema": p.schema, **_style(p.schema)}
+        for p in route.query
+    ]
+    return in_path + in_query + ([_KEY_HEADER] if route.takes_key else [])
+
+
+_KEY_HEADER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "The same key and body answer with the object that the first request made.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
+
+
+def _style(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"style": "deepObject", "explode": True} if schema["type"] == "object" else {}
+
+
+def _body(route: Route, reference: dict[str, Any]) -> dict[str, Any]:
+    if not route.is_form:
+        return {"required": True, "content": {"application/json": {"schema": reference}}}
+    encoding = {"schema": {"contentType": "application/json"}}
+    return {"required": True, "content": {"multipart/form-data": {"schema": reference, "encoding": encoding}}}
+
+
+def _success(route: Route, references: _Shapes) -> dict[str, Any]:
+    if route.answer is None:
+        schema: dict[str, Any] = {"application/octet-stream": {}}
+    else:
+        schema = {"application/json": {"schema": references[route.answer, "serialization"]}}
+    return {"description": "As asked.", "headers": _HEADERS, "content": schema}
+
+
+_HEADERS = {"x-request-id": {"$ref": "#/components/headers/request-id"}}
+
+
+def _failures(route: Route) -> dict[str, Any]:
+    of_key = (401, 403) if route.needs else ()
+    of_database = (503,) if route.needs else ()
+    statuses = sorted({*route.errors, *of_key, *of_database, 500})
+    return {str(status): {"$ref": f"#/components/responses/{status}"} for status in statuses}
+
+
+def _error(status: int, about: str) -> dict[str, Any]:
+    waits = {"Retry-After": {"$ref": "#/components/headers/retry-after"}} if status in (429, 503) else {}
+    return {
+        "description": f"{about} `error.type` is `{error_type(status)}`.",
+        "headers": {**_HEADERS, **waits},
+        "content": {"application/json": {"schema": {"$ref": _REFERENCE.format(model="Error")}}},
+    }

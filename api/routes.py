@@ -1,0 +1,89 @@
+"""The registry of routes: what a handler serves, needs, takes and answers. `api.openapi` documents from it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Response
+from pydantic import BaseModel
+
+from domain.access import Scope
+
+Answer = BaseModel | Response
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of the query, with its JSON schema."""
+
+    name: str
+    about: str
+    schema: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Route:
+    method: str
+    #: In Flask's words: `/v1/files/<file_id>`.
+    rule: str
+    view: Callable[..., Answer]
+    #: The shape of the answer; None means raw bytes.
+    answer: type[BaseModel] | None
+    #: The scope that the caller's key must carry; None means that no key is asked for.
+    needs: Scope | None = None
+    #: The shape of the body, and whether it is a form with a file instead of JSON.
+    body: type[BaseModel] | None = None
+    is_form: bool = False
+    query: tuple[Parameter, ...] = ()
+    #: Statuses of errors beyond those that every route may answer.
+    errors: tuple[int, ...] = ()
+    takes_key: bool = False
+
+    @property
+    def name(self) -> str:
+        """`files.create`: the endpoint of Flask and the operation of OpenAPI."""
+        return f"{self.view.__module__.rpartition('.')[2]}.{self.view.__name__}"
+
+    def answer_of(self, *given: Any, **path: str) -> Response:
+        return respond(self.view(*given, **path))
+
+
+class Routes:
+    """The routes of one module, gathered by its decorators."""
+
+    def __init__(self) -> None:
+        self._all: list[Route] = []
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self._all)
+
+    def add(self, method: str, rule: str, **about: Any) -> Callable[..., Any]:
+        def keep(view: Callable[..., Answer]) -> Callable[..., Answer]:
+            self._all.append(Route(method=method, rule=rule, view=view, **about))
+            return view
+
+        return keep
+
+    def get(self, rule: str, **about: Any) -> Callable[..., Any]:
+        return self.add("GET", rule, **about)
+
+    def post(self, rule: str, **about: Any) -> Callable[..., Any]:
+        return self.add("POST", rule, **about)
+
+    def delete(self, rule: str, **about: Any) -> Callable[..., Any]:
+        return self.add("DELETE", rule, **about)
+
+
+def respond(answer: Answer) -> Response:
+    if isinstance(answer, Response):
+        return answer
+    return Response(answer.model_dump_json(by_alias=True), content_type="application/json")
+
+
+def page_query(most: int = 100, default: int = 20) -> tuple[Parameter, ...]:
+    """The two parameters of every list."""
+    number = {"type": "integer", "minimum": 1, "maximum": most, "default": default}
+    return (
+        Parameter("after", "The id of the last object of the page before.", {"type": "string"}),
+        Parameter("limit", "How many objects a page holds at most.", number),
+    )

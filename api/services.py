@@ -1,0 +1,27 @@
+"""What every handler is given: the settings and the three stores behind the door. Knows no HTTP."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from db.blobs import Blobs
+from db.session import Database
+from domain.job import Lane
+from settings import Settings
+
+
+class Ringer(Protocol):
+    """The part of `bus.bells.Bells` that the door uses; tests stand a recorder in its place."""
+
+    def ring(self, lane: Lane) -> None: ...
+
+    def poke(self, worker: str | None) -> None: ...
+
+    def ready(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Services:
+    settings: Settings
+    database: Database
+    blobs: Blobs
+    bells: Ringer

@@ -1,0 +1,263 @@
+"""The JSON shapes of answers, in OpenAI's words and ours, built from rows. `api.openapi` shows them."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from db import events as event_rows
+from db import tables
+from domain.job import FINAL, Stage, State, public_status
+
+Broker = Literal["ok", "down", "none"]
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+
+class Listed(Shape):
+    """What a list may hold: its id is the cursor."""
+
+    id: str
+
+
+Item = TypeVar("Item", bound=Listed)
+
+
+class Page(Shape, Generic[Item]):
+    """One page of a list; `has_more` is always sent, or the client pages for ever."""
+
+    object: Literal["list"] = "list"
+    data: list[Item]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class File(Listed):
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    expires_at: int | None = None
+    filename: str
+    purpose: str
+    status: str
+    status_details: str | None
+    #: What the last check of the file found.
+    rows: int | None
+    columns: Any | None
+    issues: Any | None
+    schema_: Any | None = Field(serialization_alias="schema")
+
+
+class FileDeleted(Shape):
+    id: str
+    object: Literal["file"] = "file"
+    deleted: Literal[True] = True
+
+
+class JobError(Shape):
+    code: str
+    message: str
+    param: str | None = None
+
+
+class Hyperparameters(Shape):
+    """`auto` until Plait has chosen."""
+
+    n_epochs: int | Literal["auto"] = "auto"
+    batch_size: int | Literal["auto"] = "auto"
+    learning_rate_multiplier: float | Literal["auto"] = "auto"
+
+
+class Supervised(Shape):
+    hyperparameters: Hyperparameters
+
+
+class Method(Shape):
+    type: Literal["supervised"] = "supervised"
+    supervised: Supervised
+
+
+class Queue(Shape):
+    lane: str
+    #: How many jobs of the lane stand before this one; null when it does not wait.
+    position: int | None
+    priority: int
+
+
+class Job(Listed):
+    object: Literal["fine_tuning.job"] = "fine_tuning.job"
+    created_at: int
+    finished_at: int | None
+    model: str
+    fine_tuned_model: str | None
+    organization_id: str
+    status: str
+    error: JobError | None
+    hyperparameters: Hyperparameters
+    training_file: str
+    validation_file: str | None
+    result_files: list[str]
+    trained_tokens: int | None = None
+    seed: int
+    estimated_finish: int | None
+    integrations: list[Any] | None = None
+    method: Method
+    metadata: dict[str, str] | None
+    #: The spec as it was asked for; once the files are checked, as it was resolved.
+    multimodal: dict[str, Any]
+    progress: dict[str, Any] | None
+    queue: Queue
+    attempt: int
+    deaths: int
+    worker: str | None
+    metrics: dict[str, Any]
+    started_at: int | None
+
+
+class Event(Listed):
+    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
+    created_at: int
+    level: str
+    message: str
+    type: str
+    name: str
+    data: dict[str, Any]
+
+
+class Model(Listed):
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+
+
+class Health(Shape):
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(Shape):
+    """`degraded`: all requests are answered, but workers find new jobs by polling only."""
+
+    status: Literal["ready", "degraded"]
+    database: Literal["ok"] = "ok"
+    broker: Broker
+
+
+class ErrorDetail(Shape):
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class Error(Shape):
+    """Every answer that is no success; `errors` lists all problems of a spec (path, code, message)."""
+
+    error: ErrorDetail
+    errors: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class FilePage(Page[File]):
+    """Files."""
+
+
+class JobPage(Page[Job]):
+    """Fine-tuning jobs."""
+
+
+class EventPage(Page[Event]):
+    """Events of one job."""
+
+
+class ModelPage(Page[Model]):
+    """Models; always all of them."""
+
+
+SomePage = TypeVar("SomePage", bound=Page[Any])
+
+
+def page(shape: type[SomePage], items: Sequence[Listed], has_more: bool) -> SomePage:
+    """`items` as one page; its ends are the cursors of the next."""
+    ends = (items[0].id, items[-1].id) if items else (None, None)
+    return shape(data=list(items), first_id=ends[0], last_id=ends[1], has_more=has_more)
+
+
+def file(row: tables.File) -> File:
+    return File(
+        id=row.id,
+        bytes=row.bytes,
+        created_at=int(row.created_at),
+        filename=row.filename,
+        purpose=row.purpose,
+        status=row.status,
+        status_details=row.status_details,
+        rows=row.rows,
+        columns=row.columns,
+        issues=row.issues,
+        schema_=row.schema,
+    )
+
+
+def job(row: tables.Job, *, position: int | None, result_files: Sequence[str]) -> Job:
+    spec, result = row.spec, row.result or {}
+    multimodal = row.resolved or spec["multimodal"]
+    chosen = Hyperparameters.model_validate(multimodal.get("hyperparameters", {}))
+    is_final = row.state in FINAL
+    return Job(
+        id=row.id,
+        created_at=int(row.created_at),
+        started_at=_seconds(row.started_at),
+        finished_at=_seconds(row.finished_at) if is_final else None,
+        model=spec["model"],
+        fine_tuned_model=result.get("model"),
+        organization_id=row.tenant,
+        status=public_status(State(row.state), Stage(row.stage)),
+        error=JobError.model_validate(row.error) if row.error else None,
+        hyperparameters=chosen,
+        training_file=spec["training_file"],
+        validation_file=spec.get("validation_file"),
+        result_files=list(result_files),
+        seed=spec.get("seed") or 0,
+        estimated_finish=_estimate(row),
+        method=Method(supervised=Supervised(hyperparameters=chosen)),
+        metadata=row.labels,
+        multimodal=multimodal,
+        progress=row.progress,
+        queue=Queue(lane=row.lane, position=position, priority=row.priority),
+        attempt=row.attempt,
+        deaths=row.deaths,
+        worker=row.lease_owner,
+        metrics=result.get("metrics", {}) if is_final else {},
+    )
+
+
+def is_final(shape: Job) -> bool:
+    return shape.status in FINAL
+
+
+def _seconds(instant: float | None) -> int | None:
+    return int(instant) if instant is not None else None
+
+
+def _estimate(row: tables.Job) -> int | None:
+    left = (row.progress or {}).get("eta_s") if row.state == State.RUNNING else None
+    return int(time.time() + left) if left is not None else None
+
+
+def event(row: tables.Event) -> Event:
+    return Event(
+        id=event_rows.event_id(row.job, row.seq),
+        created_at=int(row.created_at),
+        level=row.level,
+        message=row.message,
+        type=row.type,
+        name=row.name,
+        data=row.data,
+    )
+
+
+def model(row: tables.Model) -> Model:
+    return Model(id=row.id, created=int(row.created_at), owned_by=row.tenant)

@@ -1,0 +1,74 @@
+"""The OpenAPI document says what is served, and says it validly."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from api.app import create_app
+from db.session import Database
+from settings import Settings
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Flask:
+    # Nothing here asks the database: it is not even made.
+    return create_app(Settings(data=tmp_path), Database(f"sqlite:///{tmp_path / 'none.db'}"))
+
+
+@pytest.fixture
+def document(app: Flask) -> dict[str, Any]:
+    return dict(app.test_client().get("/openapi.json").json or {})
+
+
+def test_the_document_is_valid(document: dict[str, Any]) -> None:
+    assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
+    assert document["openapi"].startswith("3.1")
+
+
+def test_every_route_is_documented(app: Flask, document: dict[str, Any]) -> None:
+    served = {
+        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD"}
+    }
+
+    documented = {(path, method) for path, methods in document["paths"].items() for method in methods}
+
+    assert documented == served
+
+
+def test_every_operation_tells_its_errors_and_whether_it_asks_for_a_key(document: dict[str, Any]) -> None:
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            wanted = {"200", "500"} | ({"401", "403", "503"} if path.startswith("/v1/") else set())
+            assert wanted <= set(operation["responses"])
+            assert bool(operation["security"]) is path.startswith("/v1/")
+            assert operation["summary"]
+
+
+def test_later_routes_are_not_promised(document: dict[str, Any]) -> None:
+    assert sorted(document["paths"]) == [
+        "/healthz",
+        "/openapi.json",
+        "/readyz",
+        "/v1/files",
+        "/v1/files/{file_id}",
+        "/v1/files/{file_id}/content",
+        "/v1/fine_tuning/jobs",
+        "/v1/fine_tuning/jobs/{job_id}",
+        "/v1/fine_tuning/jobs/{job_id}/cancel",
+        "/v1/fine_tuning/jobs/{job_id}/events",
+        "/v1/models",
+        "/v1/models/{model}",
+    ]
+
+
+def test_an_upload_is_documented_with_its_file(document: dict[str, Any]) -> None:
+    form = document["components"]["schemas"]["UploadForm"]
+
+    assert {"file", "purpose", "schema"} == set(form["properties"])
+    assert set(form["required"]) == {"file", "purpose"}
