@@ -1,0 +1,23 @@
+"""The maths of fusion as single ops. Names are resolved on first use, so importing this package loads no torch."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kernels.projection import masked_projection
+
+__all__ = ["masked_projection"]
+
+# A folder may not carry its op's name: importing it would put the module in the op's place here.
+_HOMES = {"masked_projection": "kernels.projection"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'kernels' has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

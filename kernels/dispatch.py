@@ -1,0 +1,71 @@
+"""Which of an op's implementations runs. Knows neither the ops nor torch: callers say what they hold."""
+
+import logging
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from functools import cache
+
+log = logging.getLogger(__name__)
+
+
+class Backend(StrEnum):
+    AUTO = "auto"
+    TRITON = "triton"
+    TORCH = "torch"
+
+
+class KernelMissing(RuntimeError):
+    """Triton was asked for by name, and the op has no Triton kernel."""
+
+
+# One for the process and not a context variable: the backward runs in autograd's own threads.
+_wanted = Backend.AUTO
+
+
+def use(backend: str) -> None:
+    """From now on every op of this process runs on `backend`: `auto`, `triton` or `torch`."""
+    global _wanted
+    _wanted = _parse(backend)
+
+
+@contextmanager
+def using(backend: str) -> Iterator[None]:
+    """`use(backend)` until the block ends."""
+    before = _wanted
+    use(backend)
+    try:
+        yield
+    finally:
+        use(before)
+
+
+def choose(op: str, available: Collection[Backend], *, device: str, float64: bool) -> Backend:
+    """The backend for one call of `op`, which has the implementations `available`.
+
+    CPU tensors and float64 always take the reference, whatever is wanted. Raises `KernelMissing` when
+    Triton is wanted by name and `op` has no Triton kernel: whoever names it wants to know.
+    """
+    if _wanted is Backend.TRITON and Backend.TRITON not in available:
+        raise KernelMissing(f"{op} has no Triton kernel; use the backend 'auto' or 'torch'")
+    if _wanted is Backend.TORCH:
+        return Backend.TORCH
+    if device == "cpu" or float64:
+        if _wanted is Backend.TRITON:
+            _say_once(op, "float64 and tensors on the CPU always run there")
+        return Backend.TORCH
+    if Backend.TRITON not in available:
+        _say_once(op, "it has no Triton kernel")
+        return Backend.TORCH
+    return Backend.TRITON
+
+
+def _parse(backend: str) -> Backend:
+    if backend not in list(Backend):
+        raise ValueError(f"unknown kernel backend {backend!r}; it is one of {', '.join(Backend)}")
+    return Backend(backend)
+
+
+@cache
+def _say_once(op: str, reason: str) -> None:
+    log.warning("%s runs on the torch reference: %s", op, reason)

@@ -1,0 +1,156 @@
+"""The masked projection and its gradients in plain torch: the specification, and the path for the CPU.
+
+Knows no autograd: the backward is written out, so that frozen inputs cost nothing.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda u: u,
+    "relu": functional.relu,
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+}
+
+_ACTIVATION_GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "none": lambda du, _: du,
+    "relu": lambda du, u: torch.ops.aten.threshold_backward(du, u, 0),
+    "gelu": torch.ops.aten.gelu_backward,
+    "silu": torch.ops.aten.silu_backward,
+}
+
+
+def accumulation(dtype: torch.dtype) -> torch.dtype:
+    """What sums and LayerNorm statistics are kept in: never less than float32."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def keeps_sum(norm_weight: Tensor | None, activation: str) -> bool:
+    """Whether the backward needs the sum that norm and activation were applied to."""
+    return norm_weight is not None or activation != "none"
+
+
+def forward(
+    xs: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    mean: bool,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    eps: float,
+    activation: str,
+) -> tuple[Tensor, Tensor]:
+    """The output [rows, H], and the sum before norm and activation for `backward` (empty if not needed)."""
+    precision = accumulation(weight.dtype)
+    z = torch.zeros(xs[0].shape[0], weight.shape[0], dtype=precision, device=weight.device)
+    shares = _shares(mask, mean, xs, precision)
+    for x, block, share in zip(xs, _blocks(weight, xs), shares, strict=True):
+        z.addmm_(_weighed(x.to(precision), share), block.to(precision).T)
+    if bias is not None:
+        z += bias
+    u = z
+    if norm_weight is not None:
+        u = _affine(_standardise(z, eps)[0], norm_weight, norm_bias)
+    y = ACTIVATIONS[activation](u).to(weight.dtype)
+    return y, z if keeps_sum(norm_weight, activation) else z.new_empty(0)
+
+
+def backward(
+    grad: Tensor,
+    z: Tensor,
+    xs: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    mean: bool,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    eps: float,
+    activation: str,
+    needs: Sequence[bool],
+) -> list[Tensor]:
+    """The gradients that `needs` asks for, in the order weight, bias, norm_weight, norm_bias, *xs."""
+    precision = accumulation(weight.dtype)
+    shares = _shares(mask, mean, xs, precision)
+    need_weight, need_bias, need_norm_weight, need_norm_bias, *need_xs = needs
+    gradients = []
+
+    du, standard = grad.to(precision), z
+    if norm_weight is None:
+        dz = _ACTIVATION_GRADIENTS[activation](du, z)
+    else:
+        standard, rstd = _standardise(z, eps)
+        du = _ACTIVATION_GRADIENTS[activation](du, _affine(standard, norm_weight, norm_bias))
+        dz = _through_standardise(du * norm_weight.to(precision), standard, rstd)
+
+    if need_weight:
+        gradients.append(_weight_gradient(dz, xs, shares).to(weight.dtype))
+    if need_bias and bias is not None:
+        gradients.append(dz.sum(0).to(bias.dtype))
+    if need_norm_weight and norm_weight is not None:
+        gradients.append((du * standard).sum(0).to(norm_weight.dtype))
+    if need_norm_bias and norm_bias is not None:
+        gradients.append(du.sum(0).to(norm_bias.dtype))
+    for x, block, share, needed in zip(xs, _blocks(weight, xs), shares, need_xs, strict=True):
+        if needed:
+            gradients.append((_weighed(dz, share) @ block.to(precision)).to(x.dtype))
+    return gradients
+
+
+def _shares(
+    mask: Tensor | None, mean: bool, xs: Sequence[Tensor], precision: torch.dtype
+) -> Sequence[Tensor | None]:
+    """For each modality what its entries count for, [rows, 1]: 0 is absent; None if all count once."""
+    if mask is None and not mean:
+        return [None] * len(xs)
+    counts = xs[0].new_ones(xs[0].shape[0], len(xs)) if mask is None else mask
+    counts = counts.to(precision)
+    if mean:
+        total = counts.sum(1, keepdim=True)
+        # A row without any modality counts for nothing; 0/0 would poison it.
+        counts = torch.where(total == 0, 0, counts / torch.where(total == 0, 1, total))
+    return counts.split(1, dim=1)
+
+
+def _blocks(weight: Tensor, xs: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The columns of the weight that belong to each modality, [H, K_m]."""
+    return weight.split([x.shape[1] for x in xs], dim=1)
+
+
+def _present(rows: Tensor, share: Tensor | None) -> Tensor:
+    """`rows` with zeros where the modality is absent. Never by a product: 0 x NaN is NaN."""
+    return rows if share is None else torch.where(share == 0, 0, rows)
+
+
+def _weighed(rows: Tensor, share: Tensor | None) -> Tensor:
+    return rows if share is None else _present(rows, share) * share
+
+
+def _weight_gradient(dz: Tensor, xs: Sequence[Tensor], shares: Sequence[Tensor | None]) -> Tensor:
+    columns = [
+        _weighed(dz, share).T @ _present(x, share).to(dz.dtype) for x, share in zip(xs, shares, strict=True)
+    ]
+    return torch.cat(columns, dim=1)
+
+
+def _standardise(z: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Each row with mean 0 and variance 1, and the 1/deviation that it was multiplied by."""
+    # In two passes: E[z^2] - E[z]^2 would cancel.
+    centred = z - z.mean(1, keepdim=True)
+    rstd = torch.rsqrt(centred.square().mean(1, keepdim=True) + eps)
+    return centred * rstd, rstd
+
+
+def _through_standardise(grad: Tensor, standard: Tensor, rstd: Tensor) -> Tensor:
+    along = (grad * standard).mean(1, keepdim=True)
+    return (grad - grad.mean(1, keepdim=True) - standard * along) * rstd
+
+
+def _affine(standard: Tensor, norm_weight: Tensor, norm_bias: Tensor | None) -> Tensor:
+    scaled = standard * norm_weight.to(standard.dtype)
+    return scaled if norm_bias is None else scaled + norm_bias.to(standard.dtype)
