@@ -29,7 +29,7 @@ check: $(STAMP) ## ruff, types, import floors, guards
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	MYPYPATH=client $(BIN)/mypy --strict client/plait
+	$(BIN)/mypy --config-file client/pyproject.toml client/plait
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/guards
 

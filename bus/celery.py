@@ -14,7 +14,9 @@ def make(redis_url: str, *, lane: Lane | None = None) -> Celery:
 
     Nothing returns through the queue: no result backend, no acknowledgement that matters.
     """
-    app = Celery("plait", broker=redis_url or "memory://", set_as_current=False)
+    # redis-py and Celery write a unix socket's URL differently.
+    broker = redis_url.replace("unix://", "redis+socket://", 1) or "memory://"
+    app = Celery("plait", broker=broker, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",

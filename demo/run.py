@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from plait import Client
+from plait import Client, Job
 
 DATA = Path(os.environ.get("PLAIT_DATA", ".plait"))
 SERVER = Path(sys.executable).parent / "plait-server"
@@ -43,7 +43,7 @@ def main() -> int:
         file = push(client, DATA / "datasets" / "av-digits.zip")
         jobs = {name: submit(client, file, name, towers) for name, towers in RUNS.items()}
         done = follow(client, jobs)
-    broken = {name: job["error"] for name, job in done.items() if job["status"] != "succeeded"}
+    broken = {name: job.error for name, job in done.items() if job.status != "succeeded"}
     if broken:
         console.print(f"[red]Not every job succeeded:[/] {broken}")
         return 1
@@ -93,8 +93,8 @@ def is_alive(about: dict[str, Any]) -> bool:
 def push(client: Client, path: Path) -> str:
     """Uploads the data set; the same bytes pushed again are the same file."""
     file = client.files.push(path)
-    console.print(f"Pushed {path.name} ({path.stat().st_size / 1e6:.0f} MB) as {file['id']}.\n")
-    return str(file["id"])
+    console.print(f"Pushed {path.name} ({path.stat().st_size / 1e6:.0f} MB) as {file.id}.\n")
+    return file.id
 
 
 def submit(client: Client, file: str, name: str, towers: dict[str, Any]) -> str:
@@ -106,10 +106,10 @@ def submit(client: Client, file: str, name: str, towers: dict[str, Any]) -> str:
         "metadata": {"demo": name},
         "multimodal": {"towers": towers},
     }
-    return str(client.jobs.create(body)["id"])
+    return client.jobs.create(body).id
 
 
-def follow(client: Client, jobs: dict[str, str]) -> dict[str, dict[str, Any]]:
+def follow(client: Client, jobs: dict[str, str]) -> dict[str, Job]:
     """Watches the jobs to their ends, a bar each; the finished jobs by name."""
     columns = (
         TextColumn("{task.description:12}"),
@@ -123,32 +123,32 @@ def follow(client: Client, jobs: dict[str, str]) -> dict[str, dict[str, Any]]:
         rows = {name: bars.add_task(name, total=1.0, note="queued", start=False) for name in jobs}
         for name, job_id in jobs.items():
             bars.start_task(rows[name])
-            for job, _events in client.jobs.watch(job_id):
-                done[name] = job
-                share, note = standing(job)
+            for update in client.jobs.watch(job_id):
+                done[name] = update.job
+                share, note = standing(update.job)
                 bars.update(rows[name], completed=share, note=note)
             bars.stop_task(rows[name])
     return done
 
 
-def standing(job: dict[str, Any]) -> tuple[float, str]:
+def standing(job: Job) -> tuple[float, str]:
     """How far a job is (0..1) and a few words."""
-    if job["status"] == "succeeded":
-        return 1.0, f"test accuracy {job['metrics']['test_accuracy']:.3f}"
-    progress = job.get("progress") or {}
+    if job.status == "succeeded":
+        return 1.0, f"test accuracy {job.metrics['test_accuracy']:.3f}"
+    progress = job.progress
     total = progress.get("total_steps") or 0
     share = min(1.0, (progress.get("step") or 0) / total) if total else 0.0
     eta = f", {progress['eta_s']:.0f} s left" if progress.get("eta_s") else ""
-    return share, f"{progress.get('stage') or job['status']}{eta}"
+    return share, f"{progress.get('stage') or job.status}{eta}"
 
 
-def summarise(done: dict[str, dict[str, Any]], seconds: float) -> dict[str, Any]:
+def summarise(done: dict[str, Job], seconds: float) -> dict[str, Any]:
     """The numbers of the demo, also written to `demo/summary.json` in the data folder."""
-    accuracy = {name: job["metrics"]["test_accuracy"] for name, job in done.items()}
+    accuracy = {name: job.metrics["test_accuracy"] for name, job in done.items()}
     summary = {
         "test_accuracy": accuracy,
         "fusion_gain": accuracy["image+audio"] - max(accuracy["image"], accuracy["audio"]),
-        "cached_epoch_speedup": done["audio"]["metrics"]["cached_epoch_speedup"],
+        "cached_epoch_speedup": done["audio"].metrics["cached_epoch_speedup"],
         "seconds": round(seconds, 1),
     }
     target = DATA / "demo" / "summary.json"
@@ -157,10 +157,10 @@ def summarise(done: dict[str, dict[str, Any]], seconds: float) -> dict[str, Any]
     return summary
 
 
-def show(summary: dict[str, Any], done: dict[str, dict[str, Any]]) -> None:
+def show(summary: dict[str, Any], done: dict[str, Job]) -> None:
     table = Table("model", "test accuracy", "fine-tuned model", title="Held-out speakers' digits")
     for name, value in summary["test_accuracy"].items():
-        table.add_row(name, f"{value:.3f}", done[name]["fine_tuned_model"])
+        table.add_row(name, f"{value:.3f}", done[name].fine_tuned_model)
     console.print(table)
     console.print(f"Fusion gains [bold]{summary['fusion_gain']:+.3f}[/] over the best single modality.")
     console.print(

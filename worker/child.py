@@ -57,7 +57,8 @@ def main(fd: int, keeper: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sock = socket.socket(fileno=fd)
-    lines, pending = Lines(), []
+    lines = Lines()
+    pending: list[dict[str, Any]] = []
     while not pending:
         data = sock.recv(65536)
         if not data:

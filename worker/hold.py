@@ -97,7 +97,7 @@ class Hold:
     def _watch(self, sock: socket.socket, pid: int) -> None:
         # A zombie's socket is closed, but a grandchild may hold the other end: so the exit is watched too.
         exited = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
-        watched = [sock, self.bell, *([exited] if exited is not None else [])]
+        watched: list[Any] = [sock, self.bell, *([exited] if exited is not None else [])]
         try:
             while self._goes_on():
                 due = self.reporter.due if self.reporter.has_words else _FOR_EVER

@@ -128,14 +128,16 @@ class Outcome:
         published: list[File],
         *,
         issues: list[Any] | None = None,
-    ) -> None:
+    ) -> Lane | None:
         self._publish(session, published)
         found = issues or []
         data = {"error": error, "issues": found[:_ISSUES_IN_EVENT], "issues_total": len(found)}
         self._own(session, "job.failed", error["message"], level="error", data=data, error=error)
+        return None
 
-    def _stopped(self, session: Session) -> None:
+    def _stopped(self, session: Session) -> Lane | None:
         self._own(session, "job.stopped", "The job was cancelled; its last checkpoint is kept.")
+        return None
 
     def _drained(self, session: Session) -> Lane:
         self._own(

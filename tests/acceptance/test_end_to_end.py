@@ -11,7 +11,7 @@ import pytest
 
 import plait as sdk
 from support.datasets import tiny_av
-from support.encoders import tiny_encoders
+from support.encoders import AUDIO, IMAGE, TEXT, tiny_encoders
 from support.installation import Installation, installation
 from support.stack import until
 
@@ -19,14 +19,16 @@ FINAL = ("succeeded", "failed", "cancelled")
 
 
 @pytest.fixture(scope="module")
-def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return tiny_encoders(tmp_path_factory.mktemp("encoders"))
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    mirror = tmp_path_factory.mktemp("encoders")
+    tiny_encoders(mirror)
+    return mirror
 
 
 @pytest.fixture(scope="module")
-def plait(tmp_path_factory: pytest.TempPathFactory, encoders: dict[str, Path]) -> Iterator[Installation]:
+def plait(tmp_path_factory: pytest.TempPathFactory, encoders: Path) -> Iterator[Installation]:
     data = tmp_path_factory.mktemp("installation") / "data"
-    with installation(data, local_encoders=str(encoders["image"].parent)) as made:
+    with installation(data, encoders=str(encoders)) as made:
         yield made
 
 
@@ -37,9 +39,9 @@ def client(plait: Installation) -> Iterator[openai.OpenAI]:
 
 
 @pytest.fixture
-def multimodal(encoders: dict[str, Path]) -> dict[str, Any]:
+def multimodal() -> dict[str, Any]:
     return {
-        "towers": {name: {"encoder": str(encoders[name])} for name in ("image", "audio", "text")},
+        "towers": {"image": {"encoder": IMAGE}, "audio": {"encoder": AUDIO}, "text": {"encoder": TEXT}},
         "hyperparameters": {"n_epochs": 3},
     }
 
@@ -83,10 +85,10 @@ def test_our_client_watches_a_job_to_its_end(
     client = sdk.Client(base_url=plait.about["base_url"], api_key=plait.about["api_key"])
     file = client.files.push(tiny_av(tmp_path))
 
-    job = client.jobs.create({"model": "late-fusion", "training_file": file["id"], "multimodal": multimodal})
-    *_, (last, _) = client.jobs.watch(job["id"])
+    job = client.jobs.create({"model": "late-fusion", "training_file": file.id, "multimodal": multimodal})
+    *_, (last, _) = client.jobs.watch(job.id)
 
-    assert last["status"] == "succeeded", last["error"]
+    assert last.status == "succeeded", last.error
 
 
 def test_a_bad_row_fails_the_job_with_its_line_in_the_error(

@@ -146,7 +146,7 @@ def kill_tree(pid: int, sig: signal.Signals) -> None:
 
 @contextmanager
 def stack(folder: Path, *, kind: str = "sqlite", encoders: Path | None = None) -> Iterator[Stack]:
-    """A stack with short leases; nothing is started yet but the broker."""
+    """A stack with short leases and `encoders` as its mirror; nothing is started yet but the broker."""
     data = folder / "data"
     data.mkdir()
     process, url = broker.start(data)
@@ -162,7 +162,7 @@ def stack(folder: Path, *, kind: str = "sqlite", encoders: Path | None = None) -
             grace_s=0.5,
             poll_s=0.5,
             allow_hub=False,
-            local_encoders=str(encoders) if encoders else "",
+            encoders=str(encoders) if encoders else "",
             supervisor=os.getpid(),
         )
         made = Stack(folder, settings, database)

@@ -22,7 +22,8 @@ def validate(desk: Desk) -> None:
     reports: dict[str, Report] = {}
     for field, file in desk.files.items():
         desk.event("validation", f"Checking {file['filename']}.", file=file["id"])
-        reports[field] = _check(desk, spec, field, file)
+        trained = reports.get("training_file")
+        reports[field] = _check(desk, spec, field, file, trained.classes if trained else None)
         if desk.should_stop():
             desk.tell("stopped", why=desk.should_stop())
             return
@@ -32,11 +33,15 @@ def validate(desk: Desk) -> None:
     _tell(desk, spec, towers, reports, issues)
 
 
-def _check(desk: Desk, spec: Multimodal, field: str, file: dict[str, Any]) -> Report:
+def _check(
+    desk: Desk, spec: Multimodal, field: str, file: dict[str, Any], classes: list[str] | None
+) -> Report:
     declared = spec.schema_ or (Schema.model_validate(file["schema"]) if file["schema"] else None)
     path = Path(file["path"])
     with open_dataset(path, schema=declared, filename=file["filename"]) as dataset:
-        return check(dataset, spec, role=_ROLES[field], should_stop=lambda: bool(desk.should_stop()))
+        return check(
+            dataset, spec, role=_ROLES[field], classes=classes, should_stop=lambda: bool(desk.should_stop())
+        )
 
 
 def resolved_towers(spec: Multimodal, report: Report) -> dict[str, Tower]:

@@ -12,19 +12,21 @@ import redis
 from db.tables import Job
 from domain.job import Lane, State
 from support.datasets import tiny_av
-from support.encoders import tiny_encoders
+from support.encoders import AUDIO, IMAGE, tiny_encoders
 from support.stack import Stack, children_of, kill_tree, stack, until
 
 
 @pytest.fixture(scope="module")
-def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return tiny_encoders(tmp_path_factory.mktemp("encoders"))
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    mirror = tmp_path_factory.mktemp("encoders")
+    tiny_encoders(mirror)
+    return mirror
 
 
 @pytest.fixture(params=["sqlite"])
-def plait(request: pytest.FixtureRequest, tmp_path: Path, encoders: dict[str, Path]) -> Iterator[Stack]:
+def plait(request: pytest.FixtureRequest, tmp_path: Path, encoders: Path) -> Iterator[Stack]:
     """A stack with a cpu worker and upkeep; each test starts the train worker that it needs."""
-    with stack(tmp_path, kind=request.param, encoders=encoders["image"].parent) as made:
+    with stack(tmp_path, kind=request.param, encoders=encoders) as made:
         made.worker(Lane.CPU)
         made.start("upkeep")
         yield made
@@ -35,12 +37,12 @@ def data(plait: Stack, tmp_path: Path) -> str:
     return plait.upload(tiny_av(tmp_path))
 
 
-def long_training(encoders: dict[str, Path], *, epochs: int = 400) -> dict[str, Any]:
+def long_training(*, epochs: int = 400) -> dict[str, Any]:
     """Some ten seconds of small steps, with a checkpoint early on."""
     return {
         "towers": {
-            "image": {"encoder": str(encoders["image"])},
-            "audio": {"encoder": str(encoders["audio"]), "max_seconds": 0.5},
+            "image": {"encoder": IMAGE},
+            "audio": {"encoder": AUDIO, "max_seconds": 0.5},
         },
         "fusion": {"dim": 32},
         "hyperparameters": {"n_epochs": epochs, "batch_size": 8, "save_steps": 20, "eval_steps": 100},
@@ -68,11 +70,9 @@ def assert_finished_once(plait: Stack, job_id: str) -> None:
     assert len(folders) == 1
 
 
-def test_a_job_whose_child_is_killed_goes_on_from_its_checkpoint(
-    plait: Stack, data: str, encoders: dict[str, Path]
-) -> None:
+def test_a_job_whose_child_is_killed_goes_on_from_its_checkpoint(plait: Stack, data: str) -> None:
     worker = plait.worker(Lane.TRAIN)
-    job_id = plait.submit(data, long_training(encoders))
+    job_id = plait.submit(data, long_training())
     plait.until(job_id, has_checkpoint)
 
     children_of(worker.pid)[0].kill()
@@ -82,11 +82,9 @@ def test_a_job_whose_child_is_killed_goes_on_from_its_checkpoint(
     assert plait.job(job_id).deaths == 1
 
 
-def test_a_job_whose_keeper_is_killed_goes_on_with_another_worker(
-    plait: Stack, data: str, encoders: dict[str, Path]
-) -> None:
+def test_a_job_whose_keeper_is_killed_goes_on_with_another_worker(plait: Stack, data: str) -> None:
     worker = plait.worker(Lane.TRAIN)
-    job_id = plait.submit(data, long_training(encoders))
+    job_id = plait.submit(data, long_training())
     plait.until(job_id, has_checkpoint)
     child = children_of(worker.pid)[0]
 
@@ -98,11 +96,9 @@ def test_a_job_whose_keeper_is_killed_goes_on_with_another_worker(
     assert_finished_once(plait, job_id)
 
 
-def test_a_job_whose_whole_worker_is_killed_goes_on_with_another(
-    plait: Stack, data: str, encoders: dict[str, Path]
-) -> None:
+def test_a_job_whose_whole_worker_is_killed_goes_on_with_another(plait: Stack, data: str) -> None:
     worker = plait.worker(Lane.TRAIN)
-    job_id = plait.submit(data, long_training(encoders))
+    job_id = plait.submit(data, long_training())
     plait.until(job_id, has_checkpoint)
 
     kill_tree(worker.pid, signal.SIGKILL)
@@ -112,11 +108,9 @@ def test_a_job_whose_whole_worker_is_killed_goes_on_with_another(
     assert_finished_once(plait, job_id)
 
 
-def test_a_frozen_worker_loses_its_job_and_writes_nothing_when_it_wakes(
-    plait: Stack, data: str, encoders: dict[str, Path]
-) -> None:
+def test_a_frozen_worker_loses_its_job_and_writes_nothing_when_it_wakes(plait: Stack, data: str) -> None:
     frozen = plait.worker(Lane.TRAIN)
-    job_id = plait.submit(data, long_training(encoders))
+    job_id = plait.submit(data, long_training())
     plait.until(job_id, has_checkpoint)
 
     frozen.send_signal(signal.SIGSTOP)
@@ -129,11 +123,9 @@ def test_a_frozen_worker_loses_its_job_and_writes_nothing_when_it_wakes(
     assert_finished_once(plait, job_id)
 
 
-def test_a_worker_that_is_told_to_end_hands_its_job_on_with_a_checkpoint(
-    plait: Stack, data: str, encoders: dict[str, Path]
-) -> None:
+def test_a_worker_that_is_told_to_end_hands_its_job_on_with_a_checkpoint(plait: Stack, data: str) -> None:
     worker = plait.worker(Lane.TRAIN)
-    job_id = plait.submit(data, long_training(encoders))
+    job_id = plait.submit(data, long_training())
     plait.until(job_id, has_checkpoint)
 
     worker.terminate()
@@ -146,10 +138,10 @@ def test_a_worker_that_is_told_to_end_hands_its_job_on_with_a_checkpoint(
     assert_finished_once(plait, job_id)
 
 
-def test_flushing_the_broker_midway_loses_nothing(plait: Stack, data: str, encoders: dict[str, Path]) -> None:
+def test_flushing_the_broker_midway_loses_nothing(plait: Stack, data: str) -> None:
     plait.worker(Lane.TRAIN)
-    first = plait.submit(data, long_training(encoders, epochs=100))
-    second = plait.submit(data, long_training(encoders, epochs=5))
+    first = plait.submit(data, long_training(epochs=100))
+    second = plait.submit(data, long_training(epochs=5))
     plait.until(first, has_checkpoint)
 
     redis.Redis.from_url(plait.settings.redis_url).flushall()
@@ -158,24 +150,22 @@ def test_flushing_the_broker_midway_loses_nothing(plait: Stack, data: str, encod
         assert plait.until(job_id, is_final).state == State.SUCCEEDED
 
 
-def test_a_job_submitted_while_the_broker_is_dead_still_runs(
-    plait: Stack, data: str, encoders: dict[str, Path]
-) -> None:
+def test_a_job_submitted_while_the_broker_is_dead_still_runs(plait: Stack, data: str) -> None:
     plait.worker(Lane.TRAIN)
     assert isinstance(plait.broker, subprocess.Popen)
     plait.broker.kill()
     plait.broker.wait()
 
-    job_id = plait.submit(data, long_training(encoders, epochs=5))
+    job_id = plait.submit(data, long_training(epochs=5))
 
     assert plait.until(job_id, is_final).state == State.SUCCEEDED
 
 
 def test_a_cancel_stops_a_training_within_two_seconds_and_keeps_its_checkpoint(
-    plait: Stack, data: str, encoders: dict[str, Path]
+    plait: Stack, data: str
 ) -> None:
     worker = plait.worker(Lane.TRAIN)
-    job_id = plait.submit(data, long_training(encoders, epochs=5000))
+    job_id = plait.submit(data, long_training(epochs=5000))
     plait.until(job_id, has_checkpoint)
 
     plait.cancel(job_id)
@@ -187,14 +177,12 @@ def test_a_cancel_stops_a_training_within_two_seconds_and_keeps_its_checkpoint(
     until(lambda: children_of(worker.pid), lambda children: not children, limit_s=2.0)
 
 
-def test_a_cancel_stops_a_training_whose_first_epoch_still_encodes(
-    plait: Stack, tmp_path: Path, encoders: dict[str, Path]
-) -> None:
+def test_a_cancel_stops_a_training_whose_first_epoch_still_encodes(plait: Stack, tmp_path: Path) -> None:
     plait.worker(Lane.TRAIN)
     many = tmp_path / "many"
     many.mkdir()
     slow = {
-        "towers": {"image": {"encoder": str(encoders["image"]), "image_size": 1024}},
+        "towers": {"image": {"encoder": IMAGE, "image_size": 1024}},
         "hyperparameters": {"n_epochs": 1},
     }
     job_id = plait.submit(plait.upload(tiny_av(many, rows=1500)), slow)

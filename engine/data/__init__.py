@@ -1,0 +1,1 @@
+"""From an uploaded file to rows, and from media bytes to arrays."""

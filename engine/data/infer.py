@@ -1,0 +1,220 @@
+"""Which columns a table has and what they hold, where its schema leaves that open. Reads no media."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from domain.manifest import Code, Column, ColumnType, Issue, Schema
+from engine.data.tables import Table, excerpt
+
+MEDIA = frozenset({ColumnType.IMAGE, ColumnType.AUDIO})
+
+_IMAGES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ppm", "heic", "avif")
+_SOUNDS = ("wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "au", "m4a", "aac", "wma")
+_BY_EXTENSION = dict.fromkeys(_IMAGES, ColumnType.IMAGE) | dict.fromkeys(_SOUNDS, ColumnType.AUDIO)
+_BY_WORD = dict.fromkeys(("image", "img", "photo", "picture", "pic"), ColumnType.IMAGE) | dict.fromkeys(
+    ("audio", "sound", "voice", "speech", "wav"), ColumnType.AUDIO
+)
+_SUFFIX = "_file_name"
+_LABELS, _IDS = ("label", "target", "labels"), ("id", "row_id")
+
+#: Longer cells are prose, even if they end like a file's name.
+_MAX_PATH = 1024
+#: The longest name that a tower may have, and more columns than any model takes.
+_MAX_NAME, _MAX_COLUMNS = 200, 1000
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The schema with nothing left open, and the column that each key of the table belongs to."""
+
+    schema: Schema
+    keys: Mapping[str, str]
+    #: A bare `file_name` belongs to the column of its value's type.
+    by_type: Mapping[ColumnType, str]
+
+    def column_of(self, key: str, cell: Any) -> str | None:
+        if key == "file_name" and self.by_type:
+            kind = media_type(cell) if isinstance(cell, str) else None
+            return self.by_type.get(kind or next(iter(self.by_type)), next(iter(self.by_type.values())))
+        return self.keys.get(key)
+
+
+def is_missing(cell: Any) -> bool:
+    """null or an empty string: there is nothing."""
+    return cell is None or cell == ""
+
+
+def media_type(text: str) -> ColumnType | None:
+    """What a path names, by its extension."""
+    if len(text) > _MAX_PATH or "\n" in text:
+        return None
+    return _BY_EXTENSION.get(PurePosixPath(text).suffix[1:].lower())
+
+
+def as_number(cell: Any) -> float | None:
+    """The finite number that a cell holds, or that its text writes."""
+    if isinstance(cell, bool) or not isinstance(cell, int | float | str):
+        return None
+    try:
+        number = float(cell)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def lay_out(table: Table, declared: Schema) -> tuple[Layout, list[Issue]]:
+    """`declared` with what it leaves open inferred from all rows, and what is wrong with the columns."""
+    kinds = _kinds_by_key(table)
+    issues = list(_unfit(kinds))
+    roles = _roles(declared, kinds)
+    taken = _taken(declared, roles)
+    fit = {key: held for key, held in kinds.items() if _fits(key) and key not in taken}
+    by_type = _bare_names(fit, declared)
+    keys: dict[str, str] = {}
+    columns: dict[str, Column] = {}
+    for key, held in list(fit.items())[:_MAX_COLUMNS]:
+        if key == "file_name" and by_type:
+            continue
+        name = column_name(key, declared)
+        column = declared.columns.get(name) or columns.get(name) or _inferred(key, name, held, table.typed)
+        if column is None:
+            issues.append(_unusable(name, held))
+        else:
+            keys[key], columns[name] = name, column
+    for kind, name in by_type.items():
+        columns.setdefault(name, declared.columns.get(name) or Column(type=kind))
+    issues += _absent(declared, kinds, {*columns, *taken}) if table.rows else []
+    return Layout(Schema(columns=columns, **roles), keys, by_type), issues
+
+
+def column_name(key: str, declared: Schema) -> str:
+    """`image_file_name` is the column `image`, unless the schema names a column just so."""
+    stem = key.removesuffix(_SUFFIX)
+    return key if key in declared.columns or not stem else stem
+
+
+def _kinds_by_key(table: Table) -> dict[str, Counter[str]]:
+    """How often each key holds text, numbers, paths and so on; missing cells count nowhere."""
+    kinds: dict[str, Counter[str]] = {}
+    for row in table.rows:
+        for key, cell in row.cells.items():
+            held = kinds.setdefault(key, Counter())
+            if not is_missing(cell):
+                held[_kind(cell, table.typed)] += 1
+    return kinds
+
+
+def _kind(cell: Any, typed: bool) -> str:
+    if isinstance(cell, bool):
+        return "flag"
+    if isinstance(cell, int | float):
+        return "number"
+    if not isinstance(cell, str):
+        return "nested"
+    return media_type(cell) or ("number" if not typed and as_number(cell) is not None else "text")
+
+
+def _roles(declared: Schema, keys: Mapping[str, Any]) -> dict[str, str | None]:
+    def found(name: str | None, usual: Sequence[str]) -> str | None:
+        return name or next((n for n in usual if n in keys and n not in declared.columns), None)
+
+    return {
+        "label": found(declared.label, _LABELS),
+        "id": found(declared.id, _IDS),
+        "split": found(declared.split, ("split",)),
+        "group": declared.group,
+    }
+
+
+def _taken(declared: Schema, roles: dict[str, str | None]) -> set[str]:
+    """Keys that are no features. A second word for the label would give it away, so it is none either."""
+    usual = set() if declared.label else set(_LABELS)
+    usual |= set() if declared.id else set(_IDS)
+    return {name for name in roles.values() if name} | (usual - set(declared.columns))
+
+
+def _fits(key: str) -> bool:
+    return 0 < len(key) <= _MAX_NAME and key.isprintable()
+
+
+def _unfit(kinds: Mapping[str, Counter[str]]) -> Iterator[Issue]:
+    for key in kinds:
+        if not _fits(key):
+            shown = excerpt(key)
+            message = f"The column '{shown}' is not used: a name has 1 to {_MAX_NAME} visible characters."
+            yield Issue(Code.SCHEMA_MISMATCH, message, column=shown, severity="warning")
+    if len(kinds) > _MAX_COLUMNS:
+        message = f"The table has {len(kinds)} columns; at most {_MAX_COLUMNS} are read. Remove some."
+        yield Issue(Code.SCHEMA_MISMATCH, message)
+
+
+def _bare_names(kinds: Mapping[str, Counter[str]], declared: Schema) -> dict[ColumnType, str]:
+    """The columns that a bare `file_name` fills: the schema's only one of the type, else named as the type."""
+    if "file_name" in declared.columns or "file_name" not in kinds:
+        return {}
+    filled = {column_name(key, declared) for key in kinds if key != "file_name"}
+    found = [ColumnType(kind) for kind, _ in kinds["file_name"].most_common() if kind in MEDIA]
+    by_type: dict[ColumnType, str] = {}
+    for kind in found:
+        open_names = [n for n, c in declared.columns.items() if c.type is kind and n not in filled]
+        by_type[kind] = open_names[0] if len(open_names) == 1 else str(kind)
+    return by_type
+
+
+def _inferred(key: str, name: str, held: Counter[str], typed: bool) -> Column | None:
+    if key.endswith(_SUFFIX) and name != key:
+        kind = _by_stem(name) or _usual_media(held, at_least=1)
+    else:
+        kind = _by_values(held, typed)
+    return Column(type=kind) if kind else None
+
+
+def _by_stem(stem: str) -> ColumnType | None:
+    words = re.split(r"[^a-z]+", stem.lower())
+    return next((_BY_WORD[word] for word in words if word in _BY_WORD), None)
+
+
+def _usual_media(held: Counter[str], at_least: float) -> ColumnType | None:
+    kind, count = max(((kind, held[kind]) for kind in sorted(MEDIA)), key=lambda pair: pair[1])
+    return kind if count >= at_least else None
+
+
+def _by_values(held: Counter[str], typed: bool) -> ColumnType | None:
+    # One odd cell among paths is a broken path, not a reason to read them all as prose.
+    if media := _usual_media(held, at_least=max(1, held.total() / 2)):
+        return media
+    text = held["text"] + held[ColumnType.IMAGE] + held[ColumnType.AUDIO]
+    if not typed:
+        return ColumnType.NUMBER if held["number"] and not text else ColumnType.TEXT
+    counts = {
+        ColumnType.TEXT: text,
+        ColumnType.NUMBER: held["number"],
+        ColumnType.CATEGORY: held["flag"],
+        None: held["nested"],
+    }
+    return max(counts, key=lambda kind: counts[kind])
+
+
+def _unusable(name: str, held: Counter[str]) -> Issue:
+    if held["nested"]:
+        message = f"The column '{name}' is not used: it holds lists or objects. Write one plain value a cell."
+    else:
+        message = f"What '{name}' holds cannot be told from its files' names; name its type in the schema."
+    return Issue(Code.SCHEMA_MISMATCH, message, column=name, severity="warning")
+
+
+def _absent(declared: Schema, keys: Mapping[str, Any], known: set[str]) -> Iterator[Issue]:
+    there = ", ".join(sorted(excerpt(key) for key in list(keys)[:50])) or "none"
+    wanted = {"columns." + name: name for name in declared.columns if name not in known}
+    for role in ("id", "split", "group"):
+        name = getattr(declared, role)
+        if name is not None and name not in keys:
+            wanted[role] = name
+    for path, name in wanted.items():
+        message = f"The schema's {path.split('.')[0]} names '{name}', which no row has; there are: {there}."
+        yield Issue(Code.MISSING_COLUMN, message, column=name, param=f"schema.{path}")

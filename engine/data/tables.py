@@ -1,0 +1,173 @@
+"""Lines of JSONL or CSV as plain rows. Says what is wrong with a line and goes on with the next."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from domain.manifest import Code, Issue
+
+MAX_LINE_BYTES = 16 * 2**20
+
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """One line as it was written; `line` counts from 1, a header included."""
+
+    line: int
+    cells: dict[str, Any]
+
+
+@dataclass
+class Table:
+    rows: list[RawRow] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=list)
+    #: In CSV every cell is a string, and what it means is inferred.
+    typed: bool = True
+
+
+class _BadLine(Exception):
+    def __init__(self, code: Code, message: str, column: str | None = None) -> None:
+        super().__init__(message)
+        self.code, self.message, self.column = code, message, column
+
+
+def excerpt(value: object) -> str:
+    """A value as an issue shows it: short, and safe to store anywhere."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    shown = str(value)[:200].encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+
+
+def read_table(data: bytes, kind: str) -> Table:
+    """The rows of a `jsonl` or `csv` table. Never raises for what a user wrote."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        message = "The table is UTF-16; save it as UTF-8."
+        return Table(issues=[Issue(Code.ENCODING_ERROR, message)])
+    data = data.removeprefix(_BOM)
+    return _read_jsonl(data) if kind == "jsonl" else _read_csv(data)
+
+
+def _read_jsonl(data: bytes) -> Table:
+    table = Table()
+    for line, raw in enumerate(io.BytesIO(data), start=1):
+        if not raw.strip():
+            continue
+        try:
+            table.rows.append(RawRow(line, _parsed(raw)))
+        except _BadLine as bad:
+            shown = excerpt(raw[:200].decode("utf-8", "replace").strip())
+            table.issues.append(Issue(bad.code, bad.message, line, bad.column, shown))
+    return table
+
+
+def _parsed(raw: bytes) -> dict[str, Any]:
+    if len(raw) > MAX_LINE_BYTES:
+        raise _BadLine(Code.TOO_LARGE, f"The line has {len(raw)} bytes; at most {MAX_LINE_BYTES} are read.")
+    try:
+        row = json.loads(raw.decode("utf-8"), object_pairs_hook=_no_pair_twice, parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        message = f"Byte {error.start + 1} of the line is not UTF-8; save the table as UTF-8."
+        raise _BadLine(Code.ENCODING_ERROR, message) from error
+    except json.JSONDecodeError as error:
+        message = f"This is not JSON: {error.msg} at character {error.colno}; write one object a line."
+        raise _BadLine(Code.INVALID_JSON, message) from error
+    except RecursionError as error:
+        raise _BadLine(Code.INVALID_JSON, "The line is nested too deeply; write plain values.") from error
+    except ValueError as error:
+        message = "The line has a number that is too long; write it as text."
+        raise _BadLine(Code.INVALID_JSON, message) from error
+    if not isinstance(row, dict):
+        message = 'A line must be an object such as {"file_name": "1.png", "label": "cat"}.'
+        raise _BadLine(Code.INVALID_JSON, message)
+    _refuse_characters(row)
+    return row
+
+
+def _no_pair_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        twice = excerpt(Counter(key for key, _ in pairs).most_common(1)[0][0])
+        raise _BadLine(Code.DUPLICATE_COLUMN, f"'{twice}' stands twice in this line; keep one.", twice)
+    return row
+
+
+def _no_constant(word: str) -> None:
+    message = f"{word} is not JSON; write null for a missing value."
+    raise _BadLine(Code.INVALID_JSON, message)
+
+
+def _refuse_characters(cells: dict[str, Any]) -> None:
+    """Half characters and NUL cannot be stored or tokenised: they are named here, not met later."""
+    for key, cell in cells.items():
+        for text in (key, cell):
+            if isinstance(text, str) and not text.isascii() and not _is_utf8(text):
+                message = "The line holds what is not UTF-8; save the table as UTF-8."
+                raise _BadLine(Code.ENCODING_ERROR, message, excerpt(key))
+            if isinstance(text, str) and "\0" in text:
+                raise _BadLine(Code.ENCODING_ERROR, "The line holds a NUL character; remove it.", excerpt(key))
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _read_csv(data: bytes) -> Table:
+    table = Table(typed=False)
+    # Bytes that are not UTF-8 become half characters, so that each row with some is named.
+    text = data.decode("utf-8", "surrogateescape")
+    records = _records(csv.reader(io.StringIO(text, newline=""), strict=True), table.issues)
+    line, names = next(records, (1, []))
+    table.issues.extend(_repeated(names, line))
+    if table.issues:
+        # Under a header that cannot be trusted no cell has a name.
+        return table
+    for line, cells in records:
+        try:
+            table.rows.append(RawRow(line, _named(names, cells)))
+        except _BadLine as bad:
+            table.issues.append(Issue(bad.code, bad.message, line, bad.column))
+    return table
+
+
+def _records(reader: Any, issues: list[Issue]) -> Iterator[tuple[int, list[str]]]:
+    """Records with the line that each begins on, blank lines left out."""
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            code = Code.TOO_LARGE if "field limit" in str(error) else Code.SCHEMA_MISMATCH
+            message = f"This is not CSV ({error}); quote cells with commas, quotes or line breaks."
+            issues.append(Issue(code, message, line))
+        else:
+            if cells:
+                yield line, cells
+
+
+def _repeated(names: list[str], line: int) -> Iterator[Issue]:
+    for name, count in Counter(names).items():
+        if name and count > 1:
+            message = f"Two columns are named '{excerpt(name)}'; rename one."
+            yield Issue(Code.DUPLICATE_COLUMN, message, line, excerpt(name))
+
+
+def _named(names: list[str], cells: list[str]) -> dict[str, Any]:
+    if len(cells) != len(names):
+        message = f"The row has {len(cells)} cells, the header {len(names)}; quote cells that hold commas."
+        raise _BadLine(Code.SCHEMA_MISMATCH, message)
+    row = dict(zip(names, cells, strict=True))
+    _refuse_characters(row)
+    return row

@@ -1,0 +1,1 @@
+"""Pretrained encoders on this machine: the mirror, and where its folders come from."""

@@ -1,0 +1,1 @@
+"""Data sets that Plait makes itself, for the demo and the tests; nothing of them is kept in the repository."""
