@@ -1,17 +1,26 @@
-"""Reads every row and every media header, and lists every problem. Torch-free: the cpu lane runs it."""
+"""Reads every row and every picture and sound that the towers will, and lists every problem. Loads no torch."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from domain.errors import EngineError
 from domain.manifest import MODALITIES, Code, ColumnType, Issue, Split, errors_in
 from domain.specs import Multimodal
-from engine.data import decode
-from engine.data.archive import escapes
-from engine.data.manifest import Dataset, MediaRef, Row
+from engine.data.classes import class_issues
+from engine.data.holdout import assign_splits
+from engine.data.manifest import Dataset, MediaRef, Row, Unreadable, class_name
+from engine.data.probe import Undecodable, probe_audio, probe_image
+from engine.data.tables import excerpt
 
-#: Fewer rows than this cannot be split and learned from.
+__all__ = ["MIN_ROWS", "Report", "check", "class_name"]
+
+#: Of fewer rows nothing is left to learn from once some are held out.
 MIN_ROWS = 4
+
+_SPLIT_OF_ROLE = {"training": Split.TRAIN, "validation": Split.VALIDATION, "test": Split.TEST}
+#: What only a training file needs of its schema: the others count whole.
+_FOR_TRAINING = ("schema.split", "schema.group")
 
 
 @dataclass
@@ -21,17 +30,13 @@ class Report:
     rows: int
     columns: dict[str, ColumnType]
     classes: list[str] = field(default_factory=list)
-    splits: dict[str, int] = field(default_factory=dict)
+    #: Rows by split, as the file has them: nothing is held out yet.
+    counts: dict[str, int] = field(default_factory=dict)
     issues: list[Issue] = field(default_factory=list)
 
     @property
     def errors(self) -> list[Issue]:
         return errors_in(self.issues)
-
-
-def class_name(label: object) -> str:
-    """The class that a label names: `3`, `"3"` and `True` are `3`, `3` and `true`."""
-    return str(label).lower() if isinstance(label, bool) else str(label)
 
 
 def check(
@@ -40,138 +45,134 @@ def check(
     *,
     role: str = "training",
     classes: Sequence[str] | None = None,
+    hold_out: bool = True,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Report:
-    """Every problem of `dataset` for `spec`. `classes` are the training file's, for the other roles."""
+    """Every problem that `dataset` has as a `training`, `validation` or `test` file.
+
+    `classes` are the training file's, for the other two; `hold_out` says that no validation file is given.
+    The report is unfinished if `should_stop` ever said so.
+    """
     types = {name: column.type for name, column in dataset.schema.columns.items()}
-    report = Report(rows=len(dataset.rows), columns=types, issues=list(dataset.issues))
+    used = _used(spec, types)
+    report = Report(len(dataset.rows), types, issues=list(_known(dataset, used, role)))
     if not dataset.rows:
-        if not report.issues:
-            report.issues.append(Issue(code=Code.EMPTY_FILE, message="The file has no rows."))
         return report
-    used = _used_columns(spec, types, report.issues)
+    report.issues += _column_issues(spec, types, used)
+    splits = [_split(row, role) for row in dataset.rows]
+    report.counts = {str(split): count for split, count in sorted(Counter(splits).items())}
+    probe = _Probe(dataset, used, _seconds(dataset, spec))
     for row in dataset.rows:
         if should_stop():
             return report
-        _check_row(dataset, row, used, report.issues)
-    _check_labels(dataset, role, classes, report)
-    _check_repeats(dataset.rows, used, report.issues)
-    report.splits = dict(Counter(row.split or role_split(role) for row in dataset.rows))
+        report.issues += probe.issues(row)
+    report.issues += _repeated(dataset.rows, list(used))
+    report.classes, of_classes = class_issues(dataset, splits, None if role == "training" else classes)
+    report.issues += of_classes
+    if role == "training":
+        report.issues += _size_issues(dataset.rows, splits.count(Split.TRAIN), hold_out)
     return report
 
 
-def role_split(role: str) -> str:
-    """The split of a row that names none, by its file's role."""
-    return {"validation": Split.VALIDATION, "test": Split.TEST}.get(role, Split.TRAIN)
+def _split(row: Row, role: str) -> Split:
+    """A validation or test file counts whole, whatever its rows say."""
+    return Split(row.split) if row.split and role == "training" else _SPLIT_OF_ROLE[role]
 
 
-def _used_columns(
-    spec: Multimodal, types: dict[str, ColumnType], issues: list[Issue]
-) -> dict[str, ColumnType]:
-    if not spec.towers:
-        used = {name: kind for name, kind in types.items() if kind in MODALITIES}
-        if not used:
-            message = "There is no text, image or audio column."
-            issues.append(Issue(code=Code.MISSING_COLUMN, message=message))
-        return used
-    for name in spec.towers:
-        if types.get(name) not in MODALITIES:
-            has = ", ".join(f"{n} ({k})" for n, k in sorted(types.items())) or "none"
-            message = f"The tower '{name}' needs a text, image or audio column of that name; there is: {has}."
-            param = f"multimodal.towers.{name}"
-            issues.append(Issue(code=Code.MISSING_COLUMN, message=message, column=name, param=param))
-    return {name: types[name] for name in spec.towers if types.get(name) in MODALITIES}
+def _used(spec: Multimodal, types: Mapping[str, ColumnType]) -> dict[str, ColumnType]:
+    """The columns that the towers read; all that an encoder can read if none is named."""
+    names = spec.towers or types
+    return {name: types[name] for name in sorted(names) if types.get(name) in MODALITIES}
 
 
-def _check_row(dataset: Dataset, row: Row, used: dict[str, ColumnType], issues: list[Issue]) -> None:
-    for name, kind in used.items():
-        value = row.values.get(name)
-        if isinstance(value, MediaRef):
-            problem = _media_problem(dataset, value, kind)
-            if problem is not None:
+def _known(dataset: Dataset, used: Mapping[str, ColumnType], role: str) -> Iterator[Issue]:
+    """What was found while reading the table, without what this job does not touch."""
+    for issue in dataset.issues:
+        idle_column = issue.column in dataset.schema.columns and issue.column not in used
+        idle_role = issue.code == Code.UNKNOWN_SPLIT or issue.param in _FOR_TRAINING
+        if not idle_column and not (idle_role and role != "training"):
+            yield issue
+
+
+def _column_issues(
+    spec: Multimodal, types: Mapping[str, ColumnType], used: Mapping[str, ColumnType]
+) -> Iterator[Issue]:
+    there = ", ".join(f"{name} ({kind})" for name, kind in sorted(types.items())[:50]) or "none"
+    if not spec.towers and not used:
+        message = f"No column is text, image or audio; there are: {there}. Add one, or name it in the schema."
+        yield Issue(Code.MISSING_COLUMN, message)
+    for name in sorted(set(spec.towers) - set(used)):
+        why = f"reads text, image or audio, not {types[name]}" if name in types else "has no column"
+        message = f"The tower '{name}' {why}; there are: {there}."
+        code = Code.SCHEMA_MISMATCH if name in types else Code.MISSING_COLUMN
+        yield Issue(code, message, column=name, param=f"multimodal.towers.{name}")
+
+
+def _seconds(dataset: Dataset, spec: Multimodal) -> dict[str, float | None]:
+    """How much of each column's sounds is read."""
+    columns = dataset.schema.columns
+    towers = {name: tower.max_seconds for name, tower in spec.towers.items()}
+    return {name: towers.get(name) or column.max_seconds for name, column in columns.items()}
+
+
+class _Probe:
+    """Looks at rows; a file that many rows share is read once."""
+
+    def __init__(
+        self, dataset: Dataset, used: Mapping[str, ColumnType], seconds: Mapping[str, float | None]
+    ) -> None:
+        self._dataset, self._used, self._seconds = dataset, used, seconds
+        self._named = {(issue.line, issue.column) for issue in errors_in(dataset.issues)}
+        self._found: dict[tuple[str, MediaRef], tuple[Code, str] | None] = {}
+
+    def issues(self, row: Row) -> Iterator[Issue]:
+        for name in self._used:
+            value = row.values[name]
+            if isinstance(value, MediaRef) and (problem := self._problem(name, value)):
                 code, words = problem
-                message = f"'{value.name[:200]}': {words}."
-                issues.append(
-                    Issue(code=code, message=message, line=row.line, column=name, value=value.name[:200])
-                )
-    if used and all(row.values.get(name) is None for name in used):
-        message = f"None of {', '.join(used)} is there; remove the row or give it one."
-        issues.append(Issue(code=Code.ALL_MODALITIES_MISSING, message=message, line=row.line))
-
-
-def _media_problem(dataset: Dataset, ref: MediaRef, kind: ColumnType) -> tuple[Code, str] | None:
-    if escapes(ref.name):
-        return Code.PATH_ESCAPES_ARCHIVE, "the path leads out of the upload; write it relative to the table"
-    if not dataset.has(ref):
-        return Code.MISSING_MEDIA, "there is no such file in the upload; add it or write null"
-    try:
-        data = dataset.read(ref)
-        decode.probe_image(data) if kind is ColumnType.IMAGE else decode.probe_audio(data)
-    except decode.Undecodable as error:
-        return error.code, error.message
-    except OSError as error:
-        return Code.UNREADABLE_MEDIA, str(error)
-    return None
-
-
-def _check_labels(dataset: Dataset, role: str, classes: Sequence[str] | None, report: Report) -> None:
-    label = dataset.schema.label
-    if label is None:
-        message = "There is no column 'label', 'target' or 'labels'; add one or name it in the schema."
-        report.issues.append(Issue(code=Code.LABEL_MISSING, message=message))
-        return
-    for row in dataset.rows:
-        _check_label(row, label, report.issues)
-    trained = [r for r in dataset.rows if (r.split or role_split(role)) == Split.TRAIN]
-    found = {class_name(r.label) for r in trained if _is_class(r.label)}
-    report.classes = sorted(classes if classes is not None else found)
-    if role == "training":
-        _check_training(report.classes, trained, report.issues)
-    if report.classes:
-        _check_known(dataset.rows, label, set(report.classes), report.issues)
-
-
-def _is_class(label: object) -> bool:
-    return isinstance(label, (str, int))
-
-
-def _check_label(row: Row, label: str, issues: list[Issue]) -> None:
-    if row.label is None:
-        message = f"'{label}' is empty; every row needs one."
-        issues.append(Issue(code=Code.LABEL_MISSING, message=message, line=row.line, column=label))
-    elif not _is_class(row.label):
-        message = f"'{label}' must be a word or a whole number for classification."
-        value = repr(row.label)[:80]
-        issues.append(
-            Issue(code=Code.LABEL_TYPE_MISMATCH, message=message, line=row.line, column=label, value=value)
+                shown = excerpt(value.name)
+                yield Issue(code, f"'{shown}': {words}.", row.line, name, shown)
+        # A cell that was refused is no missing one, and has its issue already.
+        is_empty = all(
+            row.values[name] is None and (row.line, name) not in self._named for name in self._used
         )
+        if self._used and is_empty:
+            message = f"The row has none of {', '.join(self._used)}; give it one, or remove it."
+            yield Issue(Code.ALL_MODALITIES_MISSING, message, row.line)
+
+    def _problem(self, name: str, ref: MediaRef) -> tuple[Code, str] | None:
+        if (name, ref) not in self._found:
+            self._found[name, ref] = self._look(name, ref)
+        return self._found[name, ref]
+
+    def _look(self, name: str, ref: MediaRef) -> tuple[Code, str] | None:
+        try:
+            data = self._dataset.read(ref)
+            if self._used[name] is ColumnType.IMAGE:
+                probe_image(data)
+            else:
+                probe_audio(data, self._seconds[name])
+        except (Unreadable, Undecodable) as error:
+            return error.code, error.message
+        return None
 
 
-def _check_training(classes: list[str], trained: list[Row], issues: list[Issue]) -> None:
-    if len(trained) < MIN_ROWS:
-        message = f"{len(trained)} training rows are too few; at least {MIN_ROWS} are needed."
-        issues.append(Issue(code=Code.TOO_FEW_EXAMPLES, message=message))
-    elif len(classes) == 1:
-        message = f"Every training row is '{classes[0]}'; there is nothing to tell apart."
-        issues.append(Issue(code=Code.SINGLE_CLASS, message=message))
-
-
-def _check_known(rows: list[Row], label: str, known: set[str], issues: list[Issue]) -> None:
+def _repeated(rows: Sequence[Row], used: Sequence[str]) -> Iterator[Issue]:
+    first: dict[object, int] = {}
     for row in rows:
-        if _is_class(row.label) and class_name(row.label) not in known:
-            name = class_name(row.label)
-            message = f"'{name}' does not occur in the training rows."
-            issues.append(
-                Issue(code=Code.UNKNOWN_CLASS, message=message, line=row.line, column=label, value=name[:80])
-            )
+        content = (row.label, *(row.values[name] for name in used))
+        seen = first.setdefault(content, row.line)
+        if seen != row.line and any(content[1:]):
+            message = f"The row says the same as line {seen}; remove one."
+            yield Issue(Code.DUPLICATE_ROW, message, row.line, severity="warning")
 
 
-def _check_repeats(rows: list[Row], used: dict[str, ColumnType], issues: list[Issue]) -> None:
-    seen: dict[object, int] = {}
-    for row in rows:
-        content = (tuple(row.values.get(name) for name in used), str(row.label))
-        if content in seen:
-            message = f"The same as line {seen[content]}."
-            issues.append(Issue(code=Code.DUPLICATE_ROW, message=message, line=row.line, severity="warning"))
-        else:
-            seen[content] = row.line
+def _size_issues(rows: Sequence[Row], training: int, hold_out: bool) -> Iterator[Issue]:
+    if training < MIN_ROWS:
+        message = f"There are {training} training rows; at least {MIN_ROWS} are needed. Add some."
+        yield Issue(Code.TOO_FEW_EXAMPLES, message)
+        return
+    try:
+        assign_splits(rows, 0, hold_out=hold_out)
+    except EngineError as error:
+        yield Issue(error.code, error.message)

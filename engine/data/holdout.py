@@ -26,10 +26,6 @@ def assign_splits(rows: Sequence[Row], seed: int, *, hold_out: bool = True) -> d
     return splits
 
 
-def can_hold_out(rows: Sequence[Row]) -> bool:
-    return len({_group(row) for row in rows}) > 1
-
-
 def _group(row: Row) -> str:
     return row.id if row.group is None else row.group
 
@@ -44,7 +40,7 @@ def _held_out(rows: Sequence[Row], numbers: Sequence[int], seed: int) -> set[int
         raise EngineError(Code.TOO_FEW_EXAMPLES, message, param="training_file")
     order = sorted(groups, key=lambda name: sha256(f"{seed}:{name}".encode()).digest())
     held: set[int] = set()
-    for name in [*_spared(rows, groups, order), *order][: len(order) - 1]:
+    for name in list(_spared(rows, groups, order)) or order[:1]:
         held.update(groups[name])
         if len(held) >= HELD_OUT * len(numbers):
             break

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from struct import error as StructError
 
 import soundfile
-from PIL import Image
+from PIL import Image, ImageOps
 
 from domain.manifest import Code
 
@@ -24,6 +24,7 @@ _UNSCALED = ("I", "F")
 #: Checked at this size: JPEG then skips most of the arithmetic, but still reads every byte.
 _SMALL = (32, 32)
 
+#: What Pillow's parsers raise on hostile bytes; they check little before they index and unpack.
 _PICTURE_ERRORS = (
     OSError,
     SyntaxError,
@@ -55,7 +56,8 @@ def probe_image(data: bytes) -> None:
     """Raises Undecodable unless the picture can be read to its end."""
     with open_picture(data) as picture:
         picture.draft("RGB", _SMALL)
-        picture.load()
+        # Loads it, and reads the same metadata as the decoder will.
+        ImageOps.exif_transpose(picture, in_place=True)
 
 
 def probe_audio(data: bytes, max_seconds: float | None = None) -> None:

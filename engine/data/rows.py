@@ -100,7 +100,7 @@ def class_name(label: object) -> str:
 
 def _label(raw: RawRow, key: str | None, typed: bool, issues: list[Issue]) -> str | float | None:
     cell = raw.cells.get(key) if key else None
-    if is_missing(cell):
+    if cell is None or cell == "":
         return None
     if isinstance(cell, float) or (not typed and _FRACTION.fullmatch(cell)):
         return float(cell)

@@ -111,7 +111,9 @@ def _refuse_characters(cells: dict[str, Any]) -> None:
                 message = "The line holds what is not UTF-8; save the table as UTF-8."
                 raise _BadLine(Code.ENCODING_ERROR, message, excerpt(key))
             if isinstance(text, str) and "\0" in text:
-                raise _BadLine(Code.ENCODING_ERROR, "The line holds a NUL character; remove it.", excerpt(key))
+                raise _BadLine(
+                    Code.ENCODING_ERROR, "The line holds a NUL character; remove it.", excerpt(key)
+                )
 
 
 def _is_utf8(text: str) -> bool:
