@@ -34,6 +34,8 @@ class Desk:
         self.place: dict[str, Any] = assignment["place"]
         self._mouth = mouth
         self._stop: str | None = None
+        self._published = threading.Condition()
+        self._last_published: str | None = None
 
     def tell(self, say: str, **words: Any) -> None:
         self._mouth.tell(say=say, **words)
@@ -42,6 +44,20 @@ class Desk:
         self, name: str, message: str, *, level: str = "info", type: str = "message", **data: Any
     ) -> None:
         self.tell("event", name=name, message=message, level=level, type=type, data=data)
+
+    def publish_checkpoint(self, ref: str, step: int, metrics: dict[str, float]) -> None:
+        """Tells of a complete checkpoint, and returns once the job's row names it.
+
+        Until then the one before must stay: a keeper that is frozen or dead has not published this one.
+        """
+        self.tell("checkpoint", ref=ref, step=step, metrics=metrics)
+        with self._published:
+            self._published.wait_for(lambda: self._last_published == ref)
+
+    def note_published(self, ref: str) -> None:
+        with self._published:
+            self._last_published = ref
+            self._published.notify_all()
 
     def ask_stop(self, why: str) -> None:
         self._stop = self._stop or why
@@ -85,6 +101,8 @@ def _obey(message: dict[str, Any], desk: Desk) -> None:
     if "lease" in message:
         # SIGALRM's default action ends the process even while a C call holds the interpreter.
         signal.setitimer(signal.ITIMER_REAL, max(0.001, message["lease"] - time.monotonic()))
+    if "published" in message:
+        desk.note_published(message["published"])
     if "stop" in message:
         desk.ask_stop(message["stop"])
 

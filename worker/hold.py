@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 #: so nothing is worth waiting for; a drain waits for a new one.
 STOP_S = {"cancel": 1.2, "pause": 20.0, "drain": 20.0}
 _FOR_EVER = float("inf")
+#: After a database error, until the next try.
+_AGAIN_S = 1.0
 
 
 @dataclass
@@ -68,6 +70,9 @@ class Hold:
         limit = self.job.spec.get("timeout_s")
         self.deadline = self.taken + limit if limit else _FOR_EVER
         self.lines = Lines()
+        #: A checkpoint that the child waits to see published, and when it is tried again.
+        self.unpublished: dict[str, Any] | None = None
+        self.publish_at = _FOR_EVER
 
     def run(self, assignment: dict[str, Any]) -> Ending:
         """Runs the child to its end, whatever end that is."""
@@ -101,7 +106,7 @@ class Hold:
         try:
             while self._goes_on():
                 due = self.reporter.due if self.reporter.has_words else _FOR_EVER
-                until = min(self.renew_at, self.fence_at, self.kill_at, self.deadline, due)
+                until = min(self.renew_at, self.fence_at, self.kill_at, self.deadline, due, self.publish_at)
                 ready, _, _ = select.select(watched, [], [], max(0.0, until - time.monotonic()))
                 if not self._turn(sock, ready) or (exited in ready):
                     return
@@ -125,6 +130,8 @@ class Hold:
             return False
         if rung or time.monotonic() >= self.renew_at:
             self._renew()
+        if time.monotonic() >= self.publish_at:
+            self._publish()
         if self.reporter.is_due:
             self._store(self.reporter.flush)
         return not self.ending.fenced
@@ -135,7 +142,8 @@ class Hold:
         except ConnectionError:
             return False  # a killed child with unread words: a reset, not an end
         for message in self.lines.feed(data):
-            self._hear(message)
+            if not self.ending.fenced:
+                self._hear(message)
         return bool(data)
 
     def _hear(self, message: dict[str, Any]) -> None:
@@ -143,20 +151,26 @@ class Hold:
         if say in ("done", "stopped", "failed"):
             self.ending.verdict = message
         elif say == "checkpoint":
-            self._store(lambda: self._publish(message))
+            self.unpublished = message
+            self._publish()
         else:
             self.reporter.hear(message)
 
-    def _publish(self, message: dict[str, Any]) -> Want | None:
-        with self.database.transaction() as session:
-            return reports.checkpoint(
-                session,
-                self.job.id,
-                self.job.fence,
-                ref=message["ref"],
-                step=message["step"],
-                metrics=message["metrics"],
-            )
+    def _publish(self) -> None:
+        """The child hears `published` only after COMMIT, and only then removes what came before."""
+        message = self.unpublished
+        assert message is not None
+        words = {name: message[name] for name in ("ref", "step", "metrics")}
+        self.publish_at = time.monotonic() + _AGAIN_S
+
+        def publish() -> Want | None:
+            with self.database.transaction() as session:
+                want = reports.checkpoint(session, self.job.id, self.job.fence, **words)
+            self.unpublished, self.publish_at = None, _FOR_EVER
+            self._tell(published=message["ref"])
+            return want
+
+        self._store(publish)
 
     def _renew(self) -> None:
         asked = time.monotonic()
@@ -179,7 +193,7 @@ class Hold:
             want = write()
         except DBAPIError as error:
             log.warning("job %s: the database does not answer (%s)", self.job.id, type(error).__name__)
-            self.reporter.due = time.monotonic() + 1.0
+            self.reporter.due = time.monotonic() + _AGAIN_S
             return
         if want is None:
             log.warning("job %s: fenced off, another worker has it", self.job.id)

@@ -1,6 +1,6 @@
 """JSON lines between keeper and child over one socket pair. The words of both sides are listed here.
 
-keeper -> child: the assignment (first line), `{"lease": instant}`, `{"stop": why}`
+keeper -> child: the assignment (first line), `{"lease": instant}`, `{"stop": why}`, `{"published": ref}`
 child -> keeper: `{"say": "progress" | "metrics" | "event" | "checkpoint" | "done" | "stopped" | "failed", ...}`
 """
 

@@ -98,7 +98,7 @@ class Stack:
         with self.database.reading() as session:
             return list(events.since(session, job_id, 0))
 
-    def until(self, job_id: str, true: Callable[[Job], bool], *, limit_s: float = 60.0) -> Job:
+    def until(self, job_id: str, true: Callable[[Job], bool], *, limit_s: float = 120.0) -> Job:
         """The job once `true` of it; fails with what is known when the time is up."""
         return until(lambda: self.job(job_id), true, limit_s=limit_s, about=lambda: self.explain(job_id))
 

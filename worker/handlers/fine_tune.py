@@ -20,7 +20,7 @@ def fine_tune(desk: Desk) -> None:
 
     def save(folder: Path, about: dict[str, Any]) -> None:
         seal(folder)
-        desk.tell("checkpoint", ref=artifacts.ref(folder), step=about["step"], metrics=about["metrics"])
+        desk.publish_checkpoint(artifacts.ref(folder), about["step"], about["metrics"])
 
     if desk.checkpoint is not None:
         desk.event("training.resumed", f"Goes on from checkpoint {desk.checkpoint.name}.")

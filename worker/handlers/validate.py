@@ -22,8 +22,10 @@ def validate(desk: Desk) -> None:
     reports: dict[str, Report] = {}
     for field, file in desk.files.items():
         desk.event("validation", f"Checking {file['filename']}.", file=file["id"])
-        trained = reports.get("training_file")
-        reports[field] = _check(desk, spec, field, file, trained.classes if trained else None)
+        # The training file comes first; the others are read as it was, and know its classes.
+        report, schema = _check(desk, spec, field, file, reports.get("training_file"))
+        spec = spec if spec.schema_ else spec.model_copy(update={"schema_": schema})
+        reports[field] = report
         if desk.should_stop():
             desk.tell("stopped", why=desk.should_stop())
             return
@@ -34,14 +36,20 @@ def validate(desk: Desk) -> None:
 
 
 def _check(
-    desk: Desk, spec: Multimodal, field: str, file: dict[str, Any], classes: list[str] | None
-) -> Report:
+    desk: Desk, spec: Multimodal, field: str, file: dict[str, Any], trained: Report | None
+) -> tuple[Report, Schema]:
+    """What the file is, and the schema that it was read by."""
     declared = spec.schema_ or (Schema.model_validate(file["schema"]) if file["schema"] else None)
-    path = Path(file["path"])
-    with open_dataset(path, schema=declared, filename=file["filename"]) as dataset:
-        return check(
-            dataset, spec, role=_ROLES[field], classes=classes, should_stop=lambda: bool(desk.should_stop())
+    with open_dataset(Path(file["path"]), schema=declared, filename=file["filename"]) as dataset:
+        report = check(
+            dataset,
+            spec,
+            role=_ROLES[field],
+            classes=trained.classes if trained else None,
+            hold_out="validation_file" not in desk.files,
+            should_stop=lambda: bool(desk.should_stop()),
         )
+        return report, dataset.schema
 
 
 def resolved_towers(spec: Multimodal, report: Report) -> dict[str, Tower]:

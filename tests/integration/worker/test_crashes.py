@@ -37,15 +37,15 @@ def data(plait: Stack, tmp_path: Path) -> str:
     return plait.upload(tiny_av(tmp_path))
 
 
-def long_training(*, epochs: int = 400) -> dict[str, Any]:
-    """Some ten seconds of small steps, with a checkpoint early on."""
+def long_training(*, epochs: int = 200) -> dict[str, Any]:
+    """Some seconds of small steps, with a checkpoint early on."""
     return {
         "towers": {
             "image": {"encoder": IMAGE},
             "audio": {"encoder": AUDIO, "max_seconds": 0.5},
         },
         "fusion": {"dim": 32},
-        "hyperparameters": {"n_epochs": epochs, "batch_size": 8, "save_steps": 20, "eval_steps": 100},
+        "hyperparameters": {"n_epochs": epochs, "batch_size": 8, "save_steps": 50, "eval_steps": 200},
     }
 
 
