@@ -11,7 +11,7 @@ import settings as configuration
 from bus.bells import Bells
 from db import version as schema
 from db.session import Database
-from engine.hub import mirror
+from engine.hub.mirror import listing
 
 Verdict = Literal["ok", "warning", "error"]
 
@@ -86,7 +86,7 @@ def _broker(settings: configuration.Settings) -> Finding:
 
 
 def _encoders(settings: configuration.Settings) -> Finding:
-    here = mirror.listing(settings.encoders_dir)
+    here = listing(settings.encoders_dir)
     if not here:
         return Finding("encoders", "warning", "the mirror is empty; `plait-server encoders pull` fills it")
     return Finding("encoders", "ok", ", ".join(sorted(here)))
