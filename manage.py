@@ -118,7 +118,9 @@ def api(data: Path | None, host: str, port: int, fd: int | None) -> None:
 
 @main.command()
 @_DATA
-@click.option("--lane", type=click.Choice([str(lane) for lane in Lane]), required=True, help="Which jobs to take.")
+@click.option(
+    "--lane", type=click.Choice([str(lane) for lane in Lane]), required=True, help="Which jobs to take."
+)
 def worker(data: Path | None, lane: str) -> None:
     """Take jobs of one lane, one at a time, until told to stop (SIGTERM drains)."""
     from worker import app

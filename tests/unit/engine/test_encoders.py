@@ -29,7 +29,9 @@ def _sound(seconds: float) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(int(16_000 * seconds)).astype(np.float32)
 
 
-@pytest.mark.parametrize(("name", "value"), [(TEXT, "a cat"), (IMAGE, _pixels(0)), (VIT, _pixels(0)), (AUDIO, _sound(0.5))])
+@pytest.mark.parametrize(
+    ("name", "value"), [(TEXT, "a cat"), (IMAGE, _pixels(0)), (VIT, _pixels(0)), (AUDIO, _sound(0.5))]
+)
 def test_every_kind_of_encoder_gives_one_vector_a_row(
     encoders: dict[str, Path], name: str, value: object
 ) -> None:
