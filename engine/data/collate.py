@@ -1,7 +1,7 @@
 """Which rows go together, and having the next ones ready. Knows neither files nor networks."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -52,7 +52,7 @@ def slices(order: Tensor, size: int, accumulation: int, start_step: int = 0) -> 
             yield Slice(rows, len(rows) / len(step), place == len(parts))
 
 
-def ahead(make: Callable[[T], R], items: Iterable[T], workers: int = AHEAD) -> Iterator[R]:
+def ahead(make: Callable[[T], R], items: Iterable[T], workers: int = AHEAD) -> Generator[R, None, None]:
     """`make` of each item in order, the next ones being made in threads meanwhile."""
     waiting: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")

@@ -43,6 +43,7 @@ class Encoder(nn.Module):
         self._prepare, self._embed = parts.prepare, parts.embed
         self.reading = Reading(kind, parts.sampling_rate, parts.max_seconds)
         self.fingerprint = fingerprint
+        self.network.eval()
         with torch.no_grad():
             self.width: int = self(self.prepare([parts.example])).shape[1]
 
@@ -58,5 +59,5 @@ def load_encoder(folder: Path, kind: ColumnType, tower: Tower) -> Encoder:
     if kind not in _OPENERS:
         raise EngineError("invalid_spec", f"no encoder reads a column of type {kind}")
     parts = _OPENERS[kind](folder, tower)
-    parts.network.eval()
-    return Encoder(parts, kind, fingerprint(folder, {"kind": str(kind), **parts.options}))
+    encoder = Encoder(parts, kind, fingerprint(folder, {"kind": str(kind), **parts.options}))
+    return encoder.eval()

@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
-from engine.models.encoders import Encoder, Prepared
+if TYPE_CHECKING:  # the loop knows this network, and must not load an encoder library for it
+    from engine.models.encoders import Encoder
 
 
 @dataclass(frozen=True)
 class Live:
     """Inputs of a trained tower, for the rows that have any."""
 
-    inputs: Prepared
+    inputs: Mapping[str, Tensor]
     rows: Tensor
 
     def to(self, device: torch.device) -> "Live":
@@ -24,7 +26,7 @@ class Multimodal(nn.Module):
     """Names are sorted, so that weights load alike everywhere; `present` has its columns in that order."""
 
     def __init__(
-        self, encoders: Mapping[str, Encoder], frozen: frozenset[str], fusion: nn.Module, head: nn.Module
+        self, encoders: Mapping[str, "Encoder"], frozen: frozenset[str], fusion: nn.Module, head: nn.Module
     ) -> None:
         super().__init__()
         self.names = sorted(encoders)
@@ -36,10 +38,8 @@ class Multimodal(nn.Module):
         for name in frozen:
             self.encoder(name).requires_grad_(False)
 
-    def encoder(self, name: str) -> Encoder:
-        found = self.encoders[self.names.index(name)]
-        assert isinstance(found, Encoder)
-        return found
+    def encoder(self, name: str) -> "Encoder":
+        return cast("Encoder", self.encoders[self.names.index(name)])
 
     def forward(self, inputs: Mapping[str, Tensor | Live], present: Tensor) -> Tensor:
         """Logits. A tower's input is its features (cached) or what its encoder reads."""

@@ -19,8 +19,18 @@ LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 _READ_BYTES = 1 << 22
 _WEIGHTS = "*.safetensors"
-#: What decides how a value is read and what the network is; read-me files do not.
-_DESCRIPTIONS = ("*.json", "*.txt", "*.model")
+#: What decides how a value is read and what the network is; read-me files and notes do not.
+_DESCRIPTIONS = (
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+)
 
 
 def open_config(folder: Path) -> Any:

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from domain.manifest import ColumnType
 from engine.data.cache import FeatureCache, key
 from engine.data.collate import ahead
 from engine.data.dataset import CachedColumn, Example
-from engine.models.encoders import Encoder, Prepared
+from engine.models.encoders import Encoder
+from engine.train.threads import one_thread
 from engine.train.words import Progress, ShouldStop, heed
 
 #: Rows encoded at once: enough to fill two cores, and well under the second in which a stop must be heard.
@@ -104,20 +106,22 @@ def _fill(tower: Tower, todo: list[str], meter: Meter, should_stop: ShouldStop) 
     device = next(tower.encoder.parameters()).device
     wanted = tower.wanted
 
-    def prepare(keys: list[str]) -> tuple[list[str], Prepared]:
+    def encode(keys: list[str]) -> tuple[list[str], torch.Tensor]:
         values = [wanted[k].value(tower.name, tower.encoder.reading) for k in keys]
-        return keys, tower.encoder.prepare(values)
+        inputs = tower.encoder.prepare(values)
+        with torch.inference_mode():
+            return keys, tower.encoder({name: x.to(device) for name, x in inputs.items()}).cpu()
 
     shard = _Shard(tower.cache)
-    try:
-        for keys, inputs in ahead(prepare, [todo[i : i + size] for i in range(0, len(todo), size)]):
-            heed(should_stop)
-            with torch.inference_mode():
-                features = tower.encoder({name: x.to(device) for name, x in inputs.items()})
-            shard.add(keys, features)
-            meter.add(len(keys))
-    finally:
-        shard.close()
+    pieces = [todo[i : i + size] for i in range(0, len(todo), size)]
+    with one_thread() as workers, closing(ahead(encode, pieces, workers)) as encoded:
+        try:
+            for keys, features in encoded:
+                heed(should_stop)
+                shard.add(keys, features)
+                meter.add(len(keys))
+        finally:
+            shard.close()
 
 
 class _Shard:

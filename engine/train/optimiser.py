@@ -19,7 +19,8 @@ def adamw(model: Multimodal, plan: Plan) -> torch.optim.AdamW:
         [
             {"params": found, "lr": lr, "base_lr": lr, "weight_decay": decay}
             for (lr, decay), found in groups.items()
-        ]
+        ],
+        fused=True,
     )
 
 
@@ -47,10 +48,9 @@ def optimiser_state(model: Multimodal, optimiser: torch.optim.Optimizer) -> dict
 def restore_optimiser(
     model: Multimodal, optimiser: torch.optim.Optimizer, state: Mapping[str, Tensor]
 ) -> None:
-    """Puts back what `optimiser_state` took. The step count stays on the CPU, where AdamW keeps it."""
+    """Puts back what `optimiser_state` took."""
     parameters = dict(model.trained())
     for key, tensor in state.items():
         name, _, word = key.rpartition("/")
         parameter = parameters[name]
-        place = torch.device("cpu") if word == "step" else parameter.device
-        optimiser.state[parameter][word] = tensor.to(place).clone()
+        optimiser.state[parameter][word] = tensor.to(parameter.device, copy=True)

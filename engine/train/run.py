@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from engine.train.finish import finish
 from engine.train.loop import Batches, Evaluate, fine_tune
 from engine.train.plan import Plan, make_plan
 from engine.train.prepare import prepare
+from engine.train.threads import one_thread
 from engine.train.words import Finished, Progress, ShouldStop, StopAsked, Stopped
 
 __all__ = ["Finished", "Progress", "Stopped", "train"]
@@ -69,16 +70,17 @@ def train(
         evict(cache, cache_bytes)
         # What came before (a full or an empty cache) must not move the draws of training.
         _seed(seed)
-        ending, memory = fine_tune(
-            model,
-            _batches(inputs.train, plan, seed),
-            plan,
-            evaluate=_validator(inputs.validation, should_stop),
-            report=report,
-            save=Checkpoints(out / "checkpoints", spec.hyperparameters.save_total_limit, save),
-            should_stop=should_stop,
-            resume=snapshot,
-        )
+        with one_thread() if inputs.train.is_cached else nullcontext():
+            ending, memory = fine_tune(
+                model,
+                _batches(inputs.train, plan, seed),
+                plan,
+                evaluate=_validator(inputs.validation, should_stop),
+                report=report,
+                save=Checkpoints(out / "checkpoints", spec.hyperparameters.save_total_limit, save),
+                should_stop=should_stop,
+                resume=snapshot,
+            )
         if isinstance(ending, Stopped):
             results.write_steps(out / "results", memory.history)
             return ending

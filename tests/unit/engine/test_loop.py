@@ -1,0 +1,280 @@
+"""The training loop on a two-layer model: what it promises whatever the encoders are."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from domain.errors import EngineError
+from engine.data.dataset import Examples
+from engine.models.multimodal import Multimodal
+from engine.train import checkpoint
+from engine.train.checkpoint import Snapshot
+from engine.train.loop import fine_tune
+from engine.train.optimiser import adamw
+from engine.train.plan import Plan
+from engine.train.run import _batches, _validator
+from engine.train.words import Finished, Progress, StopAsked, Stopped
+from support import features
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "tiny_loss_curve.json"
+
+
+class Run:
+    """One call of the loop, and all that it said."""
+
+    def __init__(self, plan: Plan, model: Multimodal | None = None, train: Examples | None = None) -> None:
+        self.plan = plan
+        self.model = model or features.network()
+        self.train = train or features.examples(plan.rows)
+        self.validation = features.examples(12, seed=1)
+        self.said: list[Progress] = []
+        self.saved: list[Snapshot] = []
+
+    def go(
+        self,
+        resume: Snapshot | None = None,
+        should_stop: Callable[[], str | None] = lambda: None,
+        evaluate: Callable[[Multimodal], dict[str, float]] | None = None,
+    ) -> Finished | Stopped:
+        if resume is None:
+            torch.manual_seed(0)
+        ending, self.memory = fine_tune(
+            self.model,
+            _batches(self.train, self.plan, seed=0),
+            self.plan,
+            evaluate=evaluate or _validator(self.validation, lambda: None),
+            report=self.said.append,
+            save=self.saved.append,
+            should_stop=should_stop,
+            resume=resume,
+        )
+        return ending
+
+    def metric(self, name: str) -> list[float]:
+        return [p.metrics[name] for p in self.said if p.metrics and name in p.metrics]
+
+
+def _after(asked: int) -> Callable[[], str | None]:
+    """Answers None so many times, then `drain`."""
+    left = iter(range(asked))
+    return lambda: None if next(left, None) is not None else "drain"
+
+
+def _through_disk(snapshot: Snapshot, folder: Path) -> Snapshot:
+    checkpoint.write(folder / "step", snapshot)
+    return checkpoint.read(folder / "step")
+
+
+def test_the_loss_curve_of_a_tiny_model_is_the_golden_one() -> None:
+    run = Run(features.plan(n_epochs=4))
+
+    run.go()
+
+    assert run.metric("train_loss") == pytest.approx(json.loads(GOLDEN.read_text()), rel=1e-4)
+
+
+def test_two_runs_with_one_seed_give_the_same_losses() -> None:
+    one, other = Run(features.plan()), Run(features.plan())
+
+    one.go()
+    other.go()
+
+    assert one.metric("train_loss") == other.metric("train_loss")
+    assert one.metric("valid_loss") == other.metric("valid_loss")
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("asked", [0, 1, 5, 13])
+def test_a_stopped_run_goes_on_from_its_checkpoint_as_if_it_had_never_stopped(
+    tmp_path: Path, asked: int, accumulation: int
+) -> None:
+    plan = features.plan(gradient_accumulation_steps=accumulation, logging_steps=2)
+    whole, first, second = Run(plan), Run(plan), Run(plan, model=features.network(seed=9))
+    whole.go()
+
+    stopped = first.go(should_stop=_after(asked))
+    torch.manual_seed(123)
+    second.go(resume=_through_disk(first.saved[-1], tmp_path))
+
+    assert stopped == Stopped(first.memory.step, "drain")
+    assert first.metric("train_loss") + second.metric("train_loss") == whole.metric("train_loss")
+    assert first.metric("valid_loss") + second.metric("valid_loss") == whole.metric("valid_loss")
+    assert second.memory.history == whole.memory.history
+    for (_, resumed), (_, unbroken) in zip(second.model.trained(), whole.model.trained(), strict=True):
+        assert torch.equal(resumed, unbroken)
+
+
+def test_a_stop_during_an_evaluation_keeps_the_last_checkpoint_the_last() -> None:
+    run = Run(features.plan(save_steps=4, eval_steps=6))
+
+    def interrupted(model: Multimodal) -> dict[str, float]:
+        raise StopAsked("cancel")
+
+    ending = run.go(evaluate=interrupted)
+
+    assert ending == Stopped(6, "cancel")
+    assert len(run.saved) == 1
+
+
+def test_gradients_are_clipped() -> None:
+    run = Run(features.plan(max_grad_norm=1e-6, learning_rate=0.01, weight_decay=0.0, n_epochs=1))
+    clipped: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def watched(optimiser: torch.optim.AdamW) -> None:
+        grads = [p.grad for g in optimiser.param_groups for p in g["params"] if p.grad is not None]
+        clipped.append(torch.cat([g.flatten() for g in grads]).norm().item())
+        step(optimiser)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", watched)
+        run.go()
+
+    assert max(clipped) <= 1.01e-6
+    assert min(run.metric("grad_norm")) > 1e-3  # what is logged is the norm before clipping
+
+
+def test_training_ends_when_the_metric_stops_getting_better() -> None:
+    run = Run(features.plan(n_epochs=10, early_stopping_patience=2))
+    scores = iter([0.5, 0.6, 0.6, 0.4, 0.9])
+
+    ending = run.go(evaluate=lambda model: {"valid_accuracy": next(scores)})
+
+    assert ending.steps == 4 * run.plan.steps_per_epoch
+    assert isinstance(ending, Finished)
+    assert ending.metrics == {"valid_accuracy": 0.6}
+
+
+def test_the_best_weights_are_put_back_at_the_end() -> None:
+    run = Run(features.plan(n_epochs=3))
+    scores, seen = iter([0.5, 0.9, 0.1]), []
+
+    def evaluate(model: Multimodal) -> dict[str, float]:
+        seen.append([p.detach().clone() for _, p in model.trained()])
+        return {"valid_accuracy": next(scores)}
+
+    run.go(evaluate=evaluate)
+
+    assert run.memory.best_step == 2 * run.plan.steps_per_epoch
+    assert all(torch.equal(p, best) for (_, p), best in zip(run.model.trained(), seen[1], strict=True))
+
+
+def test_less_is_better_when_the_loss_picks_the_best() -> None:
+    run = Run(features.plan(n_epochs=3, metric_for_best_model="valid_loss"))
+    losses = iter([0.5, 0.3, 0.4])
+
+    run.go(evaluate=lambda model: {"valid_loss": next(losses)})
+
+    assert run.memory.best_score == 0.3
+
+
+def test_accumulated_micro_batches_make_the_step_of_one_large_batch() -> None:
+    quiet = {"n_epochs": 2, "max_grad_norm": 1e6}
+    large = Run(features.plan(batch_size=8, **quiet), model=_still_network())
+    small = Run(features.plan(batch_size=2, gradient_accumulation_steps=4, **quiet), model=_still_network())
+
+    large.go()
+    small.go()
+
+    assert small.metric("train_loss") == pytest.approx(large.metric("train_loss"), rel=1e-4)
+
+
+def _still_network() -> Multimodal:
+    """Without dropout, whose draws depend on the batches' sizes."""
+    model = features.network(dropout=0.0)
+    model.fusion.modality_dropout = 0.0
+    return model
+
+
+def test_the_learning_rate_warms_up_and_falls_to_nothing() -> None:
+    run = Run(features.plan(n_epochs=10, warmup_ratio=0.1, learning_rate=0.01))
+
+    run.go()
+
+    rates = run.metric("lr")
+    assert rates.index(max(rates)) in (5, 6)
+    assert max(rates) == pytest.approx(0.01)
+    assert rates[-1] < 0.0001
+    assert rates[:6] == sorted(rates[:6])
+
+
+def test_norms_and_biases_are_not_decayed() -> None:
+    model = features.network()
+
+    groups = adamw(model, features.plan()).param_groups
+
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    decayed = {name for name, p in model.trained() if decay[id(p)] > 0}
+    assert decayed == {"fusion.weight", "head.1.weight"}
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_advice() -> None:
+    train = features.examples(24)
+    train.columns["left"].features[:] = float("inf")
+
+    with pytest.raises(EngineError, match="lower the learning rate") as ended:
+        Run(features.plan(), train=train).go()
+
+    assert ended.value.code == "loss_not_finite"
+
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
+    first = Run(features.plan())
+    first.go(should_stop=_after(3))
+
+    with pytest.raises(EngineError) as refused:
+        Run(features.plan(rows=16)).go(resume=_through_disk(first.saved[-1], tmp_path))
+
+    assert refused.value.code == "checkpoint_mismatch"
+
+
+def test_epochs_may_be_raised_on_resume(tmp_path: Path) -> None:
+    first, second = Run(features.plan(n_epochs=1)), Run(features.plan(n_epochs=2))
+    first.go(should_stop=_after(5))
+
+    ending = second.go(resume=_through_disk(first.saved[-1], tmp_path))
+
+    assert ending.steps == 12
+
+
+def test_a_save_comes_at_the_first_evaluation_and_every_save_steps() -> None:
+    automatic, counted = Run(features.plan(n_epochs=1)), Run(features.plan(n_epochs=2, save_steps=5))
+
+    automatic.go()
+    counted.go()
+
+    assert len(automatic.saved) == 1
+    assert len(counted.saved) == 3  # steps 5, 10 and the last
+
+
+def test_without_validation_rows_the_last_weights_stay() -> None:
+    run = Run(features.plan(n_epochs=1))
+    run.validation = features.examples(0)
+
+    ending = run.go()
+
+    assert ending == Finished(6, {})
+
+
+def test_the_loop_loads_no_encoder_library() -> None:
+    asked = "import sys, engine.train.loop; print('transformers' in sys.modules)"
+
+    said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+
+    assert said.stdout.strip() == "False"
+
+
+def test_progress_says_where_training_is_and_how_long_it_will_take() -> None:
+    run = Run(features.plan(n_epochs=2))
+
+    run.go()
+
+    last = run.said[-1]
+    assert (last.epoch, last.n_epochs, last.step, last.total_steps) == (2, 2, 12, 12)
+    assert last.eta_s == 0
+    assert all(p.stage == "training" and (p.samples_per_second or 1) > 0 for p in run.said)
