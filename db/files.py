@@ -90,6 +90,8 @@ def delete(session: Session, tenant: str, file_id: str) -> File:
         if file_id in files_of(job.spec):
             raise Conflict(f"Job {job.id} still reads {file_id}; cancel it or wait.", code="file_in_use")
     file.deleted_at = session.scalar(select(now()))
+    # The same key may bring the same file again.
+    file.idempotency_key = None
     return file
 
 

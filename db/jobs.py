@@ -103,12 +103,12 @@ def _refuse_over_quota(session: Session, quota: Quota) -> None:
         raise OverQuota(f"{waiting} jobs are queued, which is this tenant's limit; wait or cancel some.")
 
 
-def get(session: Session, tenant: str, job_id: str) -> Job:
+def get(session: Session, tenant: str, job_id: str, *, param: str = "id") -> Job:
     """The tenant's job; another tenant's is as absent as one that never was."""
     try:
         return session.scalars(select(Job).where(Job.id == job_id, Job.tenant == tenant)).one()
     except NoResultFound:
-        raise NotFound(f"No job {job_id}.", code="job_not_found", param="id") from None
+        raise NotFound(f"No job {job_id}.", code="job_not_found", param=param) from None
 
 
 def page(
@@ -122,7 +122,7 @@ def page(
     """Newest first, from behind `after`; and whether there are more."""
     query = select(Job).where(Job.tenant == tenant, Job.kind == Kind.FINE_TUNE)
     if after is not None:
-        mark = get(session, tenant, after)
+        mark = get(session, tenant, after, param="after")
         earlier = (Job.created_at < mark.created_at) | (
             (Job.created_at == mark.created_at) & (Job.id < mark.id)
         )

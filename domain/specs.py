@@ -190,7 +190,7 @@ def _problem(shape: type[BaseModel], error: Any) -> dict[str, Any]:
 def _is_union_branch(part: str | int) -> bool:
     """pydantic names the tried branch of a union in the path (`literal['auto']`); users need not see it."""
     return isinstance(part, str) and (
-        "[" in part or part.startswith("constrained-") or part in ("int", "float")
+        part.startswith(("literal[", "constrained-")) or part in ("int", "float")
     )
 
 
