@@ -39,7 +39,7 @@ def set_lr(optimiser: torch.optim.Optimizer, factor: float) -> float:
 def optimiser_state(model: Multimodal, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """`<parameter>/<word>` -> tensor: by name, so that no order can mix them up."""
     return {
-        f"{name}/{word}": tensor.detach().to("cpu").clone()
+        f"{name}/{word}": tensor.detach().to("cpu", copy=True).contiguous()
         for name, parameter in model.trained()
         for word, tensor in optimiser.state.get(parameter, {}).items()
     }
@@ -53,4 +53,6 @@ def restore_optimiser(
     for key, tensor in state.items():
         name, _, word = key.rpartition("/")
         parameter = parameters[name]
-        optimiser.state[parameter][word] = tensor.to(parameter.device, copy=True)
+        # A moment lies in memory as its parameter does, which may be with channels last.
+        like = parameter if tensor.shape == parameter.shape else tensor
+        optimiser.state[parameter][word] = torch.empty_like(like, device=parameter.device).copy_(tensor)
