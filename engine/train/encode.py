@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from engine.train.words import Progress, ShouldStop, heed
 
 #: Rows encoded at once: enough to fill two cores, and well under the second in which a stop must be heard.
 ROWS_AT_ONCE = {ColumnType.TEXT: 32, ColumnType.IMAGE: 16, ColumnType.AUDIO: 16}
+#: Threads that decode and encode; each holds a micro-batch in memory.
+AT_MOST = 16
 #: A killed job loses at most this much work, and the progress is never older than REPORT_S.
 SHARD_S, REPORT_S = 2.0, 0.5
 
@@ -90,18 +92,28 @@ def fill(
     return total
 
 
-def _lacking(tower: Tower) -> list[str]:
+def _lacking(tower: Tower) -> set[str]:
     keys = list(tower.wanted)
     have = tower.cache.read(keys).have.tolist()
-    return [k for k, had in zip(keys, have, strict=True) if not had]
+    return {k for k, had in zip(keys, have, strict=True) if not had}
 
 
-def _announced(towers: Sequence[Tower], lacking: dict[str, list[str]]) -> str:
+def _announced(towers: Sequence[Tower], lacking: dict[str, set[str]]) -> str:
     parts = [f"{len(lacking[t.name])} of {len(t.wanted)} inputs of '{t.name}'" for t in towers]
     return f"Encoding {', '.join(parts)}; the others are cached."
 
 
-def _fill(tower: Tower, todo: list[str], meter: Meter, should_stop: ShouldStop) -> None:
+def _pieces(keys: list[str], todo: set[str], size: int) -> Iterator[list[str]]:
+    """Micro-batches cut from all keys, less what is cached: an interrupted job goes on with the same ones,
+    and so to the last bit with the same features.
+    """
+    for start in range(0, len(keys), size):
+        piece = [k for k in keys[start : start + size] if k in todo]
+        if piece:
+            yield piece
+
+
+def _fill(tower: Tower, todo: set[str], meter: Meter, should_stop: ShouldStop) -> None:
     size = ROWS_AT_ONCE[tower.encoder.reading.kind]
     device = next(tower.encoder.parameters()).device
     wanted = tower.wanted
@@ -113,8 +125,10 @@ def _fill(tower: Tower, todo: list[str], meter: Meter, should_stop: ShouldStop) 
             return keys, tower.encoder({name: x.to(device) for name, x in inputs.items()}).cpu()
 
     shard = _Shard(tower.cache)
-    pieces = [todo[i : i + size] for i in range(0, len(todo), size)]
-    with one_thread() as workers, closing(ahead(encode, pieces, workers)) as encoded:
+    with (
+        one_thread() as workers,
+        closing(ahead(encode, _pieces(list(wanted), todo, size), min(workers, AT_MOST))) as encoded,
+    ):
         try:
             for keys, features in encoded:
                 heed(should_stop)
