@@ -7,9 +7,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.stack import ROOT
 
 import settings as configuration
+from support.stack import ROOT
 
 
 @pytest.mark.slow
