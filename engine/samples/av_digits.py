@@ -13,10 +13,12 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
+from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import signal
@@ -37,35 +39,49 @@ SPLITS = ("train",) * 7 + ("validation",) + ("test",) * 2
 VERSION = 1
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """All that the bytes depend on; kept beside them as `built.json`."""
+
+    seed: int
+    limit: int | None
+    version: int = VERSION
+
+
 def build(
     out: Path, *, seed: int = 0, limit: int | None = None, progress: Callable[[str], None] | None = None
 ) -> Path:
     """Writes `out/metadata.jsonl` with its media, and the same as `<out>.zip`; returns the zip's path.
 
-    Seeded: the same seed and limit give the same bytes. A finished set is kept.
+    Seeded: the same seed and limit give the same bytes. A finished set is kept; two builds at once are harmless.
     """
     say = progress or (lambda _: None)
     target = out.with_suffix(".zip")
-    note = {"version": VERSION, "seed": seed, "limit": limit}
-    if _is_finished(out, target, note):
-        say(f"{target} is there already.")
-        return target
-    say("Building AV-digits: drawing digits and speaking them …")
+    recipe = Recipe(seed, limit)
     out.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(out.with_suffix(".lock")):
+        if _is_finished(out, target, recipe):
+            say(f"{target} is there already.")
+        else:
+            say("Building AV-digits: drawing digits and speaking them …")
+            _build(out, target, recipe)
+    return target
+
+
+def _build(out: Path, target: Path, recipe: Recipe) -> None:
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".part-") as part:
         made = Path(part) / "set"
-        _write(made, seed, limit)
-        (made / "built.json").write_text(json.dumps(note))
+        _write(made, recipe.seed, recipe.limit)
+        (made / "built.json").write_text(json.dumps(asdict(recipe)))
         _zip(made, Path(part) / "set.zip")
         shutil.rmtree(out, ignore_errors=True)
         os.replace(Path(part) / "set.zip", target)
         os.replace(made, out)
-    return target
 
 
-def _is_finished(out: Path, target: Path, note: dict[str, int | None]) -> bool:
+def _is_finished(out: Path, target: Path, recipe: Recipe) -> bool:
     built = out / "built.json"
-    return target.is_file() and built.is_file() and json.loads(built.read_text()) == note
+    return target.is_file() and built.is_file() and json.loads(built.read_text()) == asdict(recipe)
 
 
 def _write(out: Path, seed: int, limit: int | None) -> None:
