@@ -27,7 +27,6 @@ class Memory:
     """What a run remembers beside tensors. The loop changes it; everything in it is JSON."""
 
     step: int = 0
-    best_score: float | None = None
     best_step: int = 0
     best_metrics: dict[str, float] = field(default_factory=dict)
     latest_metrics: dict[str, float] = field(default_factory=dict)

@@ -100,10 +100,9 @@ def _is_best(memory: Memory, plan: Plan, metrics: dict[str, float]) -> bool:
     """Notes the evaluation and says whether it is the best so far."""
     memory.stale += 1
     memory.latest_metrics = metrics
-    if not plan.is_better(metrics[plan.best_by], than=memory.best_score):
+    if memory.best_metrics and plan.rank(metrics) <= plan.rank(memory.best_metrics):
         return False
-    memory.best_score, memory.best_step = metrics[plan.best_by], memory.step
-    memory.best_metrics, memory.stale = metrics, 0
+    memory.best_metrics, memory.best_step, memory.stale = metrics, memory.step, 0
     return True
 
 

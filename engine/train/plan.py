@@ -1,6 +1,7 @@
 """Every number of a run, decided before it starts: what the spec says, and what `auto` means."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -10,7 +11,7 @@ from domain.specs import Hyperparameters, Multimodal
 HEAD_LR = 1e-3
 TOWER_LR = 2e-5
 #: Steps that a small data set still gets, and the epochs within which it must.
-AUTO_STEPS = 1200
+AUTO_STEPS = 600
 AUTO_EPOCHS_CACHED = (10, 40)
 AUTO_EPOCHS_LIVE = (3, 10)
 AUTO_BATCH_CACHED = 32
@@ -53,8 +54,10 @@ class Plan:
         done = (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
         return 0.5 * (1 + math.cos(math.pi * done))
 
-    def is_better(self, score: float, than: float | None) -> bool:
-        return than is None or (score < than if self.best_by == "valid_loss" else score > than)
+    def rank(self, metrics: Mapping[str, float]) -> tuple[float, float]:
+        """More is better. Small validation sets give many equal accuracies: among them the loss decides."""
+        sign = -1 if self.best_by == "valid_loss" else 1
+        return sign * metrics[self.best_by], -metrics.get("valid_loss", 0.0)
 
 
 def make_plan(spec: Multimodal, rows: int) -> Plan:

@@ -16,7 +16,9 @@ SHAPE = {"rows": 24, "batch_size": 4, "accumulation": 1}
 
 
 def _snapshot() -> Snapshot:
-    memory = Memory(step=3, best_score=0.1 + 0.2, history=[{"step": 3, "train_loss": 1 / 3}])
+    memory = Memory(
+        step=3, best_metrics={"valid_loss": 0.1 + 0.2}, history=[{"step": 3, "train_loss": 1 / 3}]
+    )
     weights = {"head.weight": torch.randn(2, 3)}
     return Snapshot(
         memory, weights, {}, {"head.weight/exp_avg": torch.randn(2, 3)}, checkpoint.rng_state(), SHAPE

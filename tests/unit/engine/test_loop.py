@@ -170,7 +170,16 @@ def test_less_is_better_when_the_loss_picks_the_best() -> None:
 
     run.go(evaluate=lambda model: {"valid_loss": next(losses)})
 
-    assert run.memory.best_score == 0.3
+    assert run.memory.best_metrics == {"valid_loss": 0.3}
+
+
+def test_of_equal_accuracies_the_one_with_less_loss_is_best() -> None:
+    run = Run(features.plan(n_epochs=3))
+    losses = iter([0.5, 0.3, 0.4])
+
+    run.go(evaluate=lambda model: {"valid_accuracy": 0.9, "valid_loss": next(losses)})
+
+    assert run.memory.best_step == 2 * run.plan.steps_per_epoch
 
 
 def test_accumulated_micro_batches_make_the_step_of_one_large_batch() -> None:
