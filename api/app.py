@@ -10,6 +10,7 @@ from api.requests import JSON_LIMIT, Request
 from api.routes import Route, Routes
 from api.services import Ringer, Services
 from bus.bells import Bells
+from bus.wakes import Wakes
 from db.blobs import Blobs
 from db.session import Database
 from settings import Settings
@@ -26,6 +27,7 @@ def create_app(settings: Settings, database: Database | None = None, bells: Ring
         or Database(settings.database, timeout_s=settings.database_timeout_s, pool=settings.api_threads),
         blobs=blobs,
         bells=bells or Bells(settings.redis_url),
+        wakes=Wakes(settings.redis_url),
     )
     app = _flask(blobs)
     trace.install(app)

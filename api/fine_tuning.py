@@ -11,7 +11,7 @@ from api.services import Services
 from db import events, files, jobs, tables
 from domain.access import Principal, Scope
 from domain.errors import BadRequest, NotFound
-from domain.job import Lane
+from domain.job import Kind, Lane
 from domain.specs import FineTune, parse
 
 routes = Routes()
@@ -60,7 +60,7 @@ def index(plait: Services, who: Principal) -> shapes.JobPage:
 def retrieve(plait: Services, who: Principal, job_id: str) -> Response:
     """Tells how a fine-tuning job stands."""
     with plait.database.reading() as session:
-        job = _shape(session, jobs.get(session, who.tenant, job_id))
+        job = _shape(session, jobs.get(session, who.tenant, job_id, kind=Kind.FINE_TUNE))
     return _polled(job)
 
 
@@ -70,8 +70,9 @@ def retrieve(plait: Services, who: Principal, job_id: str) -> Response:
 def cancel(plait: Services, who: Principal, job_id: str) -> Response:
     """Cancels a waiting job at once; asks a running one to stop and keep its last checkpoint."""
     with plait.database.transaction() as session:
-        job = _shape(session, jobs.cancel(session, who.tenant, job_id))
+        job = _shape(session, jobs.cancel(session, who.tenant, job_id, kind=Kind.FINE_TUNE))
     plait.bells.poke(job.worker)
+    plait.bells.wake(job.id)
     return _polled(job)
 
 
@@ -86,7 +87,7 @@ def list_events(plait: Services, who: Principal, job_id: str) -> shapes.EventPag
     """Lists what happened to a job, newest first."""
     limit = requests.limit()
     with plait.database.reading() as session:
-        job = jobs.get(session, who.tenant, job_id)
+        job = jobs.get(session, who.tenant, job_id, kind=Kind.FINE_TUNE)
         rows, more = events.page(session, job.id, after=requests.after(), limit=limit)
     return shapes.page(shapes.EventPage, [shapes.event(row) for row in rows], more)
 

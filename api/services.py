@@ -16,7 +16,15 @@ class Ringer(Protocol):
 
     def poke(self, worker: str | None) -> None: ...
 
+    def wake(self, job_id: str) -> None: ...
+
     def ready(self) -> bool: ...
+
+
+class Waiter(Protocol):
+    """The part of `bus.wakes.Wakes` that the door uses."""
+
+    def wait(self, job_id: str, heard: int, seconds: float) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -25,3 +33,4 @@ class Services:
     database: Database
     blobs: Blobs
     bells: Ringer
+    wakes: Waiter

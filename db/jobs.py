@@ -17,7 +17,7 @@ from db.tables import Event, Job, Quota, TenantLoad
 from db.upsert import insert
 from domain.errors import Conflict, NotFound, OverQuota, Unprocessable
 from domain.ids import new_id
-from domain.job import FINAL, MOVES, Kind, Lane, Stage, State, Want
+from domain.job import FINAL, ID_PREFIX, MOVES, Kind, Lane, Stage, State, Want
 from domain.retry import MAX_ATTEMPTS, MAX_DEATHS, is_poison
 
 #: A retry by the stock client without a key of its own folds onto the first job for this long.
@@ -33,6 +33,10 @@ class Submission:
     kind: Kind = Kind.FINE_TUNE
     stage: Stage = Stage.VALIDATE
     lane: Lane = Lane.CPU
+    #: What the first event says.
+    message: str = "The job was accepted; its files are checked first."
+    #: Given where bytes were stored under the job's id before the row; else a new one is made.
+    id: str | None = None
     priority: int = 0
     labels: dict[str, str] | None = None
     key: str | None = None
@@ -53,7 +57,7 @@ def submit(session: Session, new: Submission) -> Job:
     job = session.scalars(
         insert(session, Job)
         .values(
-            id=new_id("ftjob-"),
+            id=new.id or new_id(ID_PREFIX[new.kind]),
             tenant=new.tenant,
             kind=new.kind,
             stage=new.stage,
@@ -70,7 +74,7 @@ def submit(session: Session, new: Submission) -> Job:
         )
         .returning(Job)
     ).one()
-    _record(session, job, "job.created", "The job was accepted; its files are checked first.")
+    _record(session, job, "job.created", new.message)
     return job
 
 
@@ -89,7 +93,12 @@ def _earlier(session: Session, new: Submission) -> Job | None:
         return None
     return session.scalars(
         select(Job)
-        .where(Job.tenant == new.tenant, Job.body_hash == new.body_hash, Job.created_at > now() - FOLD_S)
+        .where(
+            Job.tenant == new.tenant,
+            Job.kind == new.kind,
+            Job.body_hash == new.body_hash,
+            Job.created_at > now() - FOLD_S,
+        )
         .order_by(Job.created_at.desc())
         .limit(1)
     ).one_or_none()
@@ -103,10 +112,11 @@ def _refuse_over_quota(session: Session, quota: Quota) -> None:
         raise OverQuota(f"{waiting} jobs are queued, which is this tenant's limit; wait or cancel some.")
 
 
-def get(session: Session, tenant: str, job_id: str, *, param: str = "id") -> Job:
-    """The tenant's job; another tenant's is as absent as one that never was."""
+def get(session: Session, tenant: str, job_id: str, *, kind: Kind | None = None, param: str = "id") -> Job:
+    """The tenant's job (of `kind`, if given); another tenant's is as absent as one that never was."""
+    query = select(Job).where(Job.id == job_id, Job.tenant == tenant)
     try:
-        return session.scalars(select(Job).where(Job.id == job_id, Job.tenant == tenant)).one()
+        return session.scalars(query.where(Job.kind == kind) if kind else query).one()
     except NoResultFound:
         raise NotFound(f"No job {job_id}.", code="job_not_found", param=param) from None
 
@@ -122,7 +132,7 @@ def page(
     """Newest first, from behind `after`; and whether there are more."""
     query = select(Job).where(Job.tenant == tenant, Job.kind == Kind.FINE_TUNE)
     if after is not None:
-        mark = get(session, tenant, after, param="after")
+        mark = get(session, tenant, after, kind=Kind.FINE_TUNE, param="after")
         earlier = (Job.created_at < mark.created_at) | (
             (Job.created_at == mark.created_at) & (Job.id < mark.id)
         )
@@ -275,9 +285,9 @@ def held(session: Session, job_id: str, fence: int) -> Job:
     return job
 
 
-def cancel(session: Session, tenant: str, job_id: str) -> Job:
+def cancel(session: Session, tenant: str, job_id: str, *, kind: Kind | None = None) -> Job:
     """T8. Waiting jobs are cancelled at once, running ones are asked to stop; a final one is a Conflict."""
-    job = get(session, tenant, job_id)
+    job = get(session, tenant, job_id, kind=kind)
     try:
         return move(session, job_id, "job.cancelled", message="The job was cancelled.", want=Want.CANCEL)
     except Conflict:

@@ -1,11 +1,13 @@
 """Brings a database to the newest schema. The only module that imports alembic."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from db.session import Database
 
@@ -21,10 +23,25 @@ def config() -> Config:
 
 def upgrade(database: Database) -> str | None:
     """Runs what is missing, in one transaction; returns the revision that the database now has."""
-    with database.engine.begin() as connection:
+    with _without_cascades(database) as connection, connection.begin():
         if not database.sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:k)"), {"k": _LOCK})
         made = config()
         made.attributes["connection"] = connection
         command.upgrade(made, "head")
         return MigrationContext.configure(connection).get_current_revision()
+
+
+@contextmanager
+def _without_cascades(database: Database) -> Iterator[Connection]:
+    """SQLite changes a table by building it anew; with foreign keys on, dropping the old one would delete
+    every row that refers to it. The setting holds for transactions that begin after it."""
+    with database.engine.connect() as connection:
+        raw = connection.connection.driver_connection
+        if database.sqlite and raw is not None:
+            raw.execute("PRAGMA foreign_keys=OFF")
+        try:
+            yield connection
+        finally:
+            if database.sqlite and raw is not None:
+                raw.execute("PRAGMA foreign_keys=ON")

@@ -7,10 +7,17 @@ from typing import NamedTuple
 
 class Kind(StrEnum):
     FINE_TUNE = "fine_tune"
+    #: A file looked through as a training file would be, without a training.
+    CHECK = "check"
+    PREDICT = "predict"
+
+
+#: How the id of a job begins: its kind can be told from it.
+ID_PREFIX: Mapping[Kind, str] = {Kind.FINE_TUNE: "ftjob-", Kind.CHECK: "check_", Kind.PREDICT: "pred_"}
 
 
 class Stage(StrEnum):
-    """A fine-tune is first checked on the cpu lane, then run on its GPU lane."""
+    """A fine-tune is first checked on the cpu lane, then run on its GPU lane; other kinds only run."""
 
     VALIDATE = "validate"
     RUN = "run"

@@ -10,14 +10,21 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import lifeline
 from domain.errors import EngineError
-from domain.job import Stage
+from domain.job import Kind, Stage
 from worker.wire import Lines, Mouth
+
+#: Module and function of `worker.handlers`.
+HANDLERS: Mapping[tuple[Kind, Stage], tuple[str, str]] = {
+    (Kind.FINE_TUNE, Stage.VALIDATE): ("validate", "validate"),
+    (Kind.FINE_TUNE, Stage.RUN): ("fine_tune", "fine_tune"),
+}
 
 
 class Desk:
@@ -109,7 +116,7 @@ def _obey(message: dict[str, Any], desk: Desk) -> None:
 
 def _work(desk: Desk) -> None:
     try:
-        _handler(Stage(desk.place["stage"]))(desk)
+        _handler(Kind(desk.place["kind"]), Stage(desk.place["stage"]))(desk)
     except EngineError as error:
         desk.tell(
             "failed",
@@ -118,15 +125,11 @@ def _work(desk: Desk) -> None:
         )
 
 
-def _handler(stage: Stage) -> Callable[[Desk], None]:
+def _handler(kind: Kind, stage: Stage) -> Callable[[Desk], None]:
     """Imported only when needed: a check never loads torch."""
-    if stage is Stage.VALIDATE:
-        from worker.handlers.validate import validate
-
-        return validate
-    from worker.handlers.fine_tune import fine_tune
-
-    return fine_tune
+    module, function = HANDLERS[kind, stage]
+    handler: Callable[[Desk], None] = getattr(import_module(f"worker.handlers.{module}"), function)
+    return handler
 
 
 if __name__ == "__main__":

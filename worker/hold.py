@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ class Hold:
     log_file: Path
     taken: float
     draining: Any
+    #: Told after words of the child were stored.
+    changed: Callable[[], object] = lambda: None
     ending: Ending = field(default_factory=Ending)
 
     def __post_init__(self) -> None:
@@ -133,7 +136,7 @@ class Hold:
         if time.monotonic() >= self.publish_at:
             self._publish()
         if self.reporter.is_due:
-            self._store(self.reporter.flush)
+            self._flush()
         return not self.ending.fenced
 
     def _listen(self, sock: socket.socket) -> bool:
@@ -187,6 +190,10 @@ class Hold:
         self._store(renew)
         self.renew_at = asked + self.lease_s / 4 * random.uniform(0.8, 1.0)
 
+    def _flush(self) -> None:
+        self._store(self.reporter.flush)
+        self.changed()
+
     def _store(self, write: Any) -> None:
         """Writes under the fence and obeys what comes back; a database that is away is asked again later."""
         try:
@@ -228,4 +235,4 @@ class Hold:
         except BlockingIOError:
             pass
         if self.reporter.has_words and not self.ending.fenced:
-            self._store(self.reporter.flush)
+            self._flush()

@@ -92,6 +92,7 @@ class Keeper:
             log_file=folder / "child.log",
             taken=taken,
             draining=self.draining,
+            changed=lambda: self.bells.wake(job.id),
         )
         ending = hold.run(self._assignment(job, folder))
         next_lane = Outcome(self.database, self.blobs, self.artifacts, job, folder).settle(ending)
@@ -112,6 +113,7 @@ class Keeper:
             "store": str(self.artifacts.root),
             "checkpoint": str(self.artifacts.path(job.checkpoint_ref)) if job.checkpoint_ref else None,
             "place": {
+                "kind": job.kind,
                 "stage": job.stage,
                 "encoders": str(s.encoders_dir.absolute()),
                 "local_roots": [str(p) for p in s.local_roots],

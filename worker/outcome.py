@@ -12,16 +12,16 @@ from db import files, jobs
 from db.artifacts import Artifacts
 from db.blobs import Blobs
 from db.session import Database, now
-from db.tables import File, Job, Model
+from db.tables import File, Job
 from domain import retry
 from domain.errors import Conflict
-from domain.ids import model_id, new_id
-from domain.job import Lane, Stage, Want
+from domain.ids import new_id
+from domain.job import Kind, Lane, Stage, Want
 from worker.hold import Ending
+from worker.success import ISSUES_IN_EVENT, SUCCESS, Claimed
 
 log = logging.getLogger(__name__)
 
-_ISSUES_IN_EVENT = 20
 _LOG_TAIL = 2000
 
 
@@ -33,6 +33,7 @@ class Outcome:
     ) -> None:
         self.database, self.blobs, self.artifacts = database, blobs, artifacts
         self.job, self.folder = job, folder
+        self.of_claim = Claimed(job, folder, artifacts)
 
     def settle(self, ending: Ending) -> Lane | None:
         """Nothing is written once fenced; a database that is away is asked again until the lease is over."""
@@ -76,40 +77,8 @@ class Outcome:
 
     def _done(self, session: Session, verdict: dict[str, Any], published: list[File]) -> Lane | None:
         self._note_checks(session, verdict)
-        if self.job.stage == Stage.VALIDATE:
-            return self._validated(session, verdict)
-        self._publish(session, published)
-        # A model's row needs its job's success in the same transaction: both or neither.
-        family = self.job.spec["model"]
-        name = model_id(family, self.job.tenant, self.job.spec.get("suffix"), self.job.id)
-        ref = self.artifacts.ref(self.folder / verdict["model"])
-        self._own(
-            session,
-            "job.succeeded",
-            "The job succeeded; the model is ready.",
-            data={"fine_tuned_model": name, "metrics": verdict["metrics"]},
-            result_ref=ref,
-            result={"model": name, "metrics": verdict["metrics"], "steps": verdict["steps"]},
-            resolved=(self.job.resolved or {}) | verdict["resolved"],
-        )
-        session.add(Model(id=name, tenant=self.job.tenant, job=self.job.id, family=family, ref=ref))
-        return None
-
-    def _validated(self, session: Session, verdict: dict[str, Any]) -> Lane:
-        self._own(
-            session,
-            "job.validated",
-            "The files are in order; the job waits for a worker to train it.",
-            data={"warnings": verdict.get("warnings", [])[:_ISSUES_IN_EVENT]},
-            left_lane=Lane(self.job.lane),
-            stage=Stage.RUN,
-            lane=Lane.TRAIN,
-            attempt=0,
-            available_at=now(),
-            resolved=verdict["resolved"],
-            progress=None,
-        )
-        return Lane.TRAIN
+        succeed = SUCCESS[Kind(self.job.kind), Stage(self.job.stage)]
+        return succeed(self.of_claim, session, verdict, published)
 
     def _failed(self, session: Session, verdict: dict[str, Any], published: list[File]) -> Lane | None:
         self._note_checks(session, verdict)
@@ -117,7 +86,9 @@ class Outcome:
         if verdict["retryable"] and retry.may_retry(self.job.attempt, self.job.max_attempts):
             wait = retry.backoff_s(self.job.attempt)
             message = f"Tried again in {wait:.0f} s: {error['message']}"
-            self._own(session, "job.retried", message, level="warn", data=error, available_at=now() + wait)
+            self.of_claim.move(
+                session, "job.retried", message, level="warn", data=error, available_at=now() + wait
+            )
             return None
         return self._fail(session, error, published, issues=verdict.get("issues", []))
 
@@ -129,18 +100,18 @@ class Outcome:
         *,
         issues: list[Any] | None = None,
     ) -> Lane | None:
-        self._publish(session, published)
+        self.of_claim.publish(session, published)
         found = issues or []
-        data = {"error": error, "issues": found[:_ISSUES_IN_EVENT], "issues_total": len(found)}
-        self._own(session, "job.failed", error["message"], level="error", data=data, error=error)
+        data = {"error": error, "issues": found[:ISSUES_IN_EVENT], "issues_total": len(found)}
+        self.of_claim.move(session, "job.failed", error["message"], level="error", data=data, error=error)
         return None
 
     def _stopped(self, session: Session) -> Lane | None:
-        self._own(session, "job.stopped", "The job was cancelled; its last checkpoint is kept.")
+        self.of_claim.move(session, "job.stopped", "The job was cancelled; its last checkpoint is kept.")
         return None
 
     def _drained(self, session: Session) -> Lane:
-        self._own(
+        self.of_claim.move(
             session,
             "job.drained",
             "The worker shuts down; the job goes on from its checkpoint elsewhere.",
@@ -148,9 +119,6 @@ class Outcome:
             available_at=now(),
         )
         return Lane(self.job.lane)
-
-    def _own(self, session: Session, name: str, message: str, **more: Any) -> None:
-        jobs.move(session, self.job.id, name, fence=self.job.fence, message=message, **more)
 
     def _store_results(self, verdict: dict[str, Any]) -> list[File]:
         """Bytes first: result files go to the blob store before any row names them."""
@@ -170,10 +138,6 @@ class Outcome:
             blob=file_id,
             status="processed",
         )
-
-    def _publish(self, session: Session, published: list[File]) -> None:
-        for position, file in enumerate(published):
-            files.add_result(session, self.job.id, _copy(file), position)
 
     def _note_checks(self, session: Session, verdict: dict[str, Any]) -> None:
         for file_id, found in verdict.get("checked", {}).items():
@@ -200,9 +164,3 @@ class Outcome:
             job = jobs.get(session, self.job.tenant, self.job.id)
         if job.finished_at is not None:
             self.artifacts.prune(job.id, keep=[job.checkpoint_ref, job.result_ref])
-
-
-def _copy(file: File) -> File:
-    """A row object belongs to one session: a transaction that is tried again needs a fresh one."""
-    names = ("id", "tenant", "filename", "purpose", "bytes", "sha256", "blob", "status")
-    return File(**{name: getattr(file, name) for name in names})

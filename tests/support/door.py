@@ -24,6 +24,7 @@ class RecordedBells:
 
     rung: list[str] = field(default_factory=list)
     poked: list[str | None] = field(default_factory=list)
+    woken: list[str] = field(default_factory=list)
     is_ready: bool = True
 
     def ring(self, lane: Lane) -> None:
@@ -31,6 +32,9 @@ class RecordedBells:
 
     def poke(self, worker: str | None) -> None:
         self.poked.append(worker)
+
+    def wake(self, job_id: str) -> None:
+        self.woken.append(job_id)
 
     def ready(self) -> bool:
         return self.is_ready

@@ -5,14 +5,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from db import version
-from db.migrate import config
+from db import events, jobs, tenants, version
+from db.migrate import config, upgrade
 from db.session import Database
 from db.tables import Table
+from domain.job import Kind
 from support.databases import database_url
 
 
@@ -58,4 +60,24 @@ def test_an_empty_database_is_not_current(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'x.db'}")
 
     assert not version.is_current(database)
+    database.close()
+
+
+def test_a_database_of_the_first_version_keeps_every_row(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'old.db'}")
+    with database.engine.begin() as connection:
+        made = config()
+        made.attributes["connection"] = connection
+        command.upgrade(made, "0001")
+    with database.transaction() as session:
+        tenants.ensure(session)
+        job = jobs.submit(session, jobs.Submission(tenant="default", spec={"model": "m"}))
+
+    upgrade(database)
+
+    with database.transaction() as session:
+        assert [e.name for e in events.since(session, job.id, 0)] == ["job.created"]
+        checked = jobs.Submission(tenant="default", spec={}, kind=Kind.CHECK)
+        assert jobs.submit(session, checked).id.startswith("check_")
+        assert session.connection().exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
     database.close()

@@ -1,0 +1,82 @@
+"""Waiting for a job to change: one subscription a process feeds every waiting request and stream.
+
+A wake is a hint. Whoever waits reads the database when the wait is over, whatever ended it.
+"""
+
+import logging
+import threading
+import time
+from collections import defaultdict
+
+import redis
+
+from bus.celery import PREFIX
+
+log = logging.getLogger(__name__)
+
+#: Without a broker, or after a lost wake, a waiter looks at the database this often.
+LOOK_EVERY_S = 1.0
+_CHANNEL = f"{PREFIX}job:"
+
+
+class Wakes:
+    """Hears `bus.bells.Bells.wake` of any process. Starts its thread at the first wait; safe in any thread."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._url = redis_url
+        self._changed = threading.Condition()
+        self._heard: dict[str, int] = {}
+        self._waiting: dict[str, int] = defaultdict(int)
+        self._thread: threading.Thread | None = None
+
+    def wait(self, job_id: str, heard: int, seconds: float) -> int:
+        """Returns when the job was woken more than `heard` times, or after a look's time (at most `seconds`).
+
+        What it returns is the next call's `heard`; begin with 0. The caller looks at the database between two
+        waits, so a wake that was lost or came too early costs LOOK_EVERY_S, and none is missed in between.
+        """
+        self._start()
+        with self._changed:
+            self._waiting[job_id] += 1
+            try:
+                self._changed.wait_for(lambda: self._heard.get(job_id, 0) > heard, min(seconds, LOOK_EVERY_S))
+                return self._heard.get(job_id, 0)
+            finally:
+                self._leave(job_id)
+
+    def _leave(self, job_id: str) -> None:
+        self._waiting[job_id] -= 1
+        if not self._waiting[job_id]:
+            del self._waiting[job_id]
+
+    def _start(self) -> None:
+        with self._changed:
+            if self._url and self._thread is None:
+                self._thread = threading.Thread(target=self._listen, name="wakes", daemon=True)
+                self._thread.start()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                with redis.Redis.from_url(
+                    self._url, socket_connect_timeout=1, socket_timeout=10, health_check_interval=5
+                ).pubsub() as channel:
+                    channel.psubscribe(f"{_CHANNEL}*")
+                    while True:
+                        message = channel.get_message(timeout=1.0)
+                        if message is not None and message["type"] == "pmessage":
+                            self._note(message["channel"].decode().removeprefix(_CHANNEL))
+            except (redis.RedisError, OSError) as error:
+                log.debug("no wakes (%s); waiters look at the database", type(error).__name__)
+                time.sleep(0.5)
+
+    def _note(self, job_id: str) -> None:
+        with self._changed:
+            self._heard[job_id] = self._heard.get(job_id, 0) + 1
+            self._forget()
+            self._changed.notify_all()
+
+    def _forget(self) -> None:
+        """Counts of jobs that nobody waits for go, once there are many."""
+        if len(self._heard) > 10_000:
+            self._heard = {job: n for job, n in self._heard.items() if job in self._waiting}

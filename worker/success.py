@@ -1,0 +1,87 @@
+"""What a job's success means, by kind and stage: the rows that its last transaction writes, under its fence."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from db import files, jobs
+from db.artifacts import Artifacts
+from db.session import now
+from db.tables import File, Job, Model
+from domain.ids import model_id
+from domain.job import Kind, Lane, Stage
+
+ISSUES_IN_EVENT = 20
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A job as its claim found it, and the folder of that claim."""
+
+    job: Job
+    folder: Path
+    artifacts: Artifacts
+
+    def move(self, session: Session, name: str, message: str, **more: Any) -> None:
+        """A move under the fence of this claim; raises Conflict when another holds the job."""
+        jobs.move(session, self.job.id, name, fence=self.job.fence, message=message, **more)
+
+    def publish(self, session: Session, published: list[File]) -> None:
+        """Names the result files, whose bytes are stored."""
+        for position, file in enumerate(published):
+            files.add_result(session, self.job.id, _copy(file), position)
+
+
+def _copy(file: File) -> File:
+    """A row object belongs to one session: a transaction that is tried again needs a fresh one."""
+    names = ("id", "tenant", "filename", "purpose", "bytes", "sha256", "blob", "status")
+    return File(**{name: getattr(file, name) for name in names})
+
+
+def validated(claim: Claimed, session: Session, verdict: dict[str, Any], _: list[File]) -> Lane:
+    """A fine-tune whose files are in order waits for a worker that trains it."""
+    claim.move(
+        session,
+        "job.validated",
+        "The files are in order; the job waits for a worker to train it.",
+        data={"warnings": verdict.get("warnings", [])[:ISSUES_IN_EVENT]},
+        left_lane=Lane(claim.job.lane),
+        stage=Stage.RUN,
+        lane=Lane.TRAIN,
+        attempt=0,
+        available_at=now(),
+        resolved=verdict["resolved"],
+        progress=None,
+    )
+    return Lane.TRAIN
+
+
+def trained(claim: Claimed, session: Session, verdict: dict[str, Any], published: list[File]) -> None:
+    """A model's row needs its job's success in the same transaction: both or neither."""
+    job = claim.job
+    claim.publish(session, published)
+    family = job.spec["model"]
+    name = model_id(family, job.tenant, job.spec.get("suffix"), job.id)
+    ref = claim.artifacts.ref(claim.folder / verdict["model"])
+    claim.move(
+        session,
+        "job.succeeded",
+        "The job succeeded; the model is ready.",
+        data={"fine_tuned_model": name, "metrics": verdict["metrics"]},
+        result_ref=ref,
+        result={"model": name, "metrics": verdict["metrics"], "steps": verdict["steps"]},
+        resolved=(job.resolved or {}) | verdict["resolved"],
+    )
+    session.add(Model(id=name, tenant=job.tenant, job=job.id, family=family, ref=ref))
+
+
+Succeed = Callable[[Claimed, Session, dict[str, Any], list[File]], Lane | None]
+
+#: Returns the lane that has work now, if any.
+SUCCESS: Mapping[tuple[Kind, Stage], Succeed] = {
+    (Kind.FINE_TUNE, Stage.VALIDATE): validated,
+    (Kind.FINE_TUNE, Stage.RUN): trained,
+}
