@@ -19,7 +19,8 @@ MOST_ROWS = 256
 _INLINE_BYTES, _ALL_INLINE_BYTES = 64 * 1024, 1024 * 1024
 _UNKNOWN = "application/octet-stream"
 
-#: Text, media on this machine, media as bytes, `{"file_id": "file-…"}`, or None for what is missing.
+#: Text, media on this machine, media as bytes, `{"file_id": "file-…"}`, or None for what is missing. A text that
+#: looks like an address or a data: URL is written `{"text": "…"}`.
 Value = str | PathLike[str] | bytes | Mapping[str, Any] | None
 
 _TYPES = mimetypes.MimeTypes()
@@ -59,7 +60,7 @@ class Packed:
                 self._add_media(place, cells, column, value)
             elif value is None or isinstance(value, str):
                 cells[column] = value
-            elif isinstance(value, Mapping) and isinstance(value.get("file_id"), str):
+            elif isinstance(value, Mapping) and set(value) in ({"file_id"}, {"text"}):
                 cells[column] = dict(value)
             else:
                 raise TypeError(f"inputs[{place}][{column!r}]: {_wrong(value)}")
@@ -123,5 +124,5 @@ def _data_url(data: bytes, kind: str) -> str:
 
 def _wrong(value: object) -> str:
     if isinstance(value, Mapping):
-        return 'a mapping must be {"file_id": "file-…"}'
+        return 'a mapping must be {"file_id": "file-…"} or {"text": "…"}'
     return f"a value is text, a pathlib.Path, bytes, {{'file_id': …}} or None, not {type(value).__name__}"

@@ -51,7 +51,7 @@ def seconds_of(wait: bool | float) -> float:
 
 def prefer(seconds: float) -> dict[str, str]:
     """The header that asks the server to hold its answer until the work is done."""
-    return {"Prefer": f"wait={min(math.ceil(seconds), HOLD_S) if seconds else 0}"}
+    return {"Prefer": f"wait={_hold(seconds)}"}
 
 
 def until_final(transport: Transport, path: str, raw: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -59,10 +59,14 @@ def until_final(transport: Transport, path: str, raw: dict[str, Any], seconds: f
     deadline = time.monotonic() + seconds
     while raw["status"] not in FINAL and (left := deadline - time.monotonic()) > 0:
         asked, status = time.monotonic(), raw["status"]
-        hold = {"wait": min(math.ceil(left), HOLD_S) if math.isfinite(left) else HOLD_S}
+        hold = {"wait": _hold(left)}
         raw = patiently(lambda hold=hold: transport.get(path, hold), transport.wait)  # type: ignore[misc]
         held = time.monotonic() - asked
         if raw["status"] == status and held < LOOK_EVERY_S:
             # A server that holds no answers would be asked without a pause.
             transport.wait(min(LOOK_EVERY_S, max(left, 0.0)))
     return raw
+
+
+def _hold(seconds: float) -> int:
+    return math.ceil(min(seconds, HOLD_S))

@@ -75,8 +75,10 @@ class Reading:
     def _value(self, key: str, cell: Any) -> Value:
         if cell is None or cell == "":
             return None
-        if isinstance(cell, Mapping) and isinstance(cell.get("file_id"), str):
+        if isinstance(cell, Mapping) and set(cell) in ({"file_id"}, {"text"}):
             return dict(cell)
+        if isinstance(cell, (int, float)) and not isinstance(cell, bool):
+            return str(cell)
         if not isinstance(cell, str):
             raise _NotSent("it must be text, a path to a picture or sound, or null", is_media=False)
         is_path = key.endswith("file_name")
