@@ -20,7 +20,7 @@ from plait.predictions import OnBadInput, Prediction, PredictionRun
 #: Rows of one request together: well below what the server takes.
 _MOST_TEXT, _MOST_FILES = 1024 * 1024, 32 * 1024 * 1024
 #: After so long without an answer the user is told that it is waited for.
-_QUIET_S = 10.0
+QUIET_S = 10.0
 _INTERRUPTED = 130
 
 
@@ -192,7 +192,7 @@ def _ask(
     client: Client, model: str, batch: Sequence[rows.Row], top_k: int, on_bad_input: OnBadInput
 ) -> PredictionRun:
     """One request, waited for to its end; an interrupted one is cancelled."""
-    run = client.predictions.create(model, batch, top_k=top_k, on_bad_input=on_bad_input, wait=_QUIET_S)
+    run = client.predictions.create(model, batch, top_k=top_k, on_bad_input=on_bad_input, wait=QUIET_S)
     if run.is_final:
         return run
     output.note(f"{run.id} is {run.status}; waiting for it ... (Ctrl-C cancels it)")
