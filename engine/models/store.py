@@ -15,6 +15,7 @@ from domain.specs import Multimodal as Spec
 from engine.data.cache import write_durably
 from engine.data.targets import Scale
 from engine.models.build import build_model
+from engine.models.card import model_card
 from engine.models.multimodal import Multimodal
 
 FORMAT = 1
@@ -37,7 +38,9 @@ def save_model(folder: Path, model: Multimodal, card: Card) -> None:
     folder.mkdir(parents=True)
     weights = {name: p.detach().cpu().contiguous() for name, p in model.trained()}
     write_durably(folder / "model.safetensors", save(weights))
-    write_durably(folder / "config.json", json.dumps(_described(model, card), indent=1).encode())
+    described = _described(model, card)
+    write_durably(folder / "README.md", model_card(described).encode())
+    write_durably(folder / "config.json", json.dumps(described, indent=1).encode())
 
 
 def _described(model: Multimodal, card: Card) -> dict[str, Any]:
