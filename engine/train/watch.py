@@ -62,10 +62,11 @@ class Watch:
     def saved(self) -> None:
         self._saved = time.monotonic()
 
-    def log(self, *, lr: float, grad_norm: float) -> Progress:
+    def log(self, *, lr: float, grad_norm: float | None) -> Progress:
         """The log's next line; a loss that is no number ends the run."""
         memory = self._memory
-        metrics = {"train_loss": memory.loss_sum / memory.loss_steps, "lr": lr, "grad_norm": grad_norm}
+        metrics = {"train_loss": memory.loss_sum / memory.loss_steps, "lr": lr}
+        metrics |= {} if grad_norm is None else {"grad_norm": grad_norm}
         if not all(math.isfinite(value) for value in metrics.values()):
             message = f"the loss or its gradient is not finite at step {memory.step}; lower the learning rate"
             raise EngineError("loss_not_finite", message, param="multimodal.hyperparameters.learning_rate")

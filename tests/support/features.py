@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from domain.specs import Multimodal as Spec
+from domain.tasks import Task
 from engine.data.dataset import CachedColumn, Examples
+from engine.data.targets import Goal
 from engine.models.fusion import Concat
 from engine.models.heads import classifier
 from engine.models.multimodal import Multimodal
@@ -14,6 +16,7 @@ from engine.train.plan import Plan, make_plan
 
 WIDTHS = {"left": 6, "right": 4}
 CLASSES = 3
+GOAL = Goal(Task.CLASSIFICATION, [str(n) for n in range(CLASSES)])
 
 
 def examples(rows: int = 24, *, seed: int = 0, missing: float = 0.2) -> Examples:

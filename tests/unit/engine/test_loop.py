@@ -15,7 +15,8 @@ from engine.models.multimodal import Multimodal
 from engine.train import checkpoint
 from engine.train.checkpoint import Snapshot
 from engine.train.loop import fine_tune
-from engine.train.optimiser import adamw
+from engine.train.losses import Criterion, cross_entropy
+from engine.train.optimiser import make_optimiser
 from engine.train.plan import Plan
 from engine.train.run import _batches, _validator
 from engine.train.words import Finished, Progress, StopAsked, Stopped
@@ -32,6 +33,7 @@ class Run:
         self.model = model or features.network()
         self.train = train or features.examples(plan.rows)
         self.validation = features.examples(12, seed=1)
+        self.criterion: Criterion = cross_entropy
         self.said: list[Progress] = []
         self.saved: list[Snapshot] = []
 
@@ -47,7 +49,9 @@ class Run:
             self.model,
             _batches(self.train, self.plan, seed=0),
             self.plan,
-            evaluate=evaluate or _validator(self.validation, lambda: None),
+            criterion=self.criterion,
+            evaluate=evaluate
+            or _validator(features.GOAL, self.validation, self.criterion, self.plan, lambda: None),
             report=self.said.append,
             save=self.saved.append,
             should_stop=should_stop,
@@ -215,7 +219,7 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing() -> None:
 def test_norms_and_biases_are_not_decayed() -> None:
     model = features.network()
 
-    groups = adamw(model, features.plan()).param_groups
+    groups = make_optimiser(model, features.plan()).param_groups
 
     decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     decayed = {name for name, p in model.trained() if decay[id(p)] > 0}
