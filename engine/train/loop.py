@@ -45,7 +45,6 @@ def fine_tune(
     rng = rng_state()
 
     def snapshot() -> Snapshot:
-        memory.scaling = scaling.state_dict()
         return Snapshot(memory, _weights(model), best, optimiser_state(model, optimiser), rng, _shape(plan))
 
     while memory.step < plan.total_steps and not _gives_up(memory, plan):
@@ -68,6 +67,7 @@ def fine_tune(
             lr = set_lr(optimiser, plan.lr_factor(memory.step))
             grad_norm = _take_step(model, optimiser, scaling, plan.max_grad_norm)
             rng = rng_state()
+            memory.scaling = scaling.state_dict()
             watch.count(step_loss)
             step_loss = 0.0
             if watch.is_due(plan.logging_steps):

@@ -76,7 +76,6 @@ def _of_classes(logits: Tensor, targets: Tensor) -> dict[str, float]:
     count = logits.shape[1]
     # What is given logits takes those between 0 and 1 for probabilities: so these get probabilities.
     probabilities = logits.softmax(1)
-    top5 = {"top5_accuracy": multiclass_accuracy(logits, targets, count, average="micro", top_k=5)}
     found = {
         "accuracy": multiclass_accuracy(logits, targets, count, average="micro"),
         "f1_macro": multiclass_f1_score(logits, targets, count, average="macro"),
@@ -87,7 +86,9 @@ def _of_classes(logits: Tensor, targets: Tensor) -> dict[str, float]:
         "log_loss": F.cross_entropy(logits, targets),
         "ece": multiclass_calibration_error(probabilities, targets, count),
         "roc_auc": _mean_of_columns(binary_auroc, probabilities, F.one_hot(targets, count).bool()),
-    } | (top5 if count > 5 else {})
+    }
+    if count > 5:
+        found["top5_accuracy"] = multiclass_accuracy(logits, targets, count, average="micro", top_k=5)
     return {name: value.item() for name, value in found.items()}
 
 

@@ -43,7 +43,7 @@ class Plan:
     max_grad_norm: float
     patience: int | None
     precision: Precision
-    #: The metric that picks the best checkpoint, without `valid_`, unless it is the loss itself.
+    #: The metric that picks the best checkpoint, as a spec names it.
     best_by: str
     eval_steps: int
     #: None: by the clock.
@@ -67,14 +67,18 @@ class Plan:
             case "constant":
                 return 1.0
 
+    @property
+    def best_metric(self) -> str:
+        """As an evaluation names it."""
+        return self.best_by if self.best_by == VALID_LOSS else f"valid_{self.best_by}"
+
     def rank(self, metrics: Mapping[str, float]) -> tuple[float, float]:
         """More is better. Small validation sets give many equal accuracies: among them the loss decides.
 
         So it does while the metric is not defined, which is worse than any value of it.
         """
         sign = -1 if self.best_by in LESS_IS_BETTER else 1
-        name = self.best_by if self.best_by == VALID_LOSS else f"valid_{self.best_by}"
-        best = sign * metrics[name] if name in metrics else -math.inf
+        best = sign * metrics[self.best_metric] if self.best_metric in metrics else -math.inf
         return best, -metrics.get(VALID_LOSS, 0.0)
 
 
