@@ -66,6 +66,7 @@ class Plait:
         return self.stack.until(job_id, lambda job: job.finished_at is not None, limit_s=limit_s)
 
     def answers(self, *rows: Cells, **more: Any) -> list[dict[str, Any]]:
+        self.worker()
         job = self.final(self.submit(*rows, **more))
         assert job.state == State.SUCCEEDED, self.stack.explain(job.id)
         return list(job.result["predictions"])
@@ -272,7 +273,9 @@ def test_a_prediction_that_kills_three_children_is_given_up(plait: Plait) -> Non
     killed: set[int] = set()
     for _ in range(3):
         living = until(
-            lambda: [c for c in children_of(worker.pid) if c.pid not in killed], lambda found: bool(found), limit_s=30
+            lambda: [c for c in children_of(worker.pid) if c.pid not in killed],
+            lambda found: bool(found),
+            limit_s=30,
         )
         killed.add(living[0].pid)
         living[0].kill()
