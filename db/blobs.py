@@ -1,9 +1,11 @@
 """Bytes of files, in a folder. Written whole or not at all; the row comes after the bytes."""
 
+import contextlib
 import hashlib
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -11,6 +13,8 @@ from domain.errors import TooLarge
 
 _KEY = re.compile(r"[A-Za-z0-9_\-]{1,80}")
 _CHUNK = 1024 * 1024
+#: Stands between a number and the job that owns the blob.
+_OF = "-of-"
 
 
 class Stored(NamedTuple):
@@ -48,6 +52,25 @@ class Blobs:
 
     def delete(self, key: str) -> None:
         self.path(key).unlink(missing_ok=True)
+
+    def delete_of(self, owner: str) -> None:
+        """Deletes the blobs that `part_key` named."""
+        for path in self.path(owner).parent.glob(f"*{_OF}{owner}"):
+            path.unlink(missing_ok=True)
+
+    def owners(self, prefix: str) -> Mapping[str, float]:
+        """Who owns blobs that `part_key` named, and when the last of each came (seconds since 1970)."""
+        found: dict[str, float] = {}
+        for path in self.root.glob(f"*/*{_OF}{prefix}*"):
+            owner = path.name.partition(_OF)[2]
+            with contextlib.suppress(FileNotFoundError):
+                found[owner] = max(found.get(owner, 0.0), path.stat().st_mtime)
+        return found
+
+
+def part_key(owner: str, number: int) -> str:
+    """The key of one of several blobs that belong to a job and go with it; its end is the job's id."""
+    return f"{number}{_OF}{owner}"
 
 
 def _copy(stream: BinaryIO, out: BinaryIO, limit: int | None) -> Stored:

@@ -64,6 +64,9 @@ def test_later_routes_are_not_promised(document: dict[str, Any]) -> None:
         "/v1/fine_tuning/jobs/{job_id}/events",
         "/v1/models",
         "/v1/models/{model}",
+        "/v1/predictions",
+        "/v1/predictions/{prediction_id}",
+        "/v1/predictions/{prediction_id}/cancel",
     ]
 
 
