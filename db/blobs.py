@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,6 +67,13 @@ class Blobs:
             with contextlib.suppress(FileNotFoundError):
                 found[owner] = max(found.get(owner, 0.0), path.stat().st_mtime)
         return found
+
+    def drop_leftovers(self, before: float) -> None:
+        """Deletes what a process that died was just writing, if untouched since `before` (seconds since 1970)."""
+        for path in [*self.root.glob("*/.part-*"), *self.root.glob(".form-*")]:
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < before:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def part_key(owner: str, number: int) -> str:

@@ -12,6 +12,8 @@ log = logging.getLogger(__name__)
 
 #: Bytes are stored before their row: no request takes this many seconds in between.
 _ROWLESS_S = 3600.0
+#: Nobody is still writing what no byte was added to for this long.
+_UNTOUCHED_S = 86_400.0
 _AT_ONCE = 500
 
 
@@ -28,6 +30,7 @@ def sweep(database: Database, blobs: Blobs) -> int:
             if states[id_] in FINAL if id_ in states else is_old:
                 blobs.delete_of(id_)
                 gone += 1
+    blobs.drop_leftovers(time.time() - _UNTOUCHED_S)
     if gone:
         log.info("the media of %d predictions went", gone)
     return gone
