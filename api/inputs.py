@@ -126,7 +126,7 @@ class Intake:
             told[column] = ["media", media.sha256] if isinstance(media, Held | Part) else value
             found = self._kept(media)
             if isinstance(found, Flaw):
-                kept["problems"][column] = {"code": found.code, "message": f"{column[:100]}: {found.message}"}
+                kept["problems"][column] = {"code": found.code, "message": found.message}
                 found = None
             kept["values"][column] = found
         return kept, {"id": kept["id"], "cells": told}
