@@ -11,7 +11,7 @@ from flask import Response, json
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from api import files, fine_tuning, health, models, shapes
+from api import events, files, fine_tuning, health, jobs, models, shapes, training
 from api.errors import error_type
 from api.routes import Route, Routes
 from api.services import Services
@@ -50,7 +50,16 @@ def openapi_json(_plait: Services) -> Response:
 
 @cache
 def _rendered() -> str:
-    served = (files.routes, fine_tuning.routes, models.routes, health.routes, routes)
+    served = (
+        files.routes,
+        fine_tuning.routes,
+        events.routes,
+        training.routes,
+        jobs.routes,
+        models.routes,
+        health.routes,
+        routes,
+    )
     return json.dumps(document(chain(*served)))
 
 
@@ -93,7 +102,7 @@ def _operation(route: Route, references: _Shapes) -> dict[str, Any]:
         "tags": [route.name.split(".")[0]],
         "summary": route.view.__doc__,
         "parameters": _parameters(route),
-        "responses": {"200": _success(route, references), **_failures(route)},
+        "responses": {"200": _success(route, references), **_unchanged(route), **_failures(route)},
         "security": [{"key": [str(route.needs)]}] if route.needs else [],
     }
     if route.body is not None:
@@ -107,10 +116,11 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         for name in re.findall(r"<(?:\w+:)?(\w+)>", route.rule)
     ]
     in_query = [
-        {"name": p.name, "in": "query", "description": p.about, "schema": p.schema, **_style(p.schema)}
+        {"name": p.name, "in": p.place, "description": p.about, "schema": p.schema, **_style(p.schema)}
         for p in route.query
     ]
-    return in_path + in_query + ([_KEY_HEADER] if route.takes_key else [])
+    extra = [_KEY_HEADER] if route.takes_key else []
+    return in_path + in_query + extra + ([_TAG_HEADER] if route.tagged else [])
 
 
 _KEY_HEADER = {
@@ -118,6 +128,14 @@ _KEY_HEADER = {
     "in": "header",
     "description": "The same key and body answer with the object that the first request made.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
+
+
+_TAG_HEADER = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "The ETag of an earlier answer: while nothing has changed, the answer is an empty 304.",
+    "schema": {"type": "string"},
 }
 
 
@@ -134,10 +152,15 @@ def _body(route: Route, reference: dict[str, Any]) -> dict[str, Any]:
 
 def _success(route: Route, references: _Shapes) -> dict[str, Any]:
     if route.answer is None:
-        schema: dict[str, Any] = {"application/octet-stream": {}}
+        content: dict[str, Any] = {kind: {} for kind in route.media or ("application/octet-stream",)}
     else:
-        schema = {"application/json": {"schema": references[route.answer, "serialization"]}}
-    return {"description": "As asked.", "headers": _HEADERS, "content": schema}
+        content = {"application/json": {"schema": references[route.answer, "serialization"]}}
+        content |= {kind: {"schema": {"type": "string"}} for kind in route.media}
+    return {"description": "As asked.", "headers": _HEADERS, "content": content}
+
+
+def _unchanged(route: Route) -> dict[str, Any]:
+    return {"304": {"description": "Nothing has changed.", "headers": _HEADERS}} if route.tagged else {}
 
 
 _HEADERS = {"x-request-id": {"$ref": "#/components/headers/request-id"}}

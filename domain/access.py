@@ -12,6 +12,7 @@ class Scope(StrEnum):
     JOBS_READ = "jobs:read"
     JOBS_WRITE = "jobs:write"
     MODELS_READ = "models:read"
+    MODELS_WRITE = "models:write"
 
 
 ALL_SCOPES = frozenset(Scope)

@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -118,6 +119,8 @@ def _work(desk: Desk) -> None:
     try:
         _handler(Kind(desk.place["kind"]), Stage(desk.place["stage"]))(desk)
     except EngineError as error:
+        # For the job's log: where it happened is what a developer asks next.
+        traceback.print_exc()
         desk.tell(
             "failed",
             error={"code": error.code, "message": error.message, "param": error.param},

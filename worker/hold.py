@@ -24,6 +24,7 @@ from db import jobs, reports
 from db.session import Database
 from db.tables import Job
 from domain.job import Want
+from worker.output import kept_in
 from worker.reporter import Reporter
 from worker.wire import Lines, Mouth
 
@@ -80,7 +81,7 @@ class Hold:
     def run(self, assignment: dict[str, Any]) -> Ending:
         """Runs the child to its end, whatever end that is."""
         ours, theirs = socket.socketpair()
-        with ours, self.log_file.open("ab") as output:
+        with ours, kept_in(self.log_file) as output:
             child = subprocess.Popen(
                 [sys.executable, "-m", "worker.child", str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],

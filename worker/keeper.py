@@ -17,6 +17,7 @@ from bus.bells import Bells, heard
 from db import files, jobs
 from db.artifacts import Artifacts
 from db.blobs import Blobs
+from db.logs import Logs
 from db.session import Database
 from db.tables import Job
 from domain.job import Lane
@@ -36,6 +37,7 @@ class Keeper:
         self.bells = Bells(settings.redis_url)
         self.blobs = Blobs(settings.data / "blobs")
         self.artifacts = Artifacts(settings.data.absolute() / "artifacts")
+        self.logs = Logs(settings.data.absolute())
         self.draining = threading.Event()
         self._busy = threading.Lock()
         self._bell, self._rope = socket.socketpair()
@@ -89,13 +91,13 @@ class Keeper:
             job=job,
             lease_s=self.settings.lease_s,
             bell=self._bell,
-            log_file=folder / "child.log",
+            log_file=self.logs.make(job.id, job.fence),
             taken=taken,
             draining=self.draining,
             changed=lambda: self.bells.wake(job.id),
         )
         ending = hold.run(self._assignment(job, folder))
-        next_lane = Outcome(self.database, self.blobs, self.artifacts, job, folder).settle(ending)
+        next_lane = Outcome(self.database, self.blobs, self.artifacts, self.logs, job, folder).settle(ending)
         if next_lane is not None:
             self.bells.ring(next_lane)
         self.bells.wake(job.id)

@@ -1,0 +1,93 @@
+"""Lists of jobs: by kind, status and metadata together, newest first. The database does the choosing.
+
+A page costs the same among a hundred jobs and among a hundred thousand: whatever is asked for, each branch of
+the query reads neighbours in an index, in the order of the list, and stops when the page is full.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, select, tuple_, union_all
+from sqlalchemy.exc import NoResultFound
+from sqlalchemy.orm import Session, aliased
+
+from db.tables import Job, JobLabel
+from domain.errors import NotFound
+from domain.job import Kind, Stage, State, behind
+
+#: A place in the list: when the job was made, and its id.
+_Place = tuple[float, str]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which jobs are asked for; all of it must hold."""
+
+    kinds: Sequence[Kind] = tuple(Kind)
+    #: A status as clients see it.
+    status: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def branches(self) -> list[list[ColumnElement[bool]]]:
+        """Equalities on the columns that an index begins with, one list for each range of it."""
+        if self.status is None:
+            return [[Job.kind == kind] for kind in self.kinds]
+        return [
+            [Job.kind == kind, Job.state == state, Job.stage == stage]
+            for kind in self.kinds
+            for state, stage in behind(self.status)
+            if _exists(kind, state, stage)
+        ]
+
+
+def _exists(kind: Kind, state: State, stage: Stage) -> bool:
+    """Only a fine-tune is checked first, and no check ends a job in success."""
+    return stage is Stage.RUN or (kind is Kind.FINE_TUNE and state is not State.SUCCEEDED)
+
+
+def page(
+    session: Session, tenant: str, wanted: Wanted, *, after: str | None = None, limit: int = 20
+) -> tuple[Sequence[Job], bool]:
+    """Newest first, from behind the job `after`; and whether there are more."""
+    mark = _place(session, tenant, after) if after is not None else None
+    branches = [_places(tenant, wanted.labels, only, mark, limit + 1) for only in wanted.branches()]
+    if not branches:
+        return [], False
+    found = union_all(*(select(branch.subquery()) for branch in branches)).subquery()
+    newest = select(found.c.id).order_by(found.c.created_at.desc(), found.c.id.desc()).limit(limit + 1)
+    ids = session.scalars(newest).all()
+    rows = {row.id: row for row in session.scalars(select(Job).where(Job.id.in_(ids[:limit])))}
+    return [rows[id_] for id_ in ids[:limit]], len(ids) > limit
+
+
+def _place(session: Session, tenant: str, job_id: str) -> _Place:
+    try:
+        query = select(Job.created_at, Job.id).where(Job.id == job_id, Job.tenant == tenant)
+        return session.execute(query).one()._tuple()
+    except NoResultFound:
+        raise NotFound(f"No job {job_id}.", code="job_not_found", param="after") from None
+
+
+def _places(
+    tenant: str, labels: Mapping[str, str], only: list[ColumnElement[bool]], mark: _Place | None, most: int
+) -> Select[Any]:
+    """The first places of one branch. With labels, the index of the first label leads."""
+    if not labels:
+        query = select(Job.id, Job.created_at).where(Job.tenant == tenant, *only)
+        made, id_ = Job.created_at, Job.id
+    else:
+        (name, value), *others = labels.items()
+        query = select(JobLabel.job.label("id"), JobLabel.created_at).join(Job, Job.id == JobLabel.job)
+        query = query.where(JobLabel.tenant == tenant, JobLabel.name == name, JobLabel.value == value, *only)
+        for name, value in others:
+            query = query.where(_carries(name, value))
+        made, id_ = JobLabel.created_at, JobLabel.job
+    if mark is not None:
+        query = query.where(tuple_(made, id_) < tuple_(*mark))
+    return query.order_by(made.desc(), id_.desc()).limit(most)
+
+
+def _carries(name: str, value: str) -> ColumnElement[bool]:
+    other = aliased(JobLabel)
+    return select(other.job).where(other.job == Job.id, other.name == name, other.value == value).exists()
