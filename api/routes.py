@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, Literal
 
 from flask import Response, request
 from pydantic import BaseModel
@@ -15,13 +15,12 @@ Answer = BaseModel | Response
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of the query, or a header, with its JSON schema."""
+    """One parameter of the query (or a header), with its JSON schema."""
 
     name: str
     about: str
     schema: dict[str, Any]
-    #: `query` or `header`.
-    place: str = "query"
+    place: Literal["query", "header"] = "query"
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,10 @@ class Route:
     tagged: bool = False
     #: Content types in which the answer comes as well, or instead where there is no shape.
     media: tuple[str, ...] = ()
+    #: Statuses of success. A 202 has the same shape, `Location` and `Retry-After`.
+    statuses: tuple[int, ...] = (200,)
+    #: The shape of a form that is taken beside the JSON body.
+    form: type[BaseModel] | None = None
 
     @property
     def name(self) -> str:
