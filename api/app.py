@@ -9,6 +9,7 @@ from api import auth, errors, events, files, fine_tuning, health, jobs, models, 
 from api.requests import JSON_LIMIT, Request
 from api.routes import Route, Routes
 from api.services import Ringer, Services
+from api.stream import Streams
 from api.waiting import Waiting
 from bus.bells import Bells
 from bus.wakes import Wakes
@@ -28,8 +29,13 @@ GROUPS: tuple[Routes, ...] = (
 )
 
 
-def create_app(settings: Settings, database: Database | None = None, bells: Ringer | None = None) -> Flask:
-    """The application; `database` and `bells` are made from the settings unless given."""
+def create_app(
+    settings: Settings,
+    database: Database | None = None,
+    bells: Ringer | None = None,
+    streams: Streams | None = None,
+) -> Flask:
+    """The application; what is not given is made from the settings."""
     blobs = Blobs(settings.data.absolute() / "blobs")
     services = Services(
         settings=settings,
@@ -44,6 +50,7 @@ def create_app(settings: Settings, database: Database | None = None, bells: Ring
         bells=bells or Bells(settings.redis_url),
         wakes=Wakes(settings.redis_url),
         waiting=Waiting(settings.api_threads),
+        streams=streams or Streams(settings.api_threads),
     )
     app = _flask(blobs)
     # Whoever stops the process ends the waiting, too.

@@ -1,9 +1,11 @@
 """Jobs of all kinds over HTTP: found, watched, cancelled. What each kind is about, its own routes tell."""
 
+from collections.abc import Sequence
+
 from flask import Response
 from sqlalchemy.orm import Session
 
-from api import requests, waiting
+from api import requests, waiting, watched
 from api.job_shapes import AnyJob, AnyJobPage, any_job, polled
 from api.routes import Parameter, Routes, page_query
 from api.services import Services
@@ -54,11 +56,11 @@ def index(plait: Services, who: Principal) -> AnyJobPage:
 )
 def retrieve(plait: Services, who: Principal, job_id: str) -> Response:
     """Tells how a job of any kind stands; with `wait`, once that has changed."""
-    waiting.until_it_changes(plait, who.tenant, job_id)
+    watched.until_it_changes(plait, who.tenant, job_id)
     with plait.database.reading() as session:
         row = jobs.get(session, who.tenant, job_id)
         job = _shape(session, row, files.results_of(session, row.id))
-    return polled(job)
+    return waiting.applied(polled(job))
 
 
 @routes.post("/v1/jobs/<job_id>/cancel", needs=Scope.JOBS_WRITE, answer=AnyJob, errors=(404, 409))
@@ -78,5 +80,5 @@ def asked_for(kinds: list[Kind]) -> job_pages.Wanted:
     return job_pages.Wanted(kinds=kinds, status=status, labels=requests.metadata_filter())
 
 
-def _shape(session: Session, row: tables.Job, result_files: list[str]) -> AnyJob:
+def _shape(session: Session, row: tables.Job, result_files: Sequence[str]) -> AnyJob:
     return any_job(row, position=jobs.position(session, row), result_files=result_files)

@@ -96,7 +96,8 @@ def _tagged(response: Response) -> Response:
     response.set_etag(sha256(response.get_data()).hexdigest()[:32])
     # A copy may be kept, by this caller alone, and must be asked about each time.
     response.headers["Cache-Control"] = "private, no-cache"
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 def page_query(most: int = 100, default: int = 20) -> tuple[Parameter, ...]:

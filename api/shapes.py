@@ -246,10 +246,6 @@ def job(row: tables.Job, *, position: int | None, result_files: Sequence[str]) -
     )
 
 
-def is_final(shape: Job) -> bool:
-    return shape.status in FINAL
-
-
 def _seconds(instant: float | None) -> int | None:
     return int(instant) if instant is not None else None
 

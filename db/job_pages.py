@@ -6,7 +6,6 @@ the query reads neighbours in an index, in the order of the list, and stops when
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from sqlalchemy import ColumnElement, Select, select, tuple_, union_all
 from sqlalchemy.exc import NoResultFound
@@ -64,14 +63,15 @@ def page(
 def _place(session: Session, tenant: str, job_id: str) -> _Place:
     try:
         query = select(Job.created_at, Job.id).where(Job.id == job_id, Job.tenant == tenant)
-        return session.execute(query).one()._tuple()
+        made, id_ = session.execute(query).one()
+        return made, id_
     except NoResultFound:
         raise NotFound(f"No job {job_id}.", code="job_not_found", param="after") from None
 
 
 def _places(
     tenant: str, labels: Mapping[str, str], only: list[ColumnElement[bool]], mark: _Place | None, most: int
-) -> Select[Any]:
+) -> Select[str, float]:
     """The first places of one branch. With labels, the index of the first label leads."""
     if not labels:
         query = select(Job.id, Job.created_at).where(Job.tenant == tenant, *only)

@@ -29,14 +29,13 @@ def series(
     return found
 
 
-def _thinned(job_id: str, names: Sequence[str] | None, max_points: int) -> Select[tuple[str, int, float]]:
-    one = {"partition_by": Metric.name}
+def _thinned(job_id: str, names: Sequence[str] | None, max_points: int) -> Select[str, int, float]:
     query = select(
         Metric.name,
         Metric.step,
         Metric.value,
-        (func.row_number().over(**one, order_by=Metric.step) - 1).label("place"),
-        (func.count().over(**one) - 1).label("last"),
+        (func.row_number().over(partition_by=Metric.name, order_by=Metric.step) - 1).label("place"),
+        (func.count().over(partition_by=Metric.name) - 1).label("last"),
     ).where(Metric.job == job_id)
     if names is not None:
         query = query.where(Metric.name.in_(names))

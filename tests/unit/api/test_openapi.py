@@ -61,9 +61,16 @@ def test_later_routes_are_not_promised(document: dict[str, Any]) -> None:
         "/v1/fine_tuning/jobs",
         "/v1/fine_tuning/jobs/{job_id}",
         "/v1/fine_tuning/jobs/{job_id}/cancel",
+        "/v1/fine_tuning/jobs/{job_id}/checkpoints",
         "/v1/fine_tuning/jobs/{job_id}/events",
+        "/v1/fine_tuning/jobs/{job_id}/logs",
+        "/v1/fine_tuning/jobs/{job_id}/metrics",
+        "/v1/jobs",
+        "/v1/jobs/{job_id}",
+        "/v1/jobs/{job_id}/cancel",
         "/v1/models",
         "/v1/models/{model}",
+        "/v1/models/{model}/download",
     ]
 
 
