@@ -7,9 +7,9 @@ the query reads neighbours in an index, in the order of the list, and stops when
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, Select, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, and_, func, select, tuple_, union_all
 from sqlalchemy.exc import NoResultFound
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from db.tables import Job, JobLabel
 from domain.errors import NotFound
@@ -17,6 +17,10 @@ from domain.job import Kind, Stage, State, behind
 
 #: A place in the list: when the job was made, and its id.
 _Place = tuple[float, str]
+_Labels = Mapping[str, str]
+_Only = list[ColumnElement[bool]]
+#: A label on so many jobs is no good way to find a few of them.
+_COMMON = 1_000
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ def page(
 ) -> tuple[Sequence[Job], bool]:
     """Newest first, from behind the job `after`; and whether there are more."""
     mark = _place(session, tenant, after) if after is not None else None
-    branches = [_places(tenant, wanted.labels, only, mark, limit + 1) for only in wanted.branches()]
+    places = _labelled if _labels_lead(session, tenant, wanted) else _plain
+    branches = [places(tenant, wanted.labels, only, mark).limit(limit + 1) for only in wanted.branches()]
     if not branches:
         return [], False
     found = union_all(*(select(branch.subquery()) for branch in branches)).subquery()
@@ -69,25 +74,49 @@ def _place(session: Session, tenant: str, job_id: str) -> _Place:
         raise NotFound(f"No job {job_id}.", code="job_not_found", param="after") from None
 
 
-def _places(
-    tenant: str, labels: Mapping[str, str], only: list[ColumnElement[bool]], mark: _Place | None, most: int
+def _labels_lead(session: Session, tenant: str, wanted: Wanted) -> bool:
+    """Of a label that is on many jobs and a status, the status is likely to leave fewer."""
+    if not wanted.labels or wanted.status is None:
+        return bool(wanted.labels)
+    name, value = next(iter(wanted.labels.items()))
+    carriers = select(JobLabel.job).where(_is(JobLabel, tenant, name, value)).limit(_COMMON)
+    return (session.scalar(select(func.count()).select_from(carriers.subquery())) or 0) < _COMMON
+
+
+def _plain(tenant: str, labels: _Labels, only: _Only, mark: _Place | None) -> Select[str, float]:
+    """The places of one branch, by the jobs' own indexes."""
+    query = select(Job.id, Job.created_at).where(Job.tenant == tenant, *only, *_carry(tenant, labels))
+    return _behind(query, Job.created_at, Job.id, mark)
+
+
+def _labelled(tenant: str, labels: _Labels, only: _Only, mark: _Place | None) -> Select[str, float]:
+    """The places of one branch, by the index of the first label."""
+    (name, value), *others = labels.items()
+    query = select(JobLabel.job.label("id"), JobLabel.created_at).join(Job, Job.id == JobLabel.job)
+    query = query.where(_is(JobLabel, tenant, name, value), *only, *_carry(tenant, dict(others)))
+    return _behind(query, JobLabel.created_at, JobLabel.job, mark)
+
+
+def _behind(
+    query: Select[str, float],
+    made: InstrumentedAttribute[float],
+    id_: InstrumentedAttribute[str],
+    mark: _Place | None,
 ) -> Select[str, float]:
-    """The first places of one branch. With labels, the index of the first label leads."""
-    if not labels:
-        query = select(Job.id, Job.created_at).where(Job.tenant == tenant, *only)
-        made, id_ = Job.created_at, Job.id
-    else:
-        (name, value), *others = labels.items()
-        query = select(JobLabel.job.label("id"), JobLabel.created_at).join(Job, Job.id == JobLabel.job)
-        query = query.where(JobLabel.tenant == tenant, JobLabel.name == name, JobLabel.value == value, *only)
-        for name, value in others:
-            query = query.where(_carries(name, value))
-        made, id_ = JobLabel.created_at, JobLabel.job
     if mark is not None:
         query = query.where(tuple_(made, id_) < tuple_(*mark))
-    return query.order_by(made.desc(), id_.desc()).limit(most)
+    return query.order_by(made.desc(), id_.desc())
 
 
-def _carries(name: str, value: str) -> ColumnElement[bool]:
-    other = aliased(JobLabel)
-    return select(other.job).where(other.job == Job.id, other.name == name, other.value == value).exists()
+def _carry(tenant: str, labels: _Labels) -> list[ColumnElement[bool]]:
+    """For each of the labels, that the job carries it."""
+    conditions: list[ColumnElement[bool]] = []
+    for name, value in labels.items():
+        label = aliased(JobLabel)
+        carried = select(label.job).where(label.job == Job.id, _is(label, tenant, name, value))
+        conditions.append(carried.exists())
+    return conditions
+
+
+def _is(label: type[JobLabel], tenant: str, name: str, value: str) -> ColumnElement[bool]:
+    return and_(label.tenant == tenant, label.name == name, label.value == value)
