@@ -5,31 +5,70 @@ from typing import Any
 
 from flask import Flask, Response
 
-from api import auth, errors, files, fine_tuning, health, models, openapi, trace
+from api import (
+    auth,
+    errors,
+    events,
+    files,
+    fine_tuning,
+    health,
+    jobs,
+    models,
+    openapi,
+    predictions,
+    trace,
+    training,
+)
 from api.requests import JSON_LIMIT, Request
 from api.routes import Route, Routes
 from api.services import Ringer, Services
+from api.stream import Streams
+from api.waiting import Waiting
 from bus.bells import Bells
 from bus.wakes import Wakes
 from db.blobs import Blobs
 from db.session import Database
 from settings import Settings
 
-GROUPS: tuple[Routes, ...] = (files.routes, fine_tuning.routes, models.routes, health.routes, openapi.routes)
+GROUPS: tuple[Routes, ...] = (
+    files.routes,
+    fine_tuning.routes,
+    events.routes,
+    training.routes,
+    jobs.routes,
+    models.routes,
+    health.routes,
+    openapi.routes,
+    predictions.routes,
+)
 
 
-def create_app(settings: Settings, database: Database | None = None, bells: Ringer | None = None) -> Flask:
-    """The application; `database` and `bells` are made from the settings unless given."""
+def create_app(
+    settings: Settings,
+    database: Database | None = None,
+    bells: Ringer | None = None,
+    streams: Streams | None = None,
+) -> Flask:
+    """The application; what is not given is made from the settings."""
     blobs = Blobs(settings.data.absolute() / "blobs")
     services = Services(
         settings=settings,
         database=database
-        or Database(settings.database, timeout_s=settings.database_timeout_s, pool=settings.api_threads),
+        # Most threads wait, and who waits holds no connection.
+        or Database(
+            settings.database,
+            timeout_s=settings.database_timeout_s,
+            pool=max(1, settings.api_threads // 4),
+        ),
         blobs=blobs,
         bells=bells or Bells(settings.redis_url),
         wakes=Wakes(settings.redis_url),
+        waiting=Waiting(settings.api_threads),
+        streams=streams or Streams(settings.api_threads),
     )
     app = _flask(blobs)
+    # Whoever stops the process ends the waiting, too.
+    app.extensions["waiting"] = services.waiting
     trace.install(app)
     errors.install(app)
     mount(app, services, (route for group in GROUPS for route in group))
