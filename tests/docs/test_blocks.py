@@ -18,7 +18,6 @@ NOT_RUN = {
     "make demo": "tests/acceptance/test_demo.py runs the program that it starts",
     "make docs": "would write into the checkout; a guard compares its pages with what is committed",
     "make up": "does not end; every document is run beside an installation that is up",
-    "plait-server up": "does not end; every document is run beside an installation that is up",
     "pip install ./client": "`make setup` installs the same folder, and the test must not change what it runs on",
 }
 RUNNABLE = {

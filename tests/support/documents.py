@@ -62,7 +62,7 @@ def _part(block: Block, without: Mapping[str, str]) -> str:
         lines = [line for line, command in zip(lines, commands(block), strict=True) if command not in without]
         lines = lines if any(line.strip() and not line.startswith("#") for line in lines) else []
     elif lines:
-        lines = ["python - <<'END_OF_PYTHON'", *lines, "END_OF_PYTHON"]
+        lines = [f"{sys.executable} - <<'END_OF_PYTHON'", *lines, "END_OF_PYTHON"]
     return "\n".join([f"printf '\\n{_MARK}{block.line}\\n'", *lines]) if lines else ""
 
 
