@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from domain.errors import EngineError
 from domain.manifest import MODALITIES, Code, ColumnType, Issue, Split, errors_in
 from domain.specs import Multimodal
-from engine.data.classes import class_issues
+from domain.tasks import Task
+from engine.data.classes import class_issues, spec_issues, task_of
 from engine.data.holdout import assign_splits
 from engine.data.manifest import Dataset, MediaRef, Row, Unreadable, class_name
 from engine.data.probe import Undecodable, probe_audio, probe_image
@@ -30,6 +31,8 @@ class Report:
     rows: int
     columns: dict[str, ColumnType]
     classes: list[str] = field(default_factory=list)
+    #: The spec's, or what its labels mean.
+    task: Task = Task.CLASSIFICATION
     #: Rows by split, as the file has them: nothing is held out yet.
     counts: dict[str, int] = field(default_factory=dict)
     issues: list[Issue] = field(default_factory=list)
@@ -67,8 +70,10 @@ def check(
             return report
         report.issues += probe.issues(row)
     report.issues += _repeated(dataset.rows, list(used))
-    report.classes, of_classes = class_issues(dataset, splits, None if role == "training" else classes)
-    report.issues += of_classes
+    report.task = task_of(dataset) if spec.task == "auto" else Task(spec.task)
+    trained = None if role == "training" else classes
+    report.classes, of_classes = class_issues(dataset, splits, trained, report.task)
+    report.issues += [*of_classes, *spec_issues(spec, report.task, report.classes)]
     if role == "training":
         report.issues += _size_issues(dataset.rows, splits.count(Split.TRAIN), hold_out)
     return report

@@ -31,6 +31,8 @@ class Dataset:
     archive: Archive | None = field(default=None, repr=False)
     #: The folder inside the zip that holds the table.
     prefix: str = ""
+    #: False for CSV, whose cells are all words.
+    typed: bool = True
 
     def read(self, ref: MediaRef) -> bytes:
         """A media file's bytes; raises Unreadable. Any thread may read."""
@@ -64,6 +66,7 @@ def open_dataset(path: Path, *, schema: Schema | None = None, filename: str | No
         dataset.issues.append(Issue(error.code, error.message))
         return dataset
     table = read_table(data, kind)
+    dataset.typed = table.typed
     layout, of_columns = lay_out(table, dataset.schema)
     dataset.schema = layout.schema
     dataset.rows, of_rows = make_rows(table, layout)

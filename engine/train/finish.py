@@ -39,7 +39,7 @@ def finish(
         {name: value for name, value in found.items() if name not in memory.best_metrics}
     )
     resolved = {"hyperparameters": plan.resolved(spec.hyperparameters, made)}
-    save_model(out / "model", model, Card(spec, splits.schema, splits.classes, found))
+    save_model(out / "model", model, Card(spec, splits.schema, splits.goal.classes, found, splits.goal.scale))
     results.write_steps(out / "results", memory.history)
     results.write_report(out / "results", _report(splits, memory, found, tested, resolved))
     report(_last_word(made, memory, found))
@@ -66,7 +66,7 @@ def _tested(model: Network, splits: Splits, inputs: Inputs, should_stop: ShouldS
     return {
         "metrics": metrics.scores(logits, targets),
         "confusion_matrix": metrics.confusion(logits, targets),
-        "per_class": metrics.per_class(logits, targets, splits.classes),
+        "per_class": metrics.per_class(logits, targets, splits.goal.classes),
     }
 
 
@@ -74,7 +74,7 @@ def _report(
     splits: Splits, memory: Memory, found: dict[str, float], tested: dict[str, Any], resolved: dict[str, Any]
 ) -> dict[str, Any]:
     return {
-        "classes": splits.classes,
+        "classes": splits.goal.classes,
         "counts": {
             "train": len(splits.train),
             "validation": len(splits.validation),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from domain.specs import Hyperparameters, Multimodal
+from domain.tasks import METRICS, VALID_LOSS, Task
 
 #: For fusion and head alone, and for a pretrained tower that is trained too.
 HEAD_LR = 1e-3
@@ -63,7 +64,7 @@ class Plan:
 def make_plan(spec: Multimodal, rows: int) -> Plan:
     """The plan for `rows` training rows."""
     hyper = spec.hyperparameters
-    cached = all(tower.freeze for tower in spec.towers.values())
+    cached = all(tower.is_frozen for tower in spec.towers.values())
     size = _or(hyper.batch_size, AUTO_BATCH_CACHED if cached else AUTO_BATCH_LIVE)
     per_epoch = math.ceil(rows / (size * hyper.gradient_accumulation_steps))
     least, most = AUTO_EPOCHS_CACHED if cached else AUTO_EPOCHS_LIVE
@@ -71,6 +72,8 @@ def make_plan(spec: Multimodal, rows: int) -> Plan:
     total = epochs * per_epoch
     rate = _or(hyper.learning_rate_multiplier, 1.0)
     best_by = hyper.metric_for_best_model
+    if best_by == "auto":
+        best_by = METRICS[Task(spec.task)][0] if spec.task != "auto" else VALID_LOSS
     return Plan(
         rows=rows,
         n_epochs=epochs,
@@ -85,14 +88,14 @@ def make_plan(spec: Multimodal, rows: int) -> Plan:
         patience=hyper.early_stopping_patience,
         best_by=best_by if best_by.startswith("valid_") else f"valid_{best_by}",
         eval_steps=_or(hyper.eval_steps, per_epoch),
-        save_steps=None if hyper.save_steps == "auto" else hyper.save_steps,
+        save_steps=hyper.save_steps if isinstance(hyper.save_steps, int) else None,
         logging_steps=_or(hyper.logging_steps, max(1, total // AUTO_LOGS)),
     )
 
 
 def _tower_lrs(spec: Multimodal, hyper: Hyperparameters) -> dict[str, float]:
     usual = _or(hyper.learning_rate, TOWER_LR)
-    return {name: tower.lr or usual for name, tower in sorted(spec.towers.items()) if not tower.freeze}
+    return {name: tower.lr or usual for name, tower in sorted(spec.towers.items()) if not tower.is_frozen}
 
 
 def resolved(hyper: Hyperparameters, plan: Plan) -> dict[str, object]:

@@ -57,12 +57,13 @@ def train(
     snapshot = checkpoint.read(resume) if resume else None
     with ExitStack() as files:
         report(Progress("loading"))
-        splits = open_splits(files, spec.schema_, training, validation, test, seed)
+        splits = open_splits(files, spec, training, validation, test, seed)
         spec = spec.model_copy(update={"towers": spec.towers or default_towers(splits.schema)})
+        spec = spec.settled(splits.goal.task)
         plan = make_plan(spec, len(splits.train))
         _seed(seed)
         folders = {name: encoders(tower.encoder) for name, tower in sorted(spec.towers.items())}
-        model = build_model(spec, splits.schema, len(splits.classes), folders).to(_device(device))
+        model = build_model(spec, splits.schema, len(splits.goal.classes), folders).to(_device(device))
         try:
             inputs = prepare(model, splits, cache, report=report, should_stop=should_stop)
         except StopAsked as asked:

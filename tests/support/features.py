@@ -39,4 +39,6 @@ def network(*, dropout: float = 0.1, seed: int = 0) -> Multimodal:
 def plan(rows: int = 24, **hyperparameters: Any) -> Plan:
     given = {"n_epochs": 4, "batch_size": 4, "learning_rate": 0.01, "logging_steps": 1} | hyperparameters
     towers = {name: {"encoder": "tiny/none"} for name in WIDTHS}
-    return make_plan(Spec.model_validate({"towers": towers, "hyperparameters": given}), rows)
+    return make_plan(
+        Spec.model_validate({"task": "classification", "towers": towers, "hyperparameters": given}), rows
+    )

@@ -25,6 +25,7 @@ def validate(desk: Desk) -> None:
         # The training file comes first; the others are read as it was, and know its classes.
         report, schema = _check(desk, spec, field, file, reports.get("training_file"))
         spec = spec if spec.schema_ else spec.model_copy(update={"schema_": schema})
+        spec = spec if spec.task != "auto" else spec.model_copy(update={"task": report.task})
         reports[field] = report
         if desk.should_stop():
             desk.tell("stopped", why=desk.should_stop())
