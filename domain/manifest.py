@@ -25,7 +25,9 @@ class Column(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: ColumnType
-    sampling_rate: int | None = Field(default=None, ge=1000, le=192_000, description="hertz; noted only")
+    sampling_rate: int | None = Field(
+        default=None, ge=1000, le=192_000, description="hertz; noted, not needed: sound is resampled"
+    )
     max_seconds: float | None = Field(default=None, gt=0, le=600, description="longer sound is cut")
 
 
