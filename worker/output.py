@@ -45,18 +45,18 @@ def _keep(heard: int, path: Path, most: int) -> None:
 
 
 def _append(path: Path, chunk: bytes, most: int) -> None:
-    """Cuts to half before the limit is passed: so a long log is copied once for each half that is printed."""
+    """Cuts well below the limit before it is passed: a long log is not copied for every line."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    size = path.stat().st_size if path.exists() else 0
-    if size + len(chunk) > most:
-        _cut(path, most // 2)
+    chunk = chunk[-(most // 2) :]
+    if path.exists() and path.stat().st_size + len(chunk) > most:
+        _cut(path, most - len(chunk) - len(_CUT))
     with path.open("ab") as file:
-        file.write(chunk[-most // 2 :])
+        file.write(chunk)
 
 
-def _cut(path: Path, keep: int) -> None:
+def _cut(path: Path, room: int) -> None:
     with path.open("rb") as file:
-        file.seek(-min(keep, path.stat().st_size), os.SEEK_END)
+        file.seek(-min(room // 2, path.stat().st_size), os.SEEK_END)
         _, _, whole_lines = file.read().partition(b"\n")
     part = path.with_suffix(".part")
     part.write_bytes(_CUT + whole_lines)
