@@ -5,7 +5,20 @@ from typing import Any
 
 from flask import Flask, Response
 
-from api import auth, errors, events, files, fine_tuning, health, jobs, models, openapi, trace, training
+from api import (
+    auth,
+    errors,
+    events,
+    files,
+    fine_tuning,
+    health,
+    jobs,
+    models,
+    openapi,
+    predictions,
+    trace,
+    training,
+)
 from api.requests import JSON_LIMIT, Request
 from api.routes import Route, Routes
 from api.services import Ringer, Services
@@ -26,6 +39,7 @@ GROUPS: tuple[Routes, ...] = (
     models.routes,
     health.routes,
     openapi.routes,
+    predictions.routes,
 )
 
 

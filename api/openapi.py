@@ -11,7 +11,7 @@ from flask import Response, json
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from api import events, files, fine_tuning, health, jobs, models, shapes, training
+from api import events, files, fine_tuning, health, jobs, models, predictions, shapes, training
 from api.errors import error_type
 from api.routes import Route, Routes
 from api.services import Services
@@ -59,6 +59,7 @@ def _rendered() -> str:
         models.routes,
         health.routes,
         routes,
+        predictions.routes,
     )
     return json.dumps(document(chain(*served)))
 

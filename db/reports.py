@@ -19,11 +19,12 @@ _CHUNK = 2_000
 
 @dataclass(frozen=True)
 class Words:
-    """Events, metrics and progress gathered since the last report."""
+    """Events, metrics, progress and the spec as it was decided, gathered since the last report."""
 
     events: Sequence[dict[str, Any]] = ()
     metrics: Sequence[tuple[str, int, float]] = ()
     progress: dict[str, Any] | None = field(default=None)
+    resolved: dict[str, Any] | None = field(default=None)
 
 
 def report(session: Session, job_id: str, fence: int, words: Words) -> Want | None:
@@ -32,6 +33,8 @@ def report(session: Session, job_id: str, fence: int, words: Words) -> Want | No
     if words.progress is not None:
         # Told by the database's clock: an estimate that is read later has grown older since.
         values["progress"] = words.progress | {"reported_at": session.scalar(select(now()))}
+    if words.resolved is not None:
+        values["resolved"] = words.resolved
     held = session.execute(
         update(Job)
         .where(Job.id == job_id, Job.state == State.RUNNING, Job.fence == fence)

@@ -12,6 +12,7 @@ from domain.specs import Tower
 from domain.tasks import Task
 from engine.models import heads
 from engine.models.encoders import Encoder, load_encoder
+from engine.models.freeze import freeze_share
 from engine.models.fusion import FUSIONS
 from engine.models.multimodal import Multimodal
 
@@ -44,7 +45,9 @@ def _encoder(spec: Spec, schema: Schema, name: str, folder: Path) -> Encoder:
     column = schema.columns[name]
     tower = spec.towers[name]
     try:
-        return load_encoder(folder, column.type, _within(tower, column.max_seconds))
+        encoder = load_encoder(folder, column.type, _within(tower, column.max_seconds))
+        freeze_share(encoder.network, tower.frozen_share)
+        return encoder
     except EngineError as error:
         raise EngineError(error.code, error.message, param=path) from error
 
