@@ -4,14 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from worker.output import kept_in
+from worker.output import Output
 
 
 def printing(program: str, path: Path, most: int) -> int:
-    with kept_in(path, most) as output:
-        return subprocess.run(
-            [sys.executable, "-c", program], stdout=output, stderr=output, check=False
-        ).returncode
+    output = Output(path, most)
+    with output.writable() as said:
+        done = subprocess.run([sys.executable, "-c", program], stdout=said, stderr=said, check=False)
+    output.finish()
+    return done.returncode
 
 
 def test_all_that_a_child_prints_is_kept(tmp_path: Path) -> None:
