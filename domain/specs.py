@@ -68,6 +68,7 @@ class Loss(Shape):
 
 
 Auto = Literal["auto"]
+OnBadRow = Literal["fail", "skip", "mask"]
 
 
 class Hyperparameters(Shape):
@@ -108,6 +109,12 @@ class Multimodal(Shape):
     fusion: Fusion = Fusion()
     loss: Loss = Loss()
     hyperparameters: Hyperparameters = Hyperparameters()
+    on_bad_row: OnBadRow = Field(
+        default="fail", description="skip: bad rows are left out; mask: bad cells count as missing"
+    )
+    max_bad_fraction: float = Field(
+        default=0.01, ge=0, le=1, description="share of a file's rows that may be bad before the job fails"
+    )
 
 
 class SupervisedMethod(Shape):
