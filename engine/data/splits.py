@@ -1,16 +1,18 @@
 """The files of a job as labelled rows: which train, which validate, which test, and the classes they have."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from domain.bad_rows import BadRows
 from domain.errors import EngineError
 from domain.manifest import Code, Schema, Split, errors_in
 from engine.data.check import class_name
 from engine.data.dataset import Example
 from engine.data.holdout import assign_splits
 from engine.data.manifest import Dataset, Row, open_dataset
+from engine.data.sieve import relevant, sieved, used_columns
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,9 @@ class Splits:
     train: list[Example]
     validation: list[Example]
     test: list[Example]
+    #: Rows that were left out, and rows with a cell that counts as missing.
+    skipped: int = 0
+    masked: int = 0
 
     @property
     def all(self) -> list[Example]:
@@ -34,12 +39,16 @@ def open_splits(
     validation: Path | None,
     test: Path | None,
     seed: int,
+    towers: Collection[str] = (),
+    bad_rows: Mapping[str, BadRows] | None = None,
 ) -> Splits:
     """A validation or test file counts whole; without one, the training file's own rows of that split do.
 
-    `files` closes what stays open for reading media.
+    `files` closes what stays open for reading media. What no tower of `towers` (all, if empty) reads may be
+    wrong; `bad_rows` are, by the spec's field, what a check of the files decided to do without.
     """
-    main = files.enter_context(_open(training, schema, "training_file"))
+    bad = bad_rows or {}
+    main = files.enter_context(_open(training, schema, "training_file", towers, bad))
     given = {Split.VALIDATION: (validation, "validation_file"), Split.TEST: (test, "multimodal.test_file")}
     # A held-out row's class is trained on all the same, or at least known.
     classes = sorted({_label(row) for row in main.rows if (row.split or Split.TRAIN) == Split.TRAIN})
@@ -51,15 +60,28 @@ def open_splits(
     }
     for split, (path, param) in given.items():
         if path is not None:
-            other = files.enter_context(_open(path, schema or main.schema, param))
+            other = files.enter_context(_open(path, schema or main.schema, param, towers, bad))
             made[split] = _examples(other, other.rows, classes)
-    return Splits(main.schema, classes, made[Split.TRAIN], made[Split.VALIDATION], made[Split.TEST])
+    return Splits(
+        main.schema,
+        classes,
+        made[Split.TRAIN],
+        made[Split.VALIDATION],
+        made[Split.TEST],
+        skipped=sum(len(rows.skipped) for rows in bad.values()),
+        masked=sum(len(rows.masked_rows) for rows in bad.values()),
+    )
 
 
-def _open(path: Path, schema: Schema | None, param: str) -> Dataset:
+def _open(
+    path: Path, schema: Schema | None, param: str, towers: Collection[str], bad_rows: Mapping[str, BadRows]
+) -> Dataset:
     """A stored upload has no suffix: what is neither a zip nor JSON lines is read as CSV."""
     dataset = open_dataset(path, schema=schema, filename=path.name if path.suffix else "table.csv")
-    problems = errors_in(dataset.issues)
+    dataset = sieved(dataset, bad_rows.get(param, BadRows()))
+    used = used_columns(towers, {name: column.type for name, column in dataset.schema.columns.items()})
+    role = "training" if param == "training_file" else "measuring"
+    problems = errors_in(list(relevant(dataset, used, role)))
     if problems:
         dataset.close()
         raise EngineError(problems[0].code, problems[0].message, param=param)

@@ -1,7 +1,7 @@
 """A whole fine-tune from files to a model folder: what a worker, a test or a notebook calls. Knows no job."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from domain.bad_rows import BadRows
 from domain.errors import EngineError
 from domain.manifest import MODALITIES, Schema
 from domain.specs import DEFAULT_ENCODERS, Multimodal, Tower
@@ -46,6 +47,7 @@ def train(
     cache: Path,
     out: Path,
     seed: int = 0,
+    bad_rows: Mapping[str, BadRows] | None = None,
     resume: Path | None = None,
     report: Report = lambda _: None,
     save: Save = lambda _, __: None,
@@ -53,11 +55,15 @@ def train(
     device: str = "auto",
     cache_bytes: int = CACHE_BYTES,
 ) -> Finished | Stopped:
-    """Fills `out` with `checkpoints/`, `model/` and `results/`; on a stop the last checkpoint is there."""
+    """Fills `out` with `checkpoints/`, `model/` and `results/`; on a stop the last checkpoint is there.
+
+    `bad_rows` are what a check decided to do without, by file: `training_file`, `validation_file`,
+    `multimodal.test_file`.
+    """
     snapshot = checkpoint.read(resume) if resume else None
     with ExitStack() as files:
         report(Progress("loading"))
-        splits = open_splits(files, spec.schema_, training, validation, test, seed)
+        splits = open_splits(files, spec.schema_, training, validation, test, seed, spec.towers, bad_rows)
         spec = spec.model_copy(update={"towers": spec.towers or default_towers(splits.schema)})
         plan = make_plan(spec, len(splits.train))
         _seed(seed)
