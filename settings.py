@@ -33,8 +33,8 @@ class Settings:
     max_upload_bytes: int = 2 * 1024**3
     #: Most bytes of features kept in the cache.
     cache_bytes: int = 20 * 1024**3
-    #: Threads of one API process.
-    api_threads: int = 8
+    #: Threads of one API process; three quarters of them may be held by requests that wait.
+    api_threads: int = 32
     #: Seconds that a request waits for the database.
     database_timeout_s: float = 3.0
     #: `auto`, `torch` or `triton`: which kernels are used.

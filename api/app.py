@@ -9,6 +9,7 @@ from api import auth, errors, files, fine_tuning, health, models, openapi, trace
 from api.requests import JSON_LIMIT, Request
 from api.routes import Route, Routes
 from api.services import Ringer, Services
+from api.waiting import Waiting
 from bus.bells import Bells
 from bus.wakes import Wakes
 from db.blobs import Blobs
@@ -24,12 +25,20 @@ def create_app(settings: Settings, database: Database | None = None, bells: Ring
     services = Services(
         settings=settings,
         database=database
-        or Database(settings.database, timeout_s=settings.database_timeout_s, pool=settings.api_threads),
+        # Most threads wait, and who waits holds no connection.
+        or Database(
+            settings.database,
+            timeout_s=settings.database_timeout_s,
+            pool=max(1, settings.api_threads // 4),
+        ),
         blobs=blobs,
         bells=bells or Bells(settings.redis_url),
         wakes=Wakes(settings.redis_url),
+        waiting=Waiting(settings.api_threads),
     )
     app = _flask(blobs)
+    # Whoever stops the process ends the waiting, too.
+    app.extensions["waiting"] = services.waiting
     trace.install(app)
     errors.install(app)
     mount(app, services, (route for group in GROUPS for route in group))

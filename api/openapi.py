@@ -81,7 +81,7 @@ def document(served: Iterable[Route]) -> dict[str, Any]:
 def _schemas(listed: list[Route]) -> tuple[_Shapes, dict[str, Any]]:
     """A reference for each shape, and the definitions that they name."""
     wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [(shapes.Error, "validation")]
-    wanted += [(route.body, "validation") for route in listed if route.body]
+    wanted += [(shape, "validation") for route in listed for shape in (route.body, route.form) if shape]
     wanted += [(route.answer, "serialization") for route in listed if route.answer]
     references, definitions = models_json_schema(wanted, ref_template=_REFERENCE)
     return references, definitions["$defs"]
@@ -93,11 +93,14 @@ def _operation(route: Route, references: _Shapes) -> dict[str, Any]:
         "tags": [route.name.split(".")[0]],
         "summary": route.view.__doc__,
         "parameters": _parameters(route),
-        "responses": {"200": _success(route, references), **_failures(route)},
+        "responses": {
+            **{str(status): _success(route, references, status) for status in route.statuses},
+            **_failures(route),
+        },
         "security": [{"key": [str(route.needs)]}] if route.needs else [],
     }
     if route.body is not None:
-        operation["requestBody"] = _body(route, references[route.body, "validation"])
+        operation["requestBody"] = _body(route, references)
     return operation
 
 
@@ -107,7 +110,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         for name in re.findall(r"<(?:\w+:)?(\w+)>", route.rule)
     ]
     in_query = [
-        {"name": p.name, "in": "query", "description": p.about, "schema": p.schema, **_style(p.schema)}
+        {"name": p.name, "in": p.place, "description": p.about, "schema": p.schema, **_style(p.schema)}
         for p in route.query
     ]
     return in_path + in_query + ([_KEY_HEADER] if route.takes_key else [])
@@ -125,21 +128,41 @@ def _style(schema: dict[str, Any]) -> dict[str, Any]:
     return {"style": "deepObject", "explode": True} if schema["type"] == "object" else {}
 
 
-def _body(route: Route, reference: dict[str, Any]) -> dict[str, Any]:
-    if not route.is_form:
-        return {"required": True, "content": {"application/json": {"schema": reference}}}
-    encoding = {"schema": {"contentType": "application/json"}}
-    return {"required": True, "content": {"multipart/form-data": {"schema": reference, "encoding": encoding}}}
+def _body(route: Route, references: _Shapes) -> dict[str, Any]:
+    json_shape, form_shape = (None, route.body) if route.is_form else (route.body, route.form)
+    content: dict[str, Any] = {}
+    if json_shape is not None:
+        content["application/json"] = {"schema": references[json_shape, "validation"]}
+    if form_shape is not None:
+        content["multipart/form-data"] = {
+            "schema": references[form_shape, "validation"],
+            "encoding": {
+                name: _IS_JSON
+                for name in ("schema", "json")
+                if name in form_shape.model_json_schema()["properties"]
+            },
+        }
+    return {"required": True, "content": content}
 
 
-def _success(route: Route, references: _Shapes) -> dict[str, Any]:
+_IS_JSON = {"contentType": "application/json"}
+
+
+def _success(route: Route, references: _Shapes, status: int) -> dict[str, Any]:
     if route.answer is None:
         schema: dict[str, Any] = {"application/octet-stream": {}}
     else:
         schema = {"application/json": {"schema": references[route.answer, "serialization"]}}
+    if status == 202:
+        about = "Not done yet; ask again at `Location` after `Retry-After` seconds."
+        return {"description": about, "headers": {**_HEADERS, **_LATER}, "content": schema}
     return {"description": "As asked.", "headers": _HEADERS, "content": schema}
 
 
+_LATER = {
+    "Location": {"description": "Where to ask.", "schema": {"type": "string"}},
+    "Retry-After": {"$ref": "#/components/headers/retry-after"},
+}
 _HEADERS = {"x-request-id": {"$ref": "#/components/headers/request-id"}}
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from flask import Response
 from pydantic import BaseModel
@@ -14,11 +14,12 @@ Answer = BaseModel | Response
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of the query, with its JSON schema."""
+    """One parameter of the query (or a header), with its JSON schema."""
 
     name: str
     about: str
     schema: dict[str, Any]
+    place: Literal["query", "header"] = "query"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class Route:
     #: Statuses of errors beyond those that every route may answer.
     errors: tuple[int, ...] = ()
     takes_key: bool = False
+    #: Statuses of success. A 202 has the same shape, `Location` and `Retry-After`.
+    statuses: tuple[int, ...] = (200,)
+    #: The shape of a form that is taken beside the JSON body.
+    form: type[BaseModel] | None = None
 
     @property
     def name(self) -> str:

@@ -71,7 +71,15 @@ class _Logger(Logger):
 
 
 class _Worker(ThreadWorker):
-    """Answers what is no HTTP, too, in the one shape of errors."""
+    """Answers what is no HTTP, too, in the one shape of errors; at its end it keeps nobody waiting."""
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        # Whoever waits for a job is answered with what there is, before the time for stopping is up.
+        # A signal may come before the application is loaded.
+        extensions = getattr(getattr(self, "wsgi", None), "extensions", {})
+        if "waiting" in extensions:
+            extensions["waiting"].end()
+        super().handle_exit(sig, frame)
 
     def handle_error(self, _req: object, client: socket.socket, addr: Any, exc: Exception) -> None:
         request_id = new_id("req_")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from api.waiting import Waiter, Waiting
 from db.blobs import Blobs
 from db.session import Database
 from domain.job import Lane
@@ -21,12 +22,6 @@ class Ringer(Protocol):
     def ready(self) -> bool: ...
 
 
-class Waiter(Protocol):
-    """The part of `bus.wakes.Wakes` that the door uses."""
-
-    def wait(self, job_id: str, heard: int, seconds: float) -> int: ...
-
-
 @dataclass(frozen=True)
 class Services:
     settings: Settings
@@ -34,3 +29,4 @@ class Services:
     blobs: Blobs
     bells: Ringer
     wakes: Waiter
+    waiting: Waiting
