@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Flask, Response
 
-from api import auth, errors, files, fine_tuning, health, models, openapi, trace
+from api import auth, checks, errors, files, fine_tuning, health, models, openapi, trace
 from api.requests import JSON_LIMIT, Request
 from api.routes import Route, Routes
 from api.services import Ringer, Services
@@ -16,7 +16,14 @@ from db.blobs import Blobs
 from db.session import Database
 from settings import Settings
 
-GROUPS: tuple[Routes, ...] = (files.routes, fine_tuning.routes, models.routes, health.routes, openapi.routes)
+GROUPS: tuple[Routes, ...] = (
+    files.routes,
+    fine_tuning.routes,
+    models.routes,
+    health.routes,
+    openapi.routes,
+    checks.routes,
+)
 
 
 def create_app(settings: Settings, database: Database | None = None, bells: Ringer | None = None) -> Flask:

@@ -11,7 +11,7 @@ from flask import Response, json
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from api import files, fine_tuning, health, models, shapes
+from api import checks, files, fine_tuning, health, models, shapes
 from api.errors import error_type
 from api.routes import Route, Routes
 from api.services import Services
@@ -50,7 +50,7 @@ def openapi_json(_plait: Services) -> Response:
 
 @cache
 def _rendered() -> str:
-    served = (files.routes, fine_tuning.routes, models.routes, health.routes, routes)
+    served = (files.routes, fine_tuning.routes, models.routes, health.routes, routes, checks.routes)
     return json.dumps(document(chain(*served)))
 
 
@@ -142,7 +142,7 @@ def _body(route: Route, references: _Shapes) -> dict[str, Any]:
                 if name in form_shape.model_json_schema()["properties"]
             },
         }
-    return {"required": True, "content": content}
+    return {"required": not route.body_is_optional, "content": content}
 
 
 _IS_JSON = {"contentType": "application/json"}

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+from urllib.parse import unquote_to_bytes
 
 from domain.manifest import Code, ColumnType
 from engine.data.archive import Unreadable
@@ -34,14 +35,18 @@ def shown(cell: str) -> str:
 def inline_bytes(cell: str) -> bytes:
     """The bytes in a `data:` URL; raises Unreadable."""
     match = _DATA.match(cell)
-    if match is None or not match["options"].lower().endswith(";base64"):
-        message = "a data: URL must be base64, as in 'data:image/png;base64,iVBORw…'; write it so"
+    if match is None:
+        message = "a data: URL is written like 'data:image/png;base64,iVBORw…'; correct it"
         raise Unreadable(Code.UNREADABLE_MEDIA, message)
     if len(cell) > MAX_LINE_BYTES:
         message = f"the data: URL has {len(cell)} bytes, at most {MAX_LINE_BYTES} are read; send it as a file"
         raise Unreadable(Code.TOO_LARGE, message)
+    data = cell[match.end() :]
+    if not match["options"].lower().endswith(";base64"):
+        return unquote_to_bytes(data)
     try:
-        return base64.b64decode(cell[match.end() :], validate=True)
+        # Strict, but lines may be broken as tools break them.
+        return base64.b64decode("".join(data.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         message = f"the data: URL is not whole base64 ({error}); encode the file again"
         raise Unreadable(Code.UNREADABLE_MEDIA, message) from error
