@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from domain.checks import Check, Role
-from domain.errors import BadRequest
+from domain.errors import BadRequest, InvalidSpec
 from domain.manifest import Schema
 from domain.specs import Multimodal, parse
 from engine.data.check import Report, check
@@ -51,13 +51,17 @@ def _progress() -> Iterator[Any]:
 
 
 def spec_from(spec: Path | None, schema: Path | None) -> Multimodal:
-    """The spec of two files; the schema's own file counts first. Raises InvalidSpec, BadRequest."""
+    """The spec of two files; the schema's own file counts first. Raises BadRequest with all that is wrong."""
     written = _mapping(spec) if spec else {}
     # A whole job's body is as good as its `multimodal`.
     multimodal = written.get("multimodal", written)
     if schema and isinstance(multimodal, dict):
         multimodal = {**multimodal, "schema": _mapping(schema)}
-    return parse(Check, {"multimodal": multimodal}).multimodal
+    try:
+        return parse(Check, {"multimodal": multimodal}).multimodal
+    except InvalidSpec as error:
+        problems = [f"  {problem['path']}: {problem['message']}" for problem in error.problems]
+        raise BadRequest("\n".join(["The spec is wrong:", *problems])) from None
 
 
 def _mapping(path: Path) -> dict[str, Any]:
