@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Flask, Response
 
-from api import auth, checks, errors, files, fine_tuning, health, models, openapi, trace
+from api import auth, checks, errors, files, fine_tuning, health, models, openapi, predictions, trace
 from api.requests import JSON_LIMIT, Request
 from api.routes import Route, Routes
 from api.services import Ringer, Services
@@ -23,6 +23,7 @@ GROUPS: tuple[Routes, ...] = (
     health.routes,
     openapi.routes,
     checks.routes,
+    predictions.routes,
 )
 
 

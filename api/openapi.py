@@ -11,7 +11,7 @@ from flask import Response, json
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from api import checks, files, fine_tuning, health, models, shapes
+from api import checks, files, fine_tuning, health, models, predictions, shapes
 from api.errors import error_type
 from api.routes import Route, Routes
 from api.services import Services
@@ -50,7 +50,15 @@ def openapi_json(_plait: Services) -> Response:
 
 @cache
 def _rendered() -> str:
-    served = (files.routes, fine_tuning.routes, models.routes, health.routes, routes, checks.routes)
+    served = (
+        files.routes,
+        fine_tuning.routes,
+        models.routes,
+        health.routes,
+        routes,
+        predictions.routes,
+        checks.routes,
+    )
     return json.dumps(document(chain(*served)))
 
 

@@ -15,6 +15,7 @@ from domain.errors import BadRequest, UnsupportedMedia
 #: Most bytes of a JSON body.
 JSON_LIMIT = 4 * 1024 * 1024
 _MOST_DEPTH = 32
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _METADATA = re.compile(r"metadata\[([^\[\]]{1,64})\]")
 
@@ -28,9 +29,17 @@ class Request(flask.Request):
 
 def json_body() -> dict[str, Any]:
     """The request's JSON object."""
+    refuse_other_types()
+    return json_object(request.get_data(cache=False))
+
+
+def refuse_other_types() -> None:
     if not request.is_json:
         raise UnsupportedMedia("Send the body as JSON, with the header `Content-Type: application/json`.")
-    body = read_json(request.get_data(cache=False))
+
+
+def json_object(data: bytes) -> dict[str, Any]:
+    body = read_json(data)
     if not isinstance(body, dict):
         raise BadRequest("The body must be a JSON object.", code="invalid_json")
     return body
@@ -69,7 +78,7 @@ def _check(value: Any, depth: int) -> None:
     if isinstance(value, str):
         if "\0" in value:
             raise ValueError("a string holds a NUL character")
-        if any("\ud800" <= c <= "\udfff" for c in value):
+        if not value.isascii() and _SURROGATE.search(value):
             raise ValueError("a string holds half of a surrogate pair")
     elif isinstance(value, float) and not math.isfinite(value):
         raise ValueError("a number is too large")

@@ -1,9 +1,12 @@
 """Bytes of files, in a folder. Written whole or not at all; the row comes after the bytes."""
 
+import contextlib
 import hashlib
 import os
 import re
+import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -11,6 +14,8 @@ from domain.errors import TooLarge
 
 _KEY = re.compile(r"[A-Za-z0-9_\-]{1,80}")
 _CHUNK = 1024 * 1024
+#: Stands between a number and the job that owns the blob.
+_OF = "-of-"
 
 
 class Stored(NamedTuple):
@@ -48,6 +53,32 @@ class Blobs:
 
     def delete(self, key: str) -> None:
         self.path(key).unlink(missing_ok=True)
+
+    def delete_of(self, owner: str) -> None:
+        """Deletes the blobs that `part_key` named."""
+        for path in self.path(owner).parent.glob(f"*{_OF}{owner}"):
+            path.unlink(missing_ok=True)
+
+    def owners(self, prefix: str) -> Mapping[str, float]:
+        """Who owns blobs that `part_key` named, and when the last of each came (seconds since 1970)."""
+        found: dict[str, float] = {}
+        for path in self.root.glob(f"*/*{_OF}{prefix}*"):
+            owner = path.name.partition(_OF)[2]
+            with contextlib.suppress(FileNotFoundError):
+                found[owner] = max(found.get(owner, 0.0), path.stat().st_mtime)
+        return found
+
+    def drop_leftovers(self, before: float) -> None:
+        """Deletes what a process that died was just writing, if untouched since `before` (seconds since 1970)."""
+        for path in [*self.root.glob("*/.part-*"), *self.root.glob(".form-*")]:
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < before:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def part_key(owner: str, number: int) -> str:
+    """The key of one of several blobs that belong to a job and go with it; its end is the job's id."""
+    return f"{number}{_OF}{owner}"
 
 
 def _copy(stream: BinaryIO, out: BinaryIO, limit: int | None) -> Stored:

@@ -7,10 +7,11 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
+from db import predictions
 from db.session import now
 from db.tables import File, Job, Quota, ResultFile
 from domain.errors import Conflict, NotFound, OverQuota, Unprocessable
-from domain.job import FINAL
+from domain.job import FINAL, Kind
 
 
 def add(session: Session, file: File) -> File:
@@ -85,14 +86,20 @@ def page(
 def delete(session: Session, tenant: str, file_id: str) -> File:
     """Takes a file away; a Conflict while an unfinished job reads it."""
     file = get(session, tenant, file_id)
-    unfinished = select(Job).where(Job.tenant == tenant, Job.state.not_in(FINAL))
-    for job in session.scalars(unfinished):
-        if file_id in files_of(job.spec):
-            raise Conflict(f"Job {job.id} still reads {file_id}; cancel it or wait.", code="file_in_use")
+    reader = _reader_of(session, tenant, file_id)
+    if reader is not None:
+        raise Conflict(f"Job {reader} still reads {file_id}; cancel it or wait.", code="file_in_use")
     file.deleted_at = session.scalar(select(now()))
     # The same key may bring the same file again.
     file.idempotency_key = None
     return file
+
+
+def _reader_of(session: Session, tenant: str, file_id: str) -> str | None:
+    """An unfinished job that reads the file. Predictions are many and large: the database looks for those."""
+    others = select(Job).where(Job.tenant == tenant, Job.kind != Kind.PREDICT, Job.state.not_in(FINAL))
+    readers = (job.id for job in session.scalars(others) if file_id in files_of(job.spec))
+    return next(readers, None) or predictions.reader_of(session, tenant, file_id)
 
 
 def files_of(spec: dict[str, Any]) -> dict[str, str]:

@@ -19,11 +19,12 @@ _CHUNK = 2_000
 
 @dataclass(frozen=True)
 class Words:
-    """Events, metrics and progress gathered since the last report."""
+    """Events, metrics, progress and the spec as it was decided, gathered since the last report."""
 
     events: Sequence[dict[str, Any]] = ()
     metrics: Sequence[tuple[str, int, float]] = ()
     progress: dict[str, Any] | None = field(default=None)
+    resolved: dict[str, Any] | None = field(default=None)
 
 
 def report(session: Session, job_id: str, fence: int, words: Words) -> Want | None:
@@ -31,6 +32,8 @@ def report(session: Session, job_id: str, fence: int, words: Words) -> Want | No
     values: dict[str, Any] = {"event_seq": Job.event_seq + len(words.events)}
     if words.progress is not None:
         values["progress"] = words.progress
+    if words.resolved is not None:
+        values["resolved"] = words.resolved
     held = session.execute(
         update(Job)
         .where(Job.id == job_id, Job.state == State.RUNNING, Job.fence == fence)

@@ -1,4 +1,5 @@
-"""The demo: fine-tunes a picture-only, a sound-only and a fused model through the public API, and compares.
+"""The demo: fine-tunes a picture-only, a sound-only and a fused model through the public API, compares them, and
+asks the fused one about three samples that it never saw.
 
 Uses nothing but the `plait` client and the `plait-server` command, as a user would.
 """
@@ -29,6 +30,11 @@ RUNS = {
     "audio": {"audio": AUDIO},
     "image+audio": {"image": IMAGE, "audio": AUDIO},
 }
+#: What the fused model is given of a held-out sample.
+VIEWS = {"both": ("image", "audio"), "picture": ("image",), "sound": ("audio",)}
+SAMPLES = 3
+#: Seconds for nine predictions, of which the first loads the model.
+PATIENCE_S = 120
 
 console = Console()
 
@@ -43,11 +49,12 @@ def main() -> int:
         file = push(client, DATA / "datasets" / "av-digits.zip")
         jobs = {name: submit(client, file, name, towers) for name, towers in RUNS.items()}
         done = follow(client, jobs)
-    broken = {name: job.error for name, job in done.items() if job.status != "succeeded"}
-    if broken:
-        console.print(f"[red]Not every job succeeded:[/] {broken}")
-        return 1
-    summary = summarise(done, time.monotonic() - began)
+        broken = {name: job.error for name, job in done.items() if job.status != "succeeded"}
+        if broken:
+            console.print(f"[red]Not every job succeeded:[/] {broken}")
+            return 1
+        predictions = ask(client, done["image+audio"], held_out(SAMPLES))
+    summary = summarise(done, predictions, time.monotonic() - began)
     show(summary, done)
     return 0
 
@@ -142,13 +149,48 @@ def standing(job: Job) -> tuple[float, str]:
     return share, f"{progress.get('stage') or job.status}{eta}"
 
 
-def summarise(done: dict[str, Job], seconds: float) -> dict[str, Any]:
+def held_out(count: int) -> list[dict[str, Any]]:
+    """`count` samples of the test split, spread over it: the same ones in every run."""
+    folder = DATA / "datasets" / "av-digits"
+    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+    test = [row for row in rows if row["split"] == "test"]
+    chosen = test[:: len(test) // count][:count]
+    return [
+        {
+            "id": row["id"],
+            "truth": row["label"],
+            "image": folder / row["image_file_name"],
+            "audio": folder / row["audio_file_name"],
+        }
+        for row in chosen
+    ]
+
+
+def ask(client: Client, job: Job, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the job's model makes of each sample, and of each of its halves alone."""
+    asked = [(sample, view) for sample in samples for view in VIEWS]
+    inputs = [{column: sample[column] for column in VIEWS[view]} for sample, view in asked]
+    run = client.predictions.create(str(job.fine_tuned_model), inputs=inputs, wait=PATIENCE_S)
+    if run.status != "succeeded":
+        raise SystemExit(
+            f"The predictions are {run.status}, not done: {run.error or 'is an infer worker up?'}"
+        )
+    told: dict[str, dict[str, Any]] = {s["id"]: {"id": s["id"], "truth": s["truth"]} for s in samples}
+    for (sample, view), found in zip(asked, run.predictions, strict=True):
+        if found.error:
+            raise SystemExit(f"{sample['id']} could not be predicted: {found.error.message}")
+        told[sample["id"]][view] = {"label": found.label, "score": found.score}
+    return list(told.values())
+
+
+def summarise(done: dict[str, Job], predictions: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
     """The numbers of the demo, also written to `demo/summary.json` in the data folder."""
     accuracy = {name: job.metrics["test_accuracy"] for name, job in done.items()}
     summary = {
         "test_accuracy": accuracy,
         "fusion_gain": accuracy["image+audio"] - max(accuracy["image"], accuracy["audio"]),
         "cached_epoch_speedup": done["audio"].metrics["cached_epoch_speedup"],
+        "predictions": predictions,
         "seconds": round(seconds, 1),
     }
     target = DATA / "demo" / "summary.json"
@@ -166,12 +208,24 @@ def show(summary: dict[str, Any], done: dict[str, Job]) -> None:
     console.print(
         f"Epochs after the first, trained from cached features, are {summary['cached_epoch_speedup']:.0f} times faster.\n"
     )
+    show_predictions(summary["predictions"])
     console.print(f"All took {summary['seconds']:.0f} s. The numbers: {DATA / 'demo' / 'summary.json'}")
     console.print(f"Data, models and logs: {DATA.absolute()}\n")
     console.print("Go on:\n  make up                       start the service and leave it running")
     console.print(
         "  .venv/bin/plait jobs list     see these jobs\n  .venv/bin/plait --help        bring your own data"
     )
+
+
+def show_predictions(predictions: list[dict[str, Any]]) -> None:
+    table = Table("sample", "truth", *VIEWS, title="What the fused model makes of voices it never heard")
+    for told in predictions:
+        answers = (told[view] for view in VIEWS)
+        words = [
+            f"{'✓' if a['label'] == told['truth'] else '✗'} {a['label']} ({a['score']:.2f})" for a in answers
+        ]
+        table.add_row(told["id"], told["truth"], *words)
+    console.print(table)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,15 @@ class Scope(StrEnum):
     JOBS_READ = "jobs:read"
     JOBS_WRITE = "jobs:write"
     MODELS_READ = "models:read"
+    PREDICTIONS_READ = "predictions:read"
+    PREDICTIONS_WRITE = "predictions:write"
 
 
 ALL_SCOPES = frozenset(Scope)
+
+#: A prediction is a job: who may handle jobs may predict, and keys made before these scopes were go on
+#: working. The narrower scope is for a key that may predict and nothing else.
+_WIDER = {Scope.PREDICTIONS_READ: Scope.JOBS_READ, Scope.PREDICTIONS_WRITE: Scope.JOBS_WRITE}
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,6 @@ class Principal:
     scopes: frozenset[Scope]
 
     def needs(self, scope: Scope) -> None:
-        """Raises Forbidden unless the key carries `scope`."""
-        if scope not in self.scopes:
+        """Raises Forbidden unless the key carries `scope` or one that holds it."""
+        if not self.scopes & {scope, _WIDER.get(scope, scope)}:
             raise Forbidden(f"This key lacks the scope {scope}; ask for a key that has it.")

@@ -4,20 +4,24 @@ Names are Hugging Face's; OpenAI's are accepted as aliases. A stored spec carrie
 """
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
     AliasChoices,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from domain.errors import InvalidSpec
 from domain.manifest import ColumnType, Schema
+from domain.tasks import LOSSES, METRIC_NAMES, METRICS, Task, fits
 
 SPEC_VERSION = 1
 
@@ -48,27 +52,59 @@ class Tower(Shape):
     """One column's pretrained encoder and how its input is read."""
 
     encoder: Annotated[str, AfterValidator(_encoder_id), Field(max_length=300)]
-    freeze: bool = True
+    freeze: bool | Annotated[float, Field(ge=0, le=1)] = Field(
+        default=True, description="or the share of its layers that is frozen, counted from the input"
+    )
     lr: float | None = Field(default=None, gt=0, le=1, description="own learning rate if not frozen")
     image_size: int | None = Field(default=None, ge=16, le=2048, description="pixels a side")
     max_seconds: float | None = Field(default=None, gt=0, le=600, description="longer sound is cut")
     max_length: int | None = Field(default=None, ge=1, le=8192, description="tokens of text")
 
+    @property
+    def is_frozen(self) -> bool:
+        """Nothing of it is trained."""
+        return self.freeze >= 1
+
+    @property
+    def frozen_share(self) -> float:
+        """Of its layers, 0 to 1."""
+        return float(self.freeze)
+
 
 class Fusion(Shape):
     """How the towers' vectors become one."""
 
-    type: Literal["concat", "mean"] = "concat"
+    type: Literal["concat", "mean", "sum", "max", "gated"] = "concat"
     dim: int = Field(default=256, ge=1, le=16384)
     modality_dropout: float = Field(default=0.15, ge=0, lt=1)
 
 
-class Loss(Shape):
-    type: Literal["cross_entropy"] = "cross_entropy"
-
-
 Auto = Literal["auto"]
 OnBadRow = Literal["fail", "skip", "mask"]
+
+_ClassName = Annotated[str, Field(max_length=1000)]
+_Weight = Annotated[float, Field(gt=0, le=1e6)]
+
+
+class Loss(Shape):
+    """What training makes small; `auto` is the task's own."""
+
+    type: Literal["auto", "cross_entropy", "bce", "mse"] = "auto"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="cross_entropy only")
+    class_weights: Literal["none", "balanced"] | dict[_ClassName, _Weight] = Field(
+        default="none", description="balanced: rare classes count more; or weights by class, 1 if not named"
+    )
+
+
+def _known_metric(name: str) -> str:
+    if name != "auto" and name not in METRIC_NAMES:
+        raise ValueError(f"no such metric; there are: auto, {', '.join(sorted(METRIC_NAMES))}")
+    return name
+
+
+def _schedule(name: Any) -> Any:
+    """Both constant schedules of Hugging Face's are one here: `warmup_ratio` says whether there is a warm-up."""
+    return "constant" if name == "constant_with_warmup" else name
 
 
 class Hyperparameters(Shape):
@@ -84,15 +120,20 @@ class Hyperparameters(Shape):
     learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = "auto"
     learning_rate_multiplier: Auto | Annotated[float, Field(gt=0, le=1000)] = "auto"
     gradient_accumulation_steps: int = Field(default=1, ge=1, le=4096)
-    optimizer: Literal["adamw"] = "adamw"
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd")
     weight_decay: float = Field(default=0.01, ge=0, le=10)
-    lr_scheduler_type: Literal["cosine"] = "cosine"
+    lr_scheduler_type: Annotated[Literal["cosine", "linear", "constant"], BeforeValidator(_schedule)] = (
+        "cosine"
+    )
     warmup_ratio: float = Field(default=0.1, ge=0, le=1)
     max_grad_norm: float = Field(default=1.0, gt=0, le=1e6)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     early_stopping_patience: int | None = Field(default=None, ge=1, le=10_000)
-    metric_for_best_model: Literal["accuracy", "f1_macro", "valid_loss"] = "accuracy"
+    metric_for_best_model: Annotated[str, AfterValidator(_known_metric)] = "auto"
     eval_steps: Auto | Annotated[int, Field(ge=1)] = "auto"
-    save_steps: Auto | Annotated[int, Field(ge=1)] = "auto"
+    #: `clock`, which `auto` means: every few seconds, and at an evaluation.
+    save_steps: Auto | Literal["clock"] | Annotated[int, Field(ge=1)] = "auto"
     save_total_limit: int = Field(default=2, ge=1, le=100)
     logging_steps: Auto | Annotated[int, Field(ge=1)] = "auto"
 
@@ -101,7 +142,9 @@ class Multimodal(Shape):
     """The whole spec of a fine-tune. `towers` may be empty: one tower a column is then made."""
 
     version: Literal[1] = 1
-    task: Literal["classification"] = "classification"
+    task: Literal["auto", "classification", "multilabel", "regression"] = Field(
+        default="auto", description="auto: told by what the labels are"
+    )
     family: Literal["late-fusion"] = "late-fusion"
     towers: dict[Annotated[str, Field(max_length=200)], Tower] = Field(default_factory=dict, max_length=16)
     schema_: Schema | None = Field(default=None, alias="schema")
@@ -115,6 +158,33 @@ class Multimodal(Shape):
     max_bad_fraction: float = Field(
         default=0.01, ge=0, le=1, description="share of a file's rows that may be bad before the job fails"
     )
+
+    @model_validator(mode="after")
+    def _options_fit_the_task(self) -> "Multimodal":
+        if self.task != "auto":
+            for field, reason in self.misfits(Task(self.task)):
+                raise _wrong(field, reason)
+        return self
+
+    def misfits(self, task: Task) -> Iterator[tuple[str, str]]:
+        """The path and the reason of every option that makes no sense for `task`."""
+        kind, loss = f"the task is {task}", self.loss
+        if loss.type not in ("auto", *LOSSES[task]):
+            yield "loss.type", f"{kind}, which {loss.type} does not fit; allowed: auto, {LOSSES[task][0]}"
+        if loss.label_smoothing and task is not Task.CLASSIFICATION:
+            yield "loss.label_smoothing", f"{kind}; labels are smoothed for a classification only"
+        if loss.class_weights != "none" and task is Task.REGRESSION:
+            yield "loss.class_weights", f"{kind}, which has no classes to weigh"
+        metric = self.hyperparameters.metric_for_best_model
+        if metric != "auto" and not fits(metric, task):
+            allowed = ", ".join((*METRICS[task], "valid_loss"))
+            yield "hyperparameters.metric_for_best_model", f"{kind}, whose metrics are: {allowed}"
+
+    def settled(self, task: Task) -> "Multimodal":
+        """The spec with `task` and its loss decided; raises InvalidSpec if an option does not fit."""
+        loss = self.loss.type if self.loss.type != "auto" else LOSSES[task][0]
+        stored = self.model_dump(by_alias=True)
+        return parse(Multimodal, stored | {"task": str(task), "loss": {**stored["loss"], "type": loss}})
 
 
 class SupervisedMethod(Shape):
@@ -147,9 +217,8 @@ class FineTune(Shape):
     @model_validator(mode="after")
     def _model_is_the_family(self) -> "FineTune":
         if self.model != self.multimodal.family:
-            raise ValueError(
-                f"model: '{self.model}' is not a family of Plait; use '{self.multimodal.family}'"
-            )
+            family = self.multimodal.family
+            raise _wrong("model", f"'{self.model}' is not a family of Plait; use '{family}'")
         return self
 
     def merged(self) -> Multimodal:
@@ -160,6 +229,11 @@ class FineTune(Shape):
         inner = self.multimodal.hyperparameters.model_dump(exclude_unset=True)
         both = Hyperparameters.model_validate(outer.model_dump(exclude_unset=True) | inner)
         return self.multimodal.model_copy(update={"hyperparameters": both})
+
+
+def _wrong(field: str, reason: str) -> PydanticCustomError:
+    """What a check of several fields raises: the one to blame, by its path from there, and why."""
+    return PydanticCustomError("value_error", "{reason}", {"field": field, "reason": reason})
 
 
 S = TypeVar("S", bound=BaseModel)
@@ -180,13 +254,10 @@ def parse(shape: type[S], body: Any) -> S:
 
 def _problem(shape: type[BaseModel], error: Any) -> dict[str, Any]:
     parts = [str(p) for p in error["loc"] if not _is_union_branch(p)]
-    path, message = (
-        ".".join(parts) or "body",
-        error["msg"].removeprefix("Value error, "),
-    )
-    if path == "body" and message.startswith("model: "):
-        path, message = "model", message.removeprefix("model: ")
-    problem = {"path": path, "code": error["type"], "message": message}
+    blamed = error.get("ctx", {}).get("field")
+    parts += blamed.split(".") if blamed else []
+    message = error["msg"].removeprefix("Value error, ")
+    problem = {"path": ".".join(parts) or "body", "code": error["type"], "message": message}
     if error["type"] == "extra_forbidden":
         allowed = allowed_fields(shape, parts[:-1])
         problem |= {"code": "unknown_field", "allowed": allowed}
@@ -197,7 +268,7 @@ def _problem(shape: type[BaseModel], error: Any) -> dict[str, Any]:
 def _is_union_branch(part: str | int) -> bool:
     """pydantic names the tried branch of a union in the path (`literal['auto']`); users need not see it."""
     return isinstance(part, str) and (
-        part.startswith(("literal[", "constrained-")) or part in ("int", "float")
+        part.startswith(("literal[", "constrained-", "dict[")) or part in ("int", "float", "bool")
     )
 
 

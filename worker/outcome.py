@@ -18,7 +18,8 @@ from domain import retry
 from domain.errors import Conflict
 from domain.ids import new_id
 from domain.job import Kind, Lane, Stage, Want
-from worker.hold import Ending
+from worker.assignment import own_blobs
+from worker.hold import Ending, time_limit_s
 from worker.success import ISSUES_IN_EVENT, SUCCESS, Claimed
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,8 @@ class Outcome:
         return None
 
     def _stopped(self, session: Session) -> Lane | None:
-        self.of_claim.move(session, "job.stopped", "The job was cancelled; its last checkpoint is kept.")
+        kept = "; its last checkpoint is kept" if self.job.kind == Kind.FINE_TUNE else ""
+        self.of_claim.move(session, "job.stopped", f"The job was cancelled{kept}.")
         return None
 
     def _drained(self, session: Session) -> Lane:
@@ -152,8 +154,9 @@ class Outcome:
         )
 
     def _timeout(self) -> dict[str, Any]:
-        limit = self.job.spec["timeout_s"]
-        return {"code": "timeout", "message": f"The job took longer than {limit:g} s.", "param": "timeout_s"}
+        param = "timeout_s" if self.job.spec.get("timeout_s") else None
+        message = f"The job took longer than {time_limit_s(self.job):g} s."
+        return {"code": "timeout", "message": message, "param": param}
 
     def _log_tail(self) -> str:
         path = self.folder / "child.log"
@@ -161,8 +164,10 @@ class Outcome:
         return f"Its last words: {text.strip()}" if text.strip() else ""
 
     def _sweep(self) -> None:
-        """A final job keeps what its row names; other claims' folders go."""
+        """A final job keeps what its row names; other claims' folders go, and media that only it was given."""
         with self.database.reading() as session:
             job = jobs.get(session, self.job.tenant, self.job.id)
         if job.finished_at is not None:
             self.artifacts.prune(job.id, keep=[job.checkpoint_ref, job.result_ref])
+            for key in own_blobs(job):
+                self.blobs.delete(key)

@@ -18,6 +18,7 @@ class Reporter:
         self._events: list[dict[str, Any]] = []
         self._metrics: list[tuple[str, int, float]] = []
         self._progress: dict[str, Any] | None = None
+        self._resolved: dict[str, Any] | None = None
         self.due = time.monotonic()
 
     def hear(self, message: dict[str, Any]) -> None:
@@ -27,12 +28,14 @@ class Reporter:
             self._progress = message["progress"]
         elif say == "metrics":
             self._metrics += [(name, message["step"], value) for name, value in message["values"].items()]
+        elif say == "resolved":
+            self._resolved = message["resolved"]
         elif say == "event":
             self._events.append({k: message[k] for k in ("name", "message", "level", "type", "data")})
 
     @property
     def has_words(self) -> bool:
-        return bool(self._events or self._metrics or self._progress is not None)
+        return bool(self._events or self._metrics or self._progress or self._resolved)
 
     @property
     def is_due(self) -> bool:
@@ -40,9 +43,9 @@ class Reporter:
 
     def flush(self) -> Want | None:
         """Stores the words; what the user wants, or None when fenced off."""
-        words = reports.Words(self._events, self._metrics, self._progress)
+        words = reports.Words(self._events, self._metrics, self._progress, self._resolved)
         with self._database.transaction() as session:
             want = reports.report(session, self._job, self._fence, words)
-        self._events, self._metrics, self._progress = [], [], None
+        self._events, self._metrics, self._progress, self._resolved = [], [], None, None
         self.due = time.monotonic() + EVERY_S
         return want

@@ -2,8 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from domain.manifest import Code, Issue
+from domain.tasks import Task
+from engine.data.classes import Mislabelled, names_of, read_label
 from engine.data.manifest import Row
 from engine.data.tables import excerpt
 
@@ -15,9 +18,9 @@ MISSING_SHARE = 0.5
 _NAMED = 5
 
 
-def class_imbalance(labels: Iterable[str], column: str | None) -> Iterator[Issue]:
-    """Of the training rows' classes."""
-    counts = Counter(labels).most_common()
+def class_imbalance(training: Sequence[Row], task: Task, column: str | None) -> Iterator[Issue]:
+    """Of the training rows' classes; a regression has none."""
+    counts = Counter(chain.from_iterable(_classes(row, task) for row in training)).most_common()
     if not counts:
         return
     usual, most = counts[0]
@@ -27,7 +30,7 @@ def class_imbalance(labels: Iterable[str], column: str | None) -> Iterator[Issue
         more = f" and {len(rare) - _NAMED} more" if len(rare) > _NAMED else ""
         message = (
             f"Of '{excerpt(usual)}' there are {most} training rows, but few of {named}{more}; "
-            "add rows of those, weigh the classes in the loss, and judge by f1_macro, not accuracy."
+            "add rows of those, or set loss.class_weights to balanced; judge by f1_macro, not by accuracy."
         )
         yield Issue(
             Code.CLASS_IMBALANCE, message, column=column, value=excerpt(rare[0][0]), severity="warning"
@@ -43,3 +46,10 @@ def missing_rates(rows: Sequence[Row], used: Iterable[str]) -> Iterator[Issue]:
                 "fill it, or train without that column."
             )
             yield Issue(Code.HIGH_MISSING_RATE, message, column=name, severity="warning")
+
+
+def _classes(row: Row, task: Task) -> tuple[str, ...]:
+    try:
+        return names_of(read_label(row.label, task)) if row.label is not None else ()
+    except Mislabelled:
+        return ()

@@ -9,9 +9,10 @@ from domain.bad_rows import BadRows
 from domain.errors import EngineError
 from domain.manifest import Code, ColumnType, Issue, Split, errors_in
 from domain.specs import Multimodal
+from domain.tasks import Task
 from engine.data.balance import class_imbalance, missing_rates
 from engine.data.cells import Cells, long_texts
-from engine.data.classes import class_issues
+from engine.data.classes import class_issues, spec_issues, task_of
 from engine.data.holdout import assign_splits
 from engine.data.lengths import DEFAULT_MAX_SECONDS, TextLimit
 from engine.data.manifest import Dataset, Row, class_name
@@ -35,6 +36,8 @@ class Report:
     rows: int
     columns: dict[str, ColumnType]
     classes: list[str] = field(default_factory=list)
+    #: The spec's, or what its labels mean.
+    task: Task = Task.CLASSIFICATION
     #: Rows by split, as the file has them: nothing is held out yet.
     counts: dict[str, int] = field(default_factory=dict)
     issues: list[Issue] = field(default_factory=list)
@@ -78,7 +81,7 @@ def check(
         report.issues += cells.issues(row)
     report.issues += long_texts(dataset.rows, text_limits or {})
     progress(len(dataset.rows), len(dataset.rows))
-    whole = _Whole(role, trained, hold_out, cells.digests, list(used))
+    whole = _Whole(spec, role, trained, hold_out, cells.digests, list(used))
     return _settled(report, dataset, spec, used, whole)
 
 
@@ -110,6 +113,7 @@ def _seconds(dataset: Dataset, spec: Multimodal) -> dict[str, float]:
 class _Whole:
     """What is asked of rows together: it is asked again once some are left out."""
 
+    spec: Multimodal
     role: str
     trained: Report | None
     hold_out: bool
@@ -127,15 +131,15 @@ class _Whole:
         training = [row for row, split in zip(rows, splits, strict=True) if split is Split.TRAIN]
         others = [row for row, split in zip(rows, splits, strict=True) if split is not Split.TRAIN]
         known = None if self.role == "training" or self.trained is None else self.trained.classes
-        report.classes, found = class_issues(dataset, splits, known)
+        report.task = task_of(dataset) if self.spec.task == "auto" else Task(self.spec.task)
+        report.classes, found = class_issues(dataset, splits, known, report.task)
+        found += spec_issues(self.spec, report.task, report.classes)
         report.contents = contents_of(training, self.digests)
         found += repeated(rows, self.digests)
         found += overlap(others, self.digests, self._learned(report))
         found += missing_rates(rows, self.used)
         if self.role == "training":
-            found += class_imbalance(
-                [row.label for row in training if isinstance(row.label, str)], dataset.schema.label
-            )
+            found += class_imbalance(training, report.task, dataset.schema.label)
             found += _size_issues(rows, len(training), self.hold_out)
         return found
 

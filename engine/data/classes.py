@@ -1,54 +1,149 @@
-"""What is wrong with the labels of a classification. Reads no media."""
+"""What labels mean to a task, and what is wrong with them. Reads no media."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from domain.manifest import Code, Issue, Split, errors_in
+from domain.specs import Multimodal
+from domain.tasks import Task
 from engine.data.manifest import Dataset, Row
 from engine.data.tables import excerpt
 
+#: A class's name, a multilabel row's names, or a regression's number.
+Label = str | tuple[str, ...] | float
+
+#: In CSV, and in one string of JSON, between a row's labels.
+SEPARATOR = ";"
+#: Larger numbers are mistakes, and their squares would be no numbers.
+_LARGEST = 1e30
+
+
+class Mislabelled(ValueError):
+    """A label that the task cannot read; the message says what it should be."""
+
+
+def task_of(dataset: Dataset) -> Task:
+    """What most labels are: lists mean multilabel, measured numbers regression, words and whole numbers classes."""
+    labels = [row.label for row in dataset.rows if row.label is not None]
+    several = sum(isinstance(label, tuple) or _is_list_in_csv(dataset, label) for label in labels)
+    measured = sum(isinstance(label, float) for label in labels)
+    numbers = measured + sum(isinstance(label, str) and _number(label) is not None for label in labels)
+    if several and 2 * several >= len(labels):
+        return Task.MULTILABEL
+    return Task.REGRESSION if measured and 2 * numbers > len(labels) else Task.CLASSIFICATION
+
+
+def _is_list_in_csv(dataset: Dataset, label: object) -> bool:
+    return not dataset.typed and isinstance(label, str) and SEPARATOR in label
+
+
+def _number(word: str) -> float | None:
+    try:
+        number = float(word)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def read_label(label: str | tuple[str, ...] | float, task: Task) -> Label:
+    """A row's label as `task` reads it; raises Mislabelled."""
+    if task is Task.REGRESSION:
+        number = _number(label) if isinstance(label, str) else label
+        if not isinstance(number, float) or not abs(number) <= _LARGEST:
+            raise Mislabelled("must be a finite number; for classes set task to classification")
+        return number
+    if isinstance(label, float):
+        raise Mislabelled(
+            "must be a word or a whole number: a class, not a measured value; for those set task to regression"
+        )
+    if task is Task.MULTILABEL:
+        names = label if isinstance(label, tuple) else tuple(part.strip() for part in label.split(SEPARATOR))
+        return tuple(sorted({name for name in names if name}))
+    if isinstance(label, tuple):
+        raise Mislabelled("must be one word or whole number; for lists of classes set task to multilabel")
+    return label
+
 
 def class_issues(
-    dataset: Dataset, splits: Sequence[Split], trained: Sequence[str] | None
+    dataset: Dataset, splits: Sequence[Split], trained: Sequence[str] | None, task: Task
 ) -> tuple[list[str], list[Issue]]:
     """The classes, sorted, and what is wrong. `trained` are those of another file that is trained on."""
-    rows = dataset.rows
-    known = sorted(_trained(rows, splits) if trained is None else trained)
-    issues = list(_label_issues(dataset))
+    read, issues = _read(dataset, task)
+    training = [
+        read[row.line]
+        for row, split in zip(dataset.rows, splits, strict=True)
+        if split is Split.TRAIN and row.line in read
+    ]
+    known = sorted({name for label in training for name in names_of(label)} if trained is None else trained)
     if known:
-        issues += _unknown(rows, dataset.schema.label, known)
-    if len(known) == 1 and trained is None and Split.TRAIN in splits:
-        message = f"Every training row is '{excerpt(known[0])}'; add rows of another class."
+        issues += _unknown(read, dataset.schema.label, known)
+    if trained is None and training and all(label == training[0] for label in training):
+        shown = excerpt(SEPARATOR.join(names_of(training[0])) or training[0] or "without a label")
+        message = f"Every training row is '{shown}'; add rows of another {_word(task)}."
         issues.append(Issue(Code.SINGLE_CLASS, message, column=dataset.schema.label))
     return known, issues
 
 
-def _trained(rows: Sequence[Row], splits: Sequence[Split]) -> set[str]:
-    training = (row for row, split in zip(rows, splits, strict=True) if split is Split.TRAIN)
-    return {row.label for row in training if isinstance(row.label, str)}
+def spec_issues(spec: Multimodal, task: Task, known: Sequence[str]) -> Iterator[Issue]:
+    """Options that do not fit the task that the labels mean, and weights of classes that are none."""
+    for path, reason in spec.misfits(task):
+        message = f"{path}: {reason}. Correct it, or set the task."
+        yield Issue(Code.LABEL_TYPE_MISMATCH, message, param=f"multimodal.{path}")
+    if isinstance(spec.loss.class_weights, dict):
+        for name in sorted(set(spec.loss.class_weights) - set(known)):
+            message = (
+                f"class_weights names '{excerpt(name)}', which no training row is; correct or remove it."
+            )
+            yield Issue(
+                Code.UNKNOWN_CLASS, message, param="multimodal.loss.class_weights", value=excerpt(name)
+            )
 
 
-def _label_issues(dataset: Dataset) -> Iterator[Issue]:
-    name = dataset.schema.label
+def _word(task: Task) -> str:
+    return "value" if task is Task.REGRESSION else "class"
+
+
+def names_of(label: Label) -> tuple[str, ...]:
+    """The classes that a label names; a number names none."""
+    if isinstance(label, float):
+        return ()
+    return (label,) if isinstance(label, str) else label
+
+
+def _read(dataset: Dataset, task: Task) -> tuple[dict[int, Label], list[Issue]]:
+    """Line -> label, and an issue for every row that has none that the task can read."""
+    name, read, issues = dataset.schema.label, {}, []
     refused = {issue.line for issue in errors_in(dataset.issues) if issue.code == Code.LABEL_TYPE_MISMATCH}
     if not refused and all(row.label is None for row in dataset.rows):
         looked_for = f"'{name}'" if name else "'label', 'target' or 'labels'"
         message = f"No row has {looked_for}; add it, or name another column as the schema's label."
-        yield Issue(Code.LABEL_MISSING, message, column=name)
-        return
+        return {}, [Issue(Code.LABEL_MISSING, message, column=name)]
     for row in dataset.rows:
-        if row.label is None and row.line not in refused:
-            message = f"'{name}' is missing; give the row one, or remove it."
-            yield Issue(Code.LABEL_MISSING, message, row.line, name)
-        elif isinstance(row.label, float):
-            message = f"'{name}' must be a word or a whole number: a class, not a measured value."
-            yield Issue(Code.LABEL_TYPE_MISMATCH, message, row.line, name, str(row.label))
+        if row.label is None:
+            if row.line not in refused:
+                message = f"'{name}' is missing; give the row one, or remove it."
+                issues.append(Issue(Code.LABEL_MISSING, message, row.line, name))
+            continue
+        try:
+            read[row.line] = read_label(row.label, task)
+        except Mislabelled as error:
+            message = f"'{name}' {error}."
+            issues.append(Issue(Code.LABEL_TYPE_MISMATCH, message, row.line, name, _shown(row)))
+    return read, issues
 
 
-def _unknown(rows: Sequence[Row], name: str | None, known: Sequence[str]) -> Iterator[Issue]:
+def _shown(row: Row) -> str:
+    return excerpt(SEPARATOR.join(row.label) if isinstance(row.label, tuple) else row.label)
+
+
+def _unknown(read: dict[int, Label], name: str | None, known: Sequence[str]) -> Iterator[Issue]:
     there = ", ".join(excerpt(label) for label in known[:10]) + (", ..." if len(known) > 10 else "")
     classes = set(known)
-    for row in rows:
-        if isinstance(row.label, str) and row.label not in classes:
-            shown = excerpt(row.label)
-            message = f"No training row is '{shown}'; correct it or train on it too. Trained are: {there}."
-            yield Issue(Code.UNKNOWN_CLASS, message, row.line, name, shown)
+    for line, label in read.items():
+        for strange in names_of(label):
+            if strange not in classes:
+                shown = excerpt(strange)
+                message = (
+                    f"No training row is '{shown}'; correct it or train on it too. Trained are: {there}."
+                )
+                yield Issue(Code.UNKNOWN_CLASS, message, line, name, shown)

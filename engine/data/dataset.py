@@ -13,6 +13,7 @@ from torch import Tensor
 from domain.errors import EngineError
 from domain.manifest import Code, ColumnType
 from engine.data import decode
+from engine.data.classes import Label
 from engine.data.collate import Batch
 from engine.data.decode import Undecodable
 from engine.data.manifest import Dataset, MediaRef, Row
@@ -22,11 +23,11 @@ from engine.models.multimodal import Live
 
 @dataclass(frozen=True)
 class Example:
-    """One row of one file; `target` is its class's place in the list of classes."""
+    """One row of one file, and its label as the task reads it."""
 
     dataset: Dataset
     row: Row
-    target: int
+    label: Label
 
     def has(self, column: str) -> bool:
         return self.row.values.get(column) is not None
@@ -124,9 +125,8 @@ class Examples:
         return Examples(columns, self.present[chosen], self.targets[chosen])
 
 
-def gather(examples: Sequence[Example], columns: Mapping[str, Column]) -> Examples:
+def gather(examples: Sequence[Example], columns: Mapping[str, Column], targets: Tensor) -> Examples:
     """`examples` with their columns in the network's order (sorted)."""
     names = sorted(columns)
     present = torch.tensor([[e.has(name) for name in names] for e in examples], dtype=torch.bool)
-    targets = torch.tensor([e.target for e in examples], dtype=torch.long)
     return Examples({name: columns[name] for name in names}, present.view(-1, len(names)), targets)

@@ -49,9 +49,16 @@ def _held_out(rows: Sequence[Row], numbers: Sequence[int], seed: int) -> set[int
 
 def _spared(rows: Sequence[Row], groups: dict[str, list[int]], order: Sequence[str]) -> Iterator[str]:
     """The groups that can go, one after the other, without the last example of a class going with them."""
-    left = Counter(row.label for numbers in groups.values() for row in (rows[n] for n in numbers))
+    left = Counter(name for numbers in groups.values() for n in numbers for name in _classes(rows[n]))
     for name in order:
-        taken = Counter(rows[n].label for n in groups[name])
+        taken = Counter(known for n in groups[name] for known in _classes(rows[n]))
         if all(left[label] > count for label, count in taken.items()):
             left -= taken
             yield name
+
+
+def _classes(row: Row) -> tuple[str, ...]:
+    """Whose last example the row may be. A measured number is no class: nearly each is the only one."""
+    if isinstance(row.label, tuple):
+        return row.label
+    return (row.label,) if isinstance(row.label, str) else ()

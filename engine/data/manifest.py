@@ -38,6 +38,8 @@ class Dataset:
     prefix: str = ""
     #: False where lines were lost that nobody can count, so that no row may be left out for being bad.
     is_whole: bool = True
+    #: False for CSV, whose cells are all words.
+    typed: bool = True
 
     def read(self, ref: MediaRef) -> bytes:
         """A media file's bytes; raises Unreadable. Any thread may read."""
@@ -100,6 +102,7 @@ def open_folder(path: Path, *, schema: Schema | None = None) -> Dataset:
 
 def _filled(dataset: Dataset, data: bytes, kind: str) -> Dataset:
     table = read_table(data, kind)
+    dataset.typed = table.typed
     layout, of_columns = lay_out(table, dataset.schema)
     dataset.schema, dataset.is_whole = layout.schema, table.is_whole
     dataset.rows, of_rows = make_rows(table, layout)

@@ -30,8 +30,8 @@ class Row:
     line: int
     id: str
     values: dict[str, Value]
-    #: A class's name, or a float where a number with a fraction was written.
-    label: str | float | None
+    #: A class's name, the names of a list, or a float where a number with a fraction was written.
+    label: str | tuple[str, ...] | float | None
     split: str | None
     group: str | None
 
@@ -98,7 +98,9 @@ def class_name(label: object) -> str:
     return str(label).lower() if isinstance(label, bool) else str(label)
 
 
-def _label(raw: RawRow, key: str | None, typed: bool, issues: list[Issue]) -> str | float | None:
+def _label(
+    raw: RawRow, key: str | None, typed: bool, issues: list[Issue]
+) -> str | tuple[str, ...] | float | None:
     cell = raw.cells.get(key) if key else None
     if cell is None or cell == "":
         return None
@@ -106,7 +108,9 @@ def _label(raw: RawRow, key: str | None, typed: bool, issues: list[Issue]) -> st
         return float(cell)
     if isinstance(cell, str | int):
         return class_name(cell)
-    message = f"The label '{key}' must be one word or whole number, not {excerpt(cell)}."
+    if isinstance(cell, list) and all(isinstance(name, str | int) for name in cell):
+        return tuple(class_name(name) for name in cell)
+    message = f"The label '{key}' must be one word or number, or a list of words, not {excerpt(cell)}."
     issues.append(Issue(Code.LABEL_TYPE_MISMATCH, message, raw.line, key, excerpt(cell)))
     return None
 

@@ -1,25 +1,30 @@
 """The files of a job as labelled rows: which train, which validate, which test, and the classes they have."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+
+from torch import Tensor
 
 from domain.bad_rows import BadRows
 from domain.errors import EngineError
 from domain.manifest import Code, Schema, Split, errors_in
-from engine.data.check import class_name
+from domain.specs import Multimodal
+from domain.tasks import Task
+from engine.data.classes import Label, Mislabelled, names_of, read_label, task_of
 from engine.data.dataset import Example
 from engine.data.holdout import assign_splits
 from engine.data.manifest import Dataset, Row, open_dataset
 from engine.data.sieve import relevant, sieved, used_columns
+from engine.data.targets import Goal, goal_of, target_tensor
 
 
 @dataclass(frozen=True)
 class Splits:
     schema: Schema
-    #: In the order of the head's outputs.
-    classes: list[str]
+    goal: Goal
     train: list[Example]
     validation: list[Example]
     test: list[Example]
@@ -31,40 +36,48 @@ class Splits:
     def all(self) -> list[Example]:
         return [*self.train, *self.validation, *self.test]
 
+    @cached_property
+    def targets(self) -> Tensor:
+        """Of `all`, as the loss takes them."""
+        return target_tensor(self.goal, [example.label for example in self.all])
+
 
 def open_splits(
     files: ExitStack,
-    schema: Schema | None,
+    spec: Multimodal,
     training: Path,
     validation: Path | None,
     test: Path | None,
     seed: int,
-    towers: Collection[str] = (),
     bad_rows: Mapping[str, BadRows] | None = None,
 ) -> Splits:
     """A validation or test file counts whole; without one, the training file's own rows of that split do.
 
-    `files` closes what stays open for reading media. What no tower of `towers` (all, if empty) reads may be
-    wrong; `bad_rows` are, by the spec's field, what a check of the files decided to do without.
+    `files` closes what stays open for reading media. What no tower reads may be wrong; `bad_rows` are, by the spec's field, what a check of the files decided to do without.
     """
     bad = bad_rows or {}
-    main = files.enter_context(_open(training, schema, "training_file", towers, bad))
+    main = files.enter_context(_open(training, spec, spec.schema_, "training_file", bad))
+    task = task_of(main) if spec.task == "auto" else Task(spec.task)
+    rows = _labelled(main.rows, task)
     given = {Split.VALIDATION: (validation, "validation_file"), Split.TEST: (test, "multimodal.test_file")}
     # A held-out row's class is trained on all the same, or at least known.
-    classes = sorted({_label(row) for row in main.rows if (row.split or Split.TRAIN) == Split.TRAIN})
-    if not classes:
+    known = [_label(row) for row in rows if (row.split or Split.TRAIN) == Split.TRAIN]
+    if not known:
         raise EngineError(Code.EMPTY_FILE, "there is no row to train on", param="training_file")
     made = {
-        split: _examples(main, [main.rows[n] for n in numbers], classes)
-        for split, numbers in assign_splits(main.rows, seed, hold_out=validation is None).items()
+        split: [Example(main, rows[n], _label(rows[n])) for n in numbers]
+        for split, numbers in assign_splits(rows, seed, hold_out=validation is None).items()
     }
     for split, (path, param) in given.items():
         if path is not None:
-            other = files.enter_context(_open(path, schema or main.schema, param, towers, bad))
-            made[split] = _examples(other, other.rows, classes)
+            schema = spec.schema_ or main.schema
+            other = files.enter_context(_open(path, spec, schema, param, bad))
+            made[split] = [Example(other, row, _label(row)) for row in _labelled(other.rows, task)]
+    goal = goal_of(task, known, [example.label for example in made[Split.TRAIN]])
+    _refuse_unknown(goal, made)
     return Splits(
         main.schema,
-        classes,
+        goal,
         made[Split.TRAIN],
         made[Split.VALIDATION],
         made[Split.TEST],
@@ -74,12 +87,12 @@ def open_splits(
 
 
 def _open(
-    path: Path, schema: Schema | None, param: str, towers: Collection[str], bad_rows: Mapping[str, BadRows]
+    path: Path, spec: Multimodal, schema: Schema | None, param: str, bad_rows: Mapping[str, BadRows]
 ) -> Dataset:
     """A stored upload has no suffix: what is neither a zip nor JSON lines is read as CSV."""
     dataset = open_dataset(path, schema=schema, filename=path.name if path.suffix else "table.csv")
     dataset = sieved(dataset, bad_rows.get(param, BadRows()))
-    used = used_columns(towers, {name: column.type for name, column in dataset.schema.columns.items()})
+    used = used_columns(spec.towers, {name: column.type for name, column in dataset.schema.columns.items()})
     role = "training" if param == "training_file" else "measuring"
     problems = errors_in(list(relevant(dataset, used, role)))
     if problems:
@@ -88,16 +101,28 @@ def _open(
     return dataset
 
 
-def _examples(dataset: Dataset, rows: Sequence[Row], classes: list[str]) -> list[Example]:
-    place = {name: i for i, name in enumerate(classes)}
-    strange = next((row for row in rows if _label(row) not in place), None)
-    if strange is not None:
-        message = f"line {strange.line}: class '{_label(strange)}' is not among those trained on"
-        raise EngineError(Code.UNKNOWN_CLASS, message)
-    return [Example(dataset, row, place[_label(row)]) for row in rows]
+def _labelled(rows: Sequence[Row], task: Task) -> list[Row]:
+    """The rows with their labels as the task reads them."""
+    read = []
+    for row in rows:
+        if row.label is None:
+            raise EngineError(Code.LABEL_MISSING, f"line {row.line}: there is no label")
+        try:
+            read.append(replace(row, label=read_label(row.label, task)))
+        except Mislabelled as error:
+            raise EngineError(Code.LABEL_TYPE_MISMATCH, f"line {row.line}: the label {error}") from error
+    return read
 
 
-def _label(row: Row) -> str:
-    if row.label is None:
-        raise EngineError(Code.LABEL_MISSING, f"line {row.line}: there is no label")
-    return class_name(row.label)
+def _label(row: Row) -> Label:
+    assert row.label is not None  # `_labelled` refuses such rows
+    return row.label
+
+
+def _refuse_unknown(goal: Goal, made: dict[Split, list[Example]]) -> None:
+    known = set(goal.classes)
+    for example in (example for examples in made.values() for example in examples):
+        strange = next((name for name in names_of(example.label) if name not in known), None)
+        if strange is not None:
+            message = f"line {example.row.line}: class '{strange}' is not among those trained on"
+            raise EngineError(Code.UNKNOWN_CLASS, message)

@@ -3,12 +3,16 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from torch import nn
+
 from domain.errors import EngineError
 from domain.manifest import Schema
 from domain.specs import Multimodal as Spec
 from domain.specs import Tower
+from domain.tasks import Task
 from engine.models import heads
 from engine.models.encoders import Encoder, load_encoder
+from engine.models.freeze import freeze_share
 from engine.models.fusion import FUSIONS
 from engine.models.multimodal import Multimodal
 
@@ -17,12 +21,21 @@ HEAD_DROPOUT = 0.2
 
 
 def build_model(spec: Spec, schema: Schema, classes: int, folders: Mapping[str, Path]) -> Multimodal:
-    """The network of `spec`: its towers' columns are typed by `schema`, their encoders lie in `folders`."""
+    """The network of `spec`: its towers' columns are typed by `schema`, their encoders lie in `folders`.
+
+    `spec` has its task decided; `classes` are none for a regression.
+    """
     encoders = {name: _encoder(spec, schema, name, folders[name]) for name in sorted(spec.towers)}
     widths = [encoder.width for encoder in encoders.values()]
     fusion = FUSIONS[spec.fusion.type](widths, spec.fusion.dim, spec.fusion.modality_dropout)
-    frozen = frozenset(name for name, tower in spec.towers.items() if tower.freeze)
-    return Multimodal(encoders, frozen, fusion, heads.classifier(spec.fusion.dim, classes, HEAD_DROPOUT))
+    frozen = frozenset(name for name, tower in spec.towers.items() if tower.is_frozen)
+    return Multimodal(encoders, frozen, fusion, _head(spec, classes))
+
+
+def _head(spec: Spec, classes: int) -> nn.Module:
+    if spec.task == Task.REGRESSION:
+        return heads.regressor(spec.fusion.dim)
+    return heads.classifier(spec.fusion.dim, classes, HEAD_DROPOUT)
 
 
 def _encoder(spec: Spec, schema: Schema, name: str, folder: Path) -> Encoder:
@@ -32,7 +45,9 @@ def _encoder(spec: Spec, schema: Schema, name: str, folder: Path) -> Encoder:
     column = schema.columns[name]
     tower = spec.towers[name]
     try:
-        return load_encoder(folder, column.type, _within(tower, column.max_seconds))
+        encoder = load_encoder(folder, column.type, _within(tower, column.max_seconds))
+        freeze_share(encoder.network, tower.frozen_share)
+        return encoder
     except EngineError as error:
         raise EngineError(error.code, error.message, param=path) from error
 

@@ -1,11 +1,15 @@
 """Late fusion: the towers' vectors and what is missing become one vector a row. Knows no encoder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from kernels import masked_projection
+
+#: Vectors [towers, rows, dim], what is there [towers, rows, 1], tokens [towers, 1, dim] -> [rows, dim].
+Combine = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def drop_modalities(present: Tensor, rate: float) -> Tensor:
@@ -52,30 +56,117 @@ class Concat(nn.Module):
         )
 
 
-class Mean(nn.Module):
-    """Each tower is brought to `dim` for itself; a missing one is stood in for by its token."""
+class Combined(nn.Module):
+    """Each tower is brought to `dim` for itself; `combine` makes one of them. A missing one has its token."""
 
-    def __init__(self, widths: Sequence[int], dim: int, modality_dropout: float) -> None:
+    def __init__(self, combine: Combine, widths: Sequence[int], dim: int, modality_dropout: float) -> None:
         super().__init__()
         self.modality_dropout = modality_dropout
+        self.combine = combine
         self.towers = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, dim), nn.LayerNorm(dim), nn.GELU())
             for width in widths
         )
-        self.missing = nn.Parameter(torch.randn(len(widths), dim) * 0.02)
+        self.missing = _tokens(len(widths), dim)
 
     def forward(self, pooled: Sequence[Tensor], present: Tensor) -> Tensor:
         present = _as_trained(self, present)
-        projected = [tower(x) for tower, x in zip(self.towers, _clean(pooled, present), strict=True)]
-        filled = [torch.where(present[:, i : i + 1], x, self.missing[i]) for i, x in enumerate(projected)]
-        return torch.stack(filled).mean(0)
+        brought = [tower(x) for tower, x in zip(self.towers, _clean(pooled, present), strict=True)]
+        return self.combine(_stacked(brought), present.T.unsqueeze(-1), self.missing.unsqueeze(1))
 
 
-def _as_trained(fusion: Concat | Mean, present: Tensor) -> Tensor:
+def mean(brought: Tensor, there: Tensor, tokens: Tensor) -> Tensor:
+    """A token takes the missing tower's place. [towers, rows, dim], [towers, rows, 1], [towers, 1, dim]"""
+    return torch.where(there, brought, tokens).mean(0)
+
+
+def total(brought: Tensor, there: Tensor, tokens: Tensor) -> Tensor:
+    """A token takes the missing tower's place."""
+    return torch.where(there, brought, tokens).sum(0)
+
+
+def largest(brought: Tensor, there: Tensor, tokens: Tensor) -> Tensor:
+    """Of the present towers alone: a token's entries must not outdo them, so it is added instead."""
+    most = brought.masked_fill(~there, float("-inf")).amax(0)
+    return torch.where(there.any(0), most, 0.0) + _stood_in(there, tokens)
+
+
+class Gated(nn.Module):
+    """A gated multimodal unit (Arevalo et al. 2017, arXiv:1702.01992): each row weighs its own towers.
+
+    As in the paper a tower's gate is a function of all towers' vectors. Here it is one number a tower and not
+    one an entry, and the gates of those that are present add up to 1: so they can be read as weights.
+    """
+
+    def __init__(self, widths: Sequence[int], dim: int, modality_dropout: float) -> None:
+        super().__init__()
+        self.modality_dropout = modality_dropout
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
+        self.towers = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, dim), nn.LayerNorm(dim), nn.GELU()) for width in widths
+        )
+        # Its last inputs say what is missing, as in a concat fusion.
+        self.gate = nn.Linear(sum(widths) + len(widths), len(widths))
+        self.missing = _tokens(len(widths), dim)
+
+    def forward(self, pooled: Sequence[Tensor], present: Tensor) -> Tensor:
+        present = _as_trained(self, present)
+        normed = self._normed(pooled, present)
+        brought = _stacked([tower(x) for tower, x in zip(self.towers, normed, strict=True)])
+        gates = self._gates(normed, present).T.unsqueeze(-1)
+        there = present.T.unsqueeze(-1)
+        return (gates * brought).sum(0) + _stood_in(there, self.missing.unsqueeze(1))
+
+    def gates(self, pooled: Sequence[Tensor], present: Tensor) -> Tensor:
+        """What each tower counts for: [rows, towers], 0 if missing, adding up to 1 unless all are."""
+        return self._gates(self._normed(pooled, present), present)
+
+    def _normed(self, pooled: Sequence[Tensor], present: Tensor) -> list[Tensor]:
+        return [norm(x) for norm, x in zip(self.norms, _clean(pooled, present), strict=True)]
+
+    def _gates(self, normed: Sequence[Tensor], present: Tensor) -> Tensor:
+        there = present.to(self.gate.weight.dtype)
+        scores = masked_projection(
+            [*normed, 1 - there],
+            self.gate.weight,
+            self.gate.bias,
+            mask=torch.cat([there, there.new_ones(len(there), 1)], dim=1),
+        )
+        # A finite number: of a row without any tower the softmax must be a number too, and be masked.
+        masked = _wide(scores).masked_fill(~present, torch.finfo(torch.float32).min)
+        return torch.where(present, masked.softmax(1), 0.0)
+
+
+def _tokens(towers: int, dim: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(towers, dim) * 0.02)
+
+
+def _stood_in(there: Tensor, tokens: Tensor) -> Tensor:
+    """The sum of the missing towers' tokens. [rows, dim]"""
+    return torch.where(there, 0.0, tokens).sum(0)
+
+
+def _stacked(brought: Sequence[Tensor]) -> Tensor:
+    """[towers, rows, dim], wide enough to be added up: towers may run in half precision."""
+    return _wide(torch.stack(list(brought)))
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _as_trained(fusion: Concat | Combined | Gated, present: Tensor) -> Tensor:
     """Slots are hidden in training only, and only where another one is left."""
     if not fusion.training or fusion.modality_dropout == 0 or present.shape[1] == 1:
         return present
     return drop_modalities(present, fusion.modality_dropout)
 
 
-FUSIONS: dict[str, type[Concat] | type[Mean]] = {"concat": Concat, "mean": Mean}
+#: Of the towers' widths, `dim` and the rate of modality dropout.
+FUSIONS: dict[str, Callable[[Sequence[int], int, float], Concat | Combined | Gated]] = {
+    "concat": Concat,
+    "mean": partial(Combined, mean),
+    "sum": partial(Combined, total),
+    "max": partial(Combined, largest),
+    "gated": Gated,
+}

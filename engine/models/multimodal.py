@@ -51,19 +51,30 @@ class Multimodal(nn.Module):
             return given
         encoder = self.encoder(name)
         out = torch.zeros(rows, encoder.width, device=given.rows.device)
-        return out.index_copy(0, given.rows, encoder(given.inputs)) if len(given.rows) else out
+        if not len(given.rows):
+            return out
+        # Under autocast an encoder's vectors may be narrower than what is made of them.
+        return out.index_copy(0, given.rows, encoder(given.inputs).to(out.dtype))
 
     def train(self, mode: bool = True) -> "Multimodal":
-        """Frozen encoders stay in evaluation; so does batch norm, whose statistics small batches spoil."""
+        """Frozen encoders and frozen parts of one stay in evaluation: their dropout would be noise, no lesson.
+
+        So does batch norm, whose statistics small batches spoil.
+        """
         super().train(mode)
         for name, encoder in zip(self.names, self.encoders, strict=True):
             if name in self.frozen:
                 encoder.eval()
             for module in encoder.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                if isinstance(module, nn.modules.batchnorm._BatchNorm) or _is_frozen(module):
                     module.eval()
         return self
 
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The parameters that training changes, by name: a model folder and a checkpoint hold these."""
         return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    parameters = list(module.parameters())
+    return bool(parameters) and not any(p.requires_grad for p in parameters)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from domain.errors import EngineError
 from domain.manifest import Schema
 from domain.specs import Multimodal as Spec
 from engine.data.cache import write_durably
+from engine.data.targets import Scale
 from engine.models.build import build_model
+from engine.models.card import model_card
 from engine.models.multimodal import Multimodal
 
 FORMAT = 1
@@ -25,15 +27,20 @@ class Card:
 
     spec: Spec
     schema: Schema
+    #: In the order of the logits; none for a regression.
     classes: list[str]
     metrics: dict[str, float]
+    #: A regression's network gives standardised values, which `target.undone` turns into the data's own.
+    target: Scale | None = None
 
 
 def save_model(folder: Path, model: Multimodal, card: Card) -> None:
     folder.mkdir(parents=True)
     weights = {name: p.detach().cpu().contiguous() for name, p in model.trained()}
     write_durably(folder / "model.safetensors", save(weights))
-    write_durably(folder / "config.json", json.dumps(_described(model, card), indent=1).encode())
+    described = _described(model, card)
+    write_durably(folder / "README.md", model_card(described).encode())
+    write_durably(folder / "config.json", json.dumps(described, indent=1).encode())
 
 
 def _described(model: Multimodal, card: Card) -> dict[str, Any]:
@@ -42,6 +49,7 @@ def _described(model: Multimodal, card: Card) -> dict[str, Any]:
         "spec": card.spec.model_dump(mode="json", by_alias=True),
         "schema": card.schema.model_dump(mode="json"),
         "classes": card.classes,
+        "target": asdict(card.target) if card.target else None,
         "towers": {
             name: {"encoder": card.spec.towers[name].encoder, "fingerprint": model.encoder(name).fingerprint}
             for name in model.names
@@ -63,7 +71,9 @@ def load_model(folder: Path, encoders: Callable[[str], Path]) -> tuple[Multimoda
             )
     _fill(model, folder / "model.safetensors")
     model.eval()
-    return model, Card(spec, schema, config["classes"], config["metrics"])
+    # Folders of the first version know no regression, and no target.
+    target = Scale(**config["target"]) if config.get("target") else None
+    return model, Card(spec, schema, config["classes"], config["metrics"], target)
 
 
 def _config(folder: Path) -> dict[str, Any]:

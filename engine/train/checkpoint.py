@@ -40,6 +40,8 @@ class Memory:
     loss_steps: int = 0
     #: The rows of results.csv.
     history: list[dict[str, float]] = field(default_factory=list)
+    #: Of fp16's gradients; empty in other precisions.
+    scaling: dict[str, float] = field(default_factory=dict)
 
 
 class Rng(NamedTuple):

@@ -2,15 +2,19 @@
 
 import statistics
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from domain.specs import Multimodal
+from domain.tasks import METRICS, Task
 from engine.data.splits import Splits
 from engine.models.multimodal import Multimodal as Network
 from engine.models.store import Card, save_model
-from engine.train import metrics, plan, results
+from engine.train import metrics, results
 from engine.train.checkpoint import Memory
+from engine.train.losses import Criterion
+from engine.train.plan import Plan
 from engine.train.prepare import Inputs
 from engine.train.words import Finished, Progress, ShouldStop, StopAsked, Stopped
 
@@ -20,17 +24,18 @@ def finish(
     spec: Multimodal,
     splits: Splits,
     inputs: Inputs,
-    made: plan.Plan,
+    made: Plan,
     memory: Memory,
+    loss: Criterion,
     *,
     out: Path,
     report: Callable[[Progress], None],
     should_stop: ShouldStop,
 ) -> Finished | Stopped:
-    """Tests the best weights once, if there are test rows, and writes everything."""
+    """Tests the best weights once, if there are test rows, and writes everything. `spec` is all decided."""
     report(Progress("evaluating", made.n_epochs, made.n_epochs, memory.step, made.total_steps))
     try:
-        tested = _tested(model, splits, inputs, should_stop)
+        tested = _tested(model, splits, inputs, loss, should_stop)
     except StopAsked as asked:
         return Stopped(memory.step, asked.why)
     found = dict(memory.best_metrics) | timing(memory, inputs)
@@ -38,12 +43,11 @@ def finish(
     memory.history[-1].update(
         {name: value for name, value in found.items() if name not in memory.best_metrics}
     )
-    resolved = {"hyperparameters": plan.resolved(spec.hyperparameters, made)}
-    save_model(out / "model", model, Card(spec, splits.schema, splits.classes, found))
+    save_model(out / "model", model, Card(spec, splits.schema, splits.goal.classes, found, splits.goal.scale))
     results.write_steps(out / "results", memory.history)
-    results.write_report(out / "results", _report(splits, memory, found, tested, resolved))
-    report(_last_word(made, memory, found))
-    return Finished(memory.step, found, resolved)
+    results.write_report(out / "results", _report(spec, splits, memory, found, tested))
+    report(_last_word(splits.goal.task, made, memory, found))
+    return Finished(memory.step, found, spec.model_dump(mode="json", by_alias=True))
 
 
 def timing(memory: Memory, inputs: Inputs) -> dict[str, float]:
@@ -59,22 +63,25 @@ def timing(memory: Memory, inputs: Inputs) -> dict[str, float]:
     return found
 
 
-def _tested(model: Network, splits: Splits, inputs: Inputs, should_stop: ShouldStop) -> dict[str, Any]:
+def _tested(
+    model: Network, splits: Splits, inputs: Inputs, loss: Criterion, should_stop: ShouldStop
+) -> dict[str, Any]:
+    """In fp32, in which the model will answer."""
     if len(inputs.test) == 0:
         return {}
-    logits, targets = metrics.predict(model, inputs.test, should_stop), inputs.test.targets
-    return {
-        "metrics": metrics.scores(logits, targets),
-        "confusion_matrix": metrics.confusion(logits, targets),
-        "per_class": metrics.per_class(logits, targets, splits.classes),
-    }
+    outputs, targets = metrics.predict(model, inputs.test, should_stop), inputs.test.targets
+    found = metrics.scores(splits.goal, outputs, targets, loss)
+    return {"metrics": found, **metrics.details(splits.goal, outputs, targets)}
 
 
 def _report(
-    splits: Splits, memory: Memory, found: dict[str, float], tested: dict[str, Any], resolved: dict[str, Any]
+    spec: Multimodal, splits: Splits, memory: Memory, found: dict[str, float], tested: dict[str, Any]
 ) -> dict[str, Any]:
+    goal = splits.goal
     return {
-        "classes": splits.classes,
+        "task": goal.task,
+        "classes": goal.classes,
+        "target": asdict(goal.scale) if goal.scale else None,
         "counts": {
             "train": len(splits.train),
             "validation": len(splits.validation),
@@ -86,12 +93,13 @@ def _report(
         "metrics": found,
         "test": tested or None,
         "cached_epoch_speedup": found.get("cached_epoch_speedup"),
-        **resolved,
+        "hyperparameters": spec.hyperparameters.model_dump(mode="json"),
     }
 
 
-def _last_word(made: plan.Plan, memory: Memory, found: dict[str, float]) -> Progress:
-    tested = f"Test accuracy {found['test_accuracy']:.4f}." if "test_accuracy" in found else "No test rows."
+def _last_word(task: Task, made: Plan, memory: Memory, found: dict[str, float]) -> Progress:
+    name = METRICS[task][0]
+    tested = f"Test {name} {found[f'test_{name}']:.4f}." if f"test_{name}" in found else "No test rows."
     chosen = (
         f"The best step is {memory.best_step}. "
         if memory.best_step

@@ -1,16 +1,18 @@
 """The training loop, one plain function. Knows no file, job or encoder library: all it needs is an argument."""
 
+import math
 from collections.abc import Callable, Iterable
 
 import torch
-from torch.nn import functional as F
 
 from domain.errors import EngineError
 from engine.data.collate import Batch, Slice
 from engine.models.multimodal import Multimodal
 from engine.train.checkpoint import Memory, Snapshot, Tensors, restore_rng, rng_state
-from engine.train.optimiser import adamw, optimiser_state, restore_optimiser, set_lr
+from engine.train.losses import Criterion, cross_entropy
+from engine.train.optimiser import make_optimiser, optimiser_state, restore_optimiser, set_lr
 from engine.train.plan import Plan
+from engine.train.precision import autocast, scaler
 from engine.train.watch import Watch
 from engine.train.words import Finished, Progress, ShouldStop, StopAsked, Stopped
 
@@ -25,6 +27,7 @@ def fine_tune(
     batches: Batches,
     plan: Plan,
     *,
+    criterion: Criterion = cross_entropy,
     evaluate: Evaluate | None,
     report: Callable[[Progress], None],
     save: Callable[[Snapshot], None],
@@ -32,9 +35,12 @@ def fine_tune(
     resume: Snapshot | None = None,
 ) -> tuple[Finished | Stopped, Memory]:
     """Trains `model` in place; at the end it holds the best weights seen (without `evaluate`, the last)."""
-    optimiser = adamw(model, plan)
+    optimiser = make_optimiser(model, plan)
     memory, best = _restored(resume, model, optimiser, plan) if resume else (Memory(), {})
     device = next(model.parameters()).device
+    scaling = scaler(plan.precision, device)
+    if memory.scaling:
+        scaling.load_state_dict(memory.scaling)
     watch = Watch(memory, plan)
     rng = rng_state()
 
@@ -50,12 +56,18 @@ def fine_tune(
             if why is not None:
                 save(snapshot())
                 return Stopped(memory.step, why), memory
-            step_loss += _backward(model, batch.to(device), piece.share)
+            batch = batch.to(device)
+            with autocast(plan.precision, device):
+                outputs = model(batch.inputs, batch.present)
+            loss = criterion(outputs, batch.targets) * piece.share
+            scaling.scale(loss).backward()
+            step_loss += loss.item()
             if not piece.ends_step:
                 continue
             lr = set_lr(optimiser, plan.lr_factor(memory.step))
-            grad_norm = _take_step(model, optimiser, plan.max_grad_norm)
+            grad_norm = _take_step(model, optimiser, scaling, plan.max_grad_norm)
             rng = rng_state()
+            memory.scaling = scaling.state_dict()
             watch.count(step_loss)
             step_loss = 0.0
             if watch.is_due(plan.logging_steps):
@@ -81,19 +93,16 @@ def fine_tune(
     return Finished(memory.step, dict(memory.best_metrics)), memory
 
 
-def _backward(model: Multimodal, batch: Batch, share: float) -> float:
-    """Adds the micro-batch's gradients; its part of the step's mean loss."""
-    loss = F.cross_entropy(model(batch.inputs, batch.present), batch.targets) * share
-    loss.backward()
-    return loss.item()
-
-
-def _take_step(model: Multimodal, optimiser: torch.optim.Optimizer, max_norm: float) -> float:
-    """One clipped step; the gradients' norm before clipping."""
-    norm = torch.nn.utils.clip_grad_norm_([p for _, p in model.trained()], max_norm)
-    optimiser.step()
+def _take_step(
+    model: Multimodal, optimiser: torch.optim.Optimizer, scaling: torch.amp.GradScaler, max_norm: float
+) -> float | None:
+    """One clipped step; the gradients' norm before clipping. None: fp16's scale was too large, and no step taken."""
+    scaling.unscale_(optimiser)
+    norm = torch.nn.utils.clip_grad_norm_([p for _, p in model.trained()], max_norm).item()
+    scaling.step(optimiser)
+    scaling.update()
     optimiser.zero_grad(set_to_none=True)
-    return norm.item()
+    return None if scaling.is_enabled() and not math.isfinite(norm) else norm
 
 
 def _is_best(memory: Memory, plan: Plan, metrics: dict[str, float]) -> bool:

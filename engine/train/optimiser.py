@@ -1,4 +1,4 @@
-"""AdamW over a network's trained parameters: one group per tower and per kind of decay."""
+"""AdamW or SGD over a network's trained parameters: one group per tower and per kind of decay."""
 
 from collections.abc import Mapping
 
@@ -9,19 +9,19 @@ from engine.models.multimodal import Multimodal
 from engine.train.plan import Plan
 
 
-def adamw(model: Multimodal, plan: Plan) -> torch.optim.AdamW:
+def make_optimiser(model: Multimodal, plan: Plan) -> torch.optim.Optimizer:
     """Norms and biases (vectors) are not decayed. `base_lr` is what the schedule scales."""
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in model.trained():
         decay = plan.weight_decay if parameter.dim() > 1 else 0.0
         groups.setdefault((_base_lr(model, plan, name), decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": found, "lr": lr, "base_lr": lr, "weight_decay": decay}
-            for (lr, decay), found in groups.items()
-        ],
-        fused=True,
-    )
+    options = [
+        {"params": found, "lr": lr, "base_lr": lr, "weight_decay": decay}
+        for (lr, decay), found in groups.items()
+    ]
+    if plan.optimizer == "sgd":
+        return torch.optim.SGD(options, momentum=plan.momentum, fused=True)
+    return torch.optim.AdamW(options, fused=True)
 
 
 def _base_lr(model: Multimodal, plan: Plan, parameter: str) -> float:
@@ -42,6 +42,7 @@ def optimiser_state(model: Multimodal, optimiser: torch.optim.Optimizer) -> dict
         f"{name}/{word}": tensor.detach().to("cpu", copy=True).contiguous()
         for name, parameter in model.trained()
         for word, tensor in optimiser.state.get(parameter, {}).items()
+        if tensor is not None  # the buffer of a momentum of 0
     }
 
 

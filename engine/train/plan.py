@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from domain.specs import Hyperparameters, Multimodal
+from domain.specs import Multimodal
+from domain.tasks import LESS_IS_BETTER, METRICS, VALID_LOSS, Task
+from engine.train.precision import Precision
 
-#: For fusion and head alone, and for a pretrained tower that is trained too.
-HEAD_LR = 1e-3
-TOWER_LR = 2e-5
+#: For fusion and head alone, and for a pretrained tower that is trained too. SGD's steps are not scaled to
+#: the gradients' size, and need larger rates.
+HEAD_LR = {"adamw": 1e-3, "sgd": 2e-2}
+TOWER_LR = {"adamw": 2e-5, "sgd": 1e-3}
 #: Steps that a small data set still gets, and the epochs within which it must.
 AUTO_STEPS = 600
 AUTO_EPOCHS_CACHED = (10, 40)
@@ -32,11 +35,15 @@ class Plan:
     head_lr: float
     #: By tower; only trained ones are listed.
     tower_lr: dict[str, float]
+    optimizer: Literal["adamw", "sgd"]
+    momentum: float
     weight_decay: float
+    schedule: Literal["cosine", "linear", "constant"]
     warmup_steps: int
     max_grad_norm: float
     patience: int | None
-    #: The metric that picks the best checkpoint; for `valid_loss` less is better.
+    precision: Precision
+    #: The metric that picks the best checkpoint, as a spec names it.
     best_by: str
     eval_steps: int
     #: None: by the clock.
@@ -48,22 +55,37 @@ class Plan:
         return self.n_epochs * self.steps_per_epoch
 
     def lr_factor(self, step: int) -> float:
-        """Warm-up, then half a cosine: of the step alone, so that a resumed run needs no scheduler's state."""
+        """Warm-up, then the schedule: of the step alone, so that a resumed run needs no scheduler's state."""
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
         done = (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
-        return 0.5 * (1 + math.cos(math.pi * done))
+        match self.schedule:
+            case "cosine":
+                return 0.5 * (1 + math.cos(math.pi * done))
+            case "linear":
+                return 1 - done
+            case "constant":
+                return 1.0
+
+    @property
+    def best_metric(self) -> str:
+        """As an evaluation names it."""
+        return self.best_by if self.best_by == VALID_LOSS else f"valid_{self.best_by}"
 
     def rank(self, metrics: Mapping[str, float]) -> tuple[float, float]:
-        """More is better. Small validation sets give many equal accuracies: among them the loss decides."""
-        sign = -1 if self.best_by == "valid_loss" else 1
-        return sign * metrics[self.best_by], -metrics.get("valid_loss", 0.0)
+        """More is better. Small validation sets give many equal accuracies: among them the loss decides.
+
+        So it does while the metric is not defined, which is worse than any value of it.
+        """
+        sign = -1 if self.best_by in LESS_IS_BETTER else 1
+        best = sign * metrics[self.best_metric] if self.best_metric in metrics else -math.inf
+        return best, -metrics.get(VALID_LOSS, 0.0)
 
 
-def make_plan(spec: Multimodal, rows: int) -> Plan:
-    """The plan for `rows` training rows."""
+def make_plan(spec: Multimodal, rows: int, precision: Precision = "fp32") -> Plan:
+    """The plan for `rows` training rows; `spec` has its task decided."""
     hyper = spec.hyperparameters
-    cached = all(tower.freeze for tower in spec.towers.values())
+    cached = all(tower.is_frozen for tower in spec.towers.values())
     size = _or(hyper.batch_size, AUTO_BATCH_CACHED if cached else AUTO_BATCH_LIVE)
     per_epoch = math.ceil(rows / (size * hyper.gradient_accumulation_steps))
     least, most = AUTO_EPOCHS_CACHED if cached else AUTO_EPOCHS_LIVE
@@ -77,34 +99,50 @@ def make_plan(spec: Multimodal, rows: int) -> Plan:
         batch_size=size,
         accumulation=hyper.gradient_accumulation_steps,
         steps_per_epoch=per_epoch,
-        head_lr=_or(hyper.learning_rate, HEAD_LR) * rate,
-        tower_lr={name: lr * rate for name, lr in _tower_lrs(spec, hyper).items()},
+        head_lr=_or(hyper.learning_rate, HEAD_LR[hyper.optimizer]) * rate,
+        tower_lr={name: lr * rate for name, lr in _tower_lrs(spec).items()},
+        optimizer=hyper.optimizer,
+        momentum=hyper.momentum,
         weight_decay=hyper.weight_decay,
+        schedule=hyper.lr_scheduler_type,
         warmup_steps=math.ceil(total * hyper.warmup_ratio),
         max_grad_norm=hyper.max_grad_norm,
+        precision=precision,
         patience=hyper.early_stopping_patience,
-        best_by=best_by if best_by.startswith("valid_") else f"valid_{best_by}",
+        best_by=METRICS[Task(spec.task)][0] if best_by == "auto" else best_by,
         eval_steps=_or(hyper.eval_steps, per_epoch),
-        save_steps=None if hyper.save_steps == "auto" else hyper.save_steps,
+        save_steps=hyper.save_steps if isinstance(hyper.save_steps, int) else None,
         logging_steps=_or(hyper.logging_steps, max(1, total // AUTO_LOGS)),
     )
 
 
-def _tower_lrs(spec: Multimodal, hyper: Hyperparameters) -> dict[str, float]:
-    usual = _or(hyper.learning_rate, TOWER_LR)
-    return {name: tower.lr or usual for name, tower in sorted(spec.towers.items()) if not tower.freeze}
+def _tower_lrs(spec: Multimodal) -> dict[str, float]:
+    hyper = spec.hyperparameters
+    usual = _or(hyper.learning_rate, TOWER_LR[hyper.optimizer])
+    return {name: tower.lr or usual for name, tower in sorted(spec.towers.items()) if not tower.is_frozen}
 
 
-def resolved(hyper: Hyperparameters, plan: Plan) -> dict[str, object]:
-    """The hyperparameters with every `auto` replaced by what was chosen."""
-    return hyper.model_dump(mode="json") | {
+def resolved(spec: Multimodal, plan: Plan) -> Multimodal:
+    """`spec` with every `auto` replaced by what was chosen: a run of it is the same run."""
+    chosen = {
         "n_epochs": plan.n_epochs,
         "batch_size": plan.batch_size,
-        "learning_rate": plan.head_lr / _or(hyper.learning_rate_multiplier, 1.0),
-        "learning_rate_multiplier": _or(hyper.learning_rate_multiplier, 1.0),
+        "learning_rate": _or(spec.hyperparameters.learning_rate, HEAD_LR[plan.optimizer]),
+        "learning_rate_multiplier": _or(spec.hyperparameters.learning_rate_multiplier, 1.0),
+        "precision": plan.precision,
+        "metric_for_best_model": plan.best_by,
         "eval_steps": plan.eval_steps,
+        "save_steps": plan.save_steps or "clock",
         "logging_steps": plan.logging_steps,
     }
+    lrs = _tower_lrs(spec)
+    towers = {
+        # The head's rate was decided too, and must not become a trained tower's.
+        name: tower.model_copy(update={"lr": lrs[name]}) if name in lrs else tower
+        for name, tower in spec.towers.items()
+    }
+    hyper = spec.hyperparameters.model_copy(update=chosen)
+    return spec.model_copy(update={"towers": towers, "hyperparameters": hyper})
 
 
 def _or(value: N | Literal["auto"], auto: N) -> N:

@@ -54,7 +54,7 @@ def prepare(
     for name in model.names:
         if name not in columns:
             columns[name] = LiveColumn(examples, name, model.encoder(name))
-    whole, ends = gather(examples, columns), len(splits.train) + len(splits.validation)
+    whole, ends = gather(examples, columns, splits.targets), len(splits.train) + len(splits.validation)
     training = range(len(splits.train))
     return Inputs(
         train=whole.part(training),

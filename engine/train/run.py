@@ -17,12 +17,14 @@ from engine.data.cache import evict
 from engine.data.collate import Batch, Slice, ahead, shuffled, slices
 from engine.data.dataset import Examples
 from engine.data.splits import open_splits
+from engine.data.targets import Goal
 from engine.models.build import build_model
 from engine.models.multimodal import Multimodal as Network
-from engine.train import checkpoint, metrics, results
+from engine.train import checkpoint, metrics, precision, results
 from engine.train.finish import finish
 from engine.train.loop import Batches, Evaluate, fine_tune
-from engine.train.plan import Plan, make_plan
+from engine.train.losses import Criterion, criterion
+from engine.train.plan import Plan, make_plan, resolved
 from engine.train.prepare import prepare
 from engine.train.threads import one_thread
 from engine.train.words import Finished, Progress, ShouldStop, StopAsked, Stopped
@@ -51,6 +53,7 @@ def train(
     resume: Path | None = None,
     report: Report = lambda _: None,
     save: Save = lambda _, __: None,
+    decided: Callable[[dict[str, Any]], None] = lambda _: None,
     should_stop: ShouldStop = lambda: None,
     device: str = "auto",
     cache_bytes: int = CACHE_BYTES,
@@ -59,16 +62,22 @@ def train(
 
     `bad_rows` are what a check decided to do without, by file: `training_file`, `validation_file`,
     `multimodal.test_file`.
+    `decided` hears the spec with every `auto` replaced, before the first step.
     """
     snapshot = checkpoint.read(resume) if resume else None
     with ExitStack() as files:
         report(Progress("loading"))
-        splits = open_splits(files, spec.schema_, training, validation, test, seed, spec.towers, bad_rows)
+        splits = open_splits(files, spec, training, validation, test, seed, bad_rows)
         spec = spec.model_copy(update={"towers": spec.towers or default_towers(splits.schema)})
-        plan = make_plan(spec, len(splits.train))
+        spec = spec.settled(splits.goal.task)
+        place = _device(device)
+        plan = make_plan(spec, len(splits.train), precision.resolve(spec.hyperparameters.precision, place))
+        spec = resolved(spec, plan)
+        decided(spec.model_dump(mode="json", by_alias=True))
+        loss = criterion(spec.loss, splits.goal, splits.targets[: len(splits.train)])
         _seed(seed)
         folders = {name: encoders(tower.encoder) for name, tower in sorted(spec.towers.items())}
-        model = build_model(spec, splits.schema, len(splits.classes), folders).to(_device(device))
+        model = build_model(spec, splits.schema, len(splits.goal.classes), folders).to(place)
         try:
             inputs = prepare(model, splits, cache, report=report, should_stop=should_stop)
         except StopAsked as asked:
@@ -81,7 +90,8 @@ def train(
                 model,
                 _batches(inputs.train, plan, seed),
                 plan,
-                evaluate=_validator(inputs.validation, should_stop),
+                criterion=loss,
+                evaluate=_validator(splits.goal, inputs.validation, loss, plan, should_stop),
                 report=report,
                 save=Checkpoints(out / "checkpoints", spec.hyperparameters.save_total_limit, save),
                 should_stop=should_stop,
@@ -91,7 +101,7 @@ def train(
             results.write_steps(out / "results", memory.history)
             return ending
         return finish(
-            model, spec, splits, inputs, plan, memory, out=out, report=report, should_stop=should_stop
+            model, spec, splits, inputs, plan, memory, loss, out=out, report=report, should_stop=should_stop
         )
 
 
@@ -141,12 +151,15 @@ def _batches(examples: Examples, plan: Plan, seed: int) -> Batches:
     return batches
 
 
-def _validator(examples: Examples, should_stop: ShouldStop) -> Evaluate | None:
+def _validator(
+    goal: Goal, examples: Examples, loss: Criterion, plan: Plan, should_stop: ShouldStop
+) -> Evaluate | None:
     if len(examples) == 0:
         return None
 
     def evaluate(model: Network) -> dict[str, float]:
-        found = metrics.scores(metrics.predict(model, examples, should_stop), examples.targets)
+        outputs = metrics.predict(model, examples, should_stop, plan.precision)
+        found = metrics.scores(goal, outputs, examples.targets, loss)
         return {f"valid_{name}": value for name, value in found.items()}
 
     return evaluate

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from domain.errors import EngineError
+from domain.tasks import VALID_LOSS
 from engine.train.checkpoint import Memory
 from engine.train.plan import Plan
 from engine.train.words import Progress
@@ -62,10 +63,11 @@ class Watch:
     def saved(self) -> None:
         self._saved = time.monotonic()
 
-    def log(self, *, lr: float, grad_norm: float) -> Progress:
+    def log(self, *, lr: float, grad_norm: float | None) -> Progress:
         """The log's next line; a loss that is no number ends the run."""
         memory = self._memory
-        metrics = {"train_loss": memory.loss_sum / memory.loss_steps, "lr": lr, "grad_norm": grad_norm}
+        metrics = {"train_loss": memory.loss_sum / memory.loss_steps, "lr": lr}
+        metrics |= {} if grad_norm is None else {"grad_norm": grad_norm}
         if not all(math.isfinite(value) for value in metrics.values()):
             message = f"the loss or its gradient is not finite at step {memory.step}; lower the learning rate"
             raise EngineError("loss_not_finite", message, param="multimodal.hyperparameters.learning_rate")
@@ -75,7 +77,9 @@ class Watch:
 
     def evaluated(self, metrics: dict[str, float]) -> Progress:
         self._remember(metrics)
-        words = ", ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()))
+        # All of them are in the history; a line of text has room for what decides.
+        telling = [name for name in (self._plan.best_metric, VALID_LOSS) if name in metrics]
+        words = ", ".join(f"{name} {metrics[name]:.4f}" for name in dict.fromkeys(telling))
         return self._progress(metrics, f"Step {self._memory.step}/{self._plan.total_steps}: {words}")
 
     def _remember(self, metrics: dict[str, float]) -> None:

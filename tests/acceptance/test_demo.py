@@ -32,5 +32,11 @@ def test_the_demo_shows_that_fusion_gains_and_leaves_no_process_behind(tmp_path:
     assert summary["test_accuracy"]["image+audio"] >= 0.88
     assert summary["fusion_gain"] >= 0.08
     assert summary["cached_epoch_speedup"] >= 20
+    assert len(summary["predictions"]) == 3
+    for told in summary["predictions"]:
+        assert told["truth"] in "0123456789"
+        for view in ("both", "picture", "sound"):
+            assert told[view]["label"] in "0123456789"
+            assert 0.1 <= told[view]["score"] <= 1.0
     left = [p for p in psutil.process_iter(["cmdline"]) if p.pid not in before]
     assert [p.pid for p in left if str(tmp_path) in " ".join(p.info["cmdline"] or [])] == []

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from domain.specs import Multimodal as Spec
+from domain.tasks import Task
 from engine.data.dataset import CachedColumn, Examples
+from engine.data.targets import Goal
 from engine.models.fusion import Concat
 from engine.models.heads import classifier
 from engine.models.multimodal import Multimodal
@@ -14,6 +16,7 @@ from engine.train.plan import Plan, make_plan
 
 WIDTHS = {"left": 6, "right": 4}
 CLASSES = 3
+GOAL = Goal(Task.CLASSIFICATION, [str(n) for n in range(CLASSES)])
 
 
 def examples(rows: int = 24, *, seed: int = 0, missing: float = 0.2) -> Examples:
@@ -39,4 +42,5 @@ def network(*, dropout: float = 0.1, seed: int = 0) -> Multimodal:
 def plan(rows: int = 24, **hyperparameters: Any) -> Plan:
     given = {"n_epochs": 4, "batch_size": 4, "learning_rate": 0.01, "logging_steps": 1} | hyperparameters
     towers = {name: {"encoder": "tiny/none"} for name in WIDTHS}
-    return make_plan(Spec.model_validate({"towers": towers, "hyperparameters": given}), rows)
+    spec = {"task": "classification", "towers": towers, "hyperparameters": given}
+    return make_plan(Spec.model_validate(spec), rows, given.get("precision", "fp32"))

@@ -42,6 +42,7 @@ def fine_tune(desk: Desk) -> None:
         resume=desk.checkpoint,
         report=lambda progress: _report(desk, progress),
         save=save,
+        decided=lambda spec: desk.tell("resolved", resolved=desk.resolved | spec),
         should_stop=desk.should_stop,
     )
     if isinstance(ending, Finished):

@@ -33,6 +33,7 @@ def validate(desk: Desk) -> None:
             hold_out="validation_file" not in desk.files,
         )
         spec = spec if spec.schema_ else spec.model_copy(update={"schema_": schema})
+        spec = spec if spec.task != "auto" else spec.model_copy(update={"task": report.task})
         reports[field] = report
         if desk.should_stop():
             desk.tell("stopped", why=desk.should_stop())

@@ -3,18 +3,23 @@
 import logging
 import random
 import threading
+import time
 
 from sqlalchemy.exc import DBAPIError
 
 import settings as configuration
 from bus.bells import Bells
 from db import jobs
+from db.blobs import Blobs
 from db.session import Database
+from worker.upkeep import media
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two rounds; a lost bell costs at most this much when workers do not poll.
 ROUND_S = 2.0
+#: Seconds between two looks for media that nobody needs any more.
+SWEEP_S = 300.0
 
 
 def run(settings: configuration.Settings, over: threading.Event) -> None:
@@ -23,11 +28,15 @@ def run(settings: configuration.Settings, over: threading.Event) -> None:
     database = Database(settings.database, timeout_s=settings.database_timeout_s, pool=2)
     bells = Bells(settings.redis_url)
     round_s = min(ROUND_S, settings.lease_s / 2)
-    wait = 0.0
+    blobs = Blobs(settings.data / "blobs")
+    wait = sweep_at = 0.0
     while not over.wait(wait):
         wait = round_s * random.uniform(0.8, 1.2)
         try:
             tend(database, bells, grace=settings.grace_s)
+            if time.monotonic() >= sweep_at:
+                media.sweep(database, blobs)
+                sweep_at = time.monotonic() + SWEEP_S
         except DBAPIError as error:
             log.warning("the database does not answer (%s); no reaping for a lease", type(error).__name__)
             wait = settings.lease_s

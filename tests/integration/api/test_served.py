@@ -1,5 +1,6 @@
 """The web process as it is started: the stock client against it, its size, and how it ends."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -15,8 +16,11 @@ import psutil
 import pytest
 
 import settings as configuration
-from db import tenants
+from db import predictions, tenants
+from db.session import Database
 from support.databases import migrated
+from support.predictions import registered
+from support.stack import until
 
 ROOT = Path(__file__).parents[3]
 HEAVY = ("torch", "transformers", "alembic", "boto3", "pandas", "numpy", "torchmetrics", "sklearn")
@@ -209,6 +213,34 @@ def test_sigterm_ends_it_soon_although_a_client_keeps_its_connection(tmp_path: P
 
             assert process.wait(15) == 0
             assert time.monotonic() - began < 8
+
+
+def test_sigterm_answers_a_request_that_waits_for_a_job(tmp_path: Path) -> None:
+    settings = configuration.Settings(data=tmp_path, log_level="warning")
+    with migrated(settings.database) as database, socket.create_server(("127.0.0.1", 0)) as door:
+        with database.transaction() as session:
+            tenants.ensure(session)
+            _, key = tenants.create_key(session, tenants.DEFAULT_TENANT, name="test")
+        model = registered(database, tenants.DEFAULT_TENANT)
+        process = start(settings, door)
+        body = json.dumps({"model": model, "inputs": [{"text": "x"}]})
+        head = (
+            f"POST /v1/predictions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nPrefer: wait=60\r\n"
+        )
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        with closing(socket.create_connection(door.getsockname(), timeout=20)) as wire:
+            wire.sendall((head + body).encode())
+            until(lambda: predictions_of(database), bool, limit_s=20)
+
+            process.send_signal(signal.SIGTERM)
+
+            assert wire.recv(1000).startswith(b"HTTP/1.1 202")
+        assert process.wait(15) == 0
+
+
+def predictions_of(database: Database) -> list[predictions.Standing]:
+    with database.reading() as session:
+        return predictions.page(session, tenants.DEFAULT_TENANT)[0]
 
 
 def test_the_worker_of_the_door_does_not_outlive_it(tmp_path: Path) -> None:

@@ -65,6 +65,9 @@ def test_later_routes_are_not_promised(document: dict[str, Any]) -> None:
         "/v1/fine_tuning/jobs/{job_id}/events",
         "/v1/models",
         "/v1/models/{model}",
+        "/v1/predictions",
+        "/v1/predictions/{prediction_id}",
+        "/v1/predictions/{prediction_id}/cancel",
     ]
 
 
@@ -73,3 +76,13 @@ def test_an_upload_is_documented_with_its_file(document: dict[str, Any]) -> None
 
     assert {"file", "purpose", "schema"} == set(form["properties"])
     assert set(form["required"]) == {"file", "purpose"}
+
+
+def test_a_prediction_is_documented_with_both_bodies_and_both_answers(document: dict[str, Any]) -> None:
+    operation = document["paths"]["/v1/predictions"]["post"]
+
+    assert set(operation["requestBody"]["content"]) == {"application/json", "multipart/form-data"}
+    assert {"200", "202", "404", "413", "422", "429"} <= set(operation["responses"])
+    assert {"Location", "Retry-After"} <= set(operation["responses"]["202"]["headers"])
+    assert ("Prefer", "header") in {(p["name"], p["in"]) for p in operation["parameters"]}
+    assert document["components"]["schemas"]["Row"]["additionalProperties"]["anyOf"]

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from domain.errors import InvalidSpec
-from domain.specs import FineTune, parse
+from domain.specs import FineTune, Multimodal, parse
+from domain.tasks import LOSSES, Task
 
 GOOD = {"model": "late-fusion", "training_file": "file-1"}
 
@@ -59,3 +60,82 @@ def test_openai_hyperparameters_are_laid_under_ours() -> None:
 
 def test_a_newer_spec_is_refused() -> None:
     assert "multimodal.version" in problems(multimodal={"version": 2})
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "path"),
+    [
+        ("regression", {"loss": {"type": "cross_entropy"}}, "loss.type"),
+        ("classification", {"loss": {"type": "bce"}}, "loss.type"),
+        ("multilabel", {"loss": {"label_smoothing": 0.1}}, "loss.label_smoothing"),
+        ("regression", {"loss": {"class_weights": "balanced"}}, "loss.class_weights"),
+        (
+            "regression",
+            {"hyperparameters": {"metric_for_best_model": "accuracy"}},
+            "hyperparameters.metric_for_best_model",
+        ),
+    ],
+)
+def test_an_option_that_does_not_fit_the_task_is_refused_by_its_path(
+    task: str, options: dict[str, Any], path: str
+) -> None:
+    refused = problems(multimodal={"task": task, **options})
+    undecided = parse(FineTune, GOOD | {"multimodal": options}).merged()
+
+    assert f"the task is {task}" in refused[f"multimodal.{path}"]["message"]
+    assert [field for field, _ in undecided.misfits(Task(task))] == [path]
+
+
+@pytest.mark.parametrize("task", Task)
+def test_a_settled_spec_has_the_loss_of_its_task(task: Task) -> None:
+    settled = parse(FineTune, GOOD).merged().settled(task)
+
+    assert (settled.task, settled.loss.type) == (task, LOSSES[task][0])
+
+
+def test_a_spec_that_an_earlier_version_stored_is_still_read() -> None:
+    stored = {
+        "version": 1,
+        "task": "classification",
+        "towers": {"a": {"encoder": "a/b", "freeze": True}, "b": {"encoder": "a/b", "freeze": False}},
+        "loss": {"type": "cross_entropy"},
+        "hyperparameters": {"metric_for_best_model": "accuracy", "save_steps": "auto"},
+    }
+
+    spec = Multimodal.model_validate(stored)
+
+    assert [tower.frozen_share for tower in spec.towers.values()] == [1.0, 0.0]
+    assert spec.towers["a"].is_frozen
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("task", "clasification", "'multilabel'"),
+        ("hyperparameters.metric_for_best_model", "acuracy", "f1_macro"),
+        ("hyperparameters.lr_scheduler_type", "cosin", "'linear'"),
+        ("hyperparameters.precision", "int8", "'bf16'"),
+        ("fusion.type", "gate", "'gated'"),
+    ],
+)
+def test_a_wrong_word_is_told_the_right_ones(field: str, value: str, told: str) -> None:
+    outer, _, inner = field.rpartition(".")
+
+    found = problems(multimodal={outer: {inner: value}} if outer else {inner: value})
+
+    assert told in found[f"multimodal.{field}"]["message"]
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, "half"])
+def test_a_share_of_layers_is_between_nothing_and_all(share: Any) -> None:
+    found = problems(multimodal={"towers": {"a": {"encoder": "a/b", "freeze": share}}})
+
+    assert set(found) == {"multimodal.towers.a.freeze"}
+
+
+def test_both_constant_schedules_are_one() -> None:
+    spec = parse(
+        FineTune, GOOD | {"multimodal": {"hyperparameters": {"lr_scheduler_type": "constant_with_warmup"}}}
+    )
+
+    assert spec.merged().hyperparameters.lr_scheduler_type == "constant"

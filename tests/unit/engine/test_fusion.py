@@ -5,12 +5,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from engine.models.fusion import FUSIONS, Concat, Mean, drop_modalities
+from engine.models.fusion import FUSIONS, Combined, Concat, Gated, drop_modalities
 
 WIDTHS, DIM = [5, 3], 8
 
 
-def _fusion(kind: str, dropout: float = 0.0) -> Concat | Mean:
+def _fusion(kind: str, dropout: float = 0.0) -> Concat | Combined | Gated:
     torch.manual_seed(0)
     return FUSIONS[kind](WIDTHS, DIM, dropout).eval()
 
@@ -122,3 +122,70 @@ def test_modality_dropout_is_drawn_in_training_only_and_from_torch(kind: str) ->
     assert torch.equal(*predicted)
     assert torch.equal(trained[0], trained[1])
     assert not torch.equal(trained[1], trained[2])
+
+
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_every_tower_learns_from_the_rows_that_have_it(kind: str) -> None:
+    fusion, pooled = _fusion(kind), [x.requires_grad_() for x in _pooled()]
+
+    (fusion(pooled, PRESENT) * torch.randn(4, DIM)).sum().backward()
+
+    for place, x in enumerate(pooled):
+        learnt = x.grad.abs().sum(1) > 0
+        assert torch.equal(learnt, PRESENT[:, place])
+
+
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_a_row_without_any_modality_is_its_tokens(kind: str) -> None:
+    fusion = _fusion(kind)
+
+    nothing = fusion(_pooled(), torch.zeros(4, 2, dtype=torch.bool))
+    nothing.sum().backward()
+
+    assert nothing.isfinite().all()
+    assert torch.equal(nothing, nothing[:1].expand(4, DIM))
+    assert all(p.grad is None or p.grad.isfinite().all() for p in fusion.parameters())
+
+
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_a_fusion_in_half_precision_adds_up_in_full(kind: str) -> None:
+    fusion = _fusion(kind)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        half = fusion(_pooled(), PRESENT)
+
+    torch.testing.assert_close(half.float(), fusion(_pooled(), PRESENT), rtol=0.1, atol=0.05)
+    assert kind == "concat" or half.dtype == torch.float32
+
+
+def test_a_maximum_is_of_the_present_towers_alone() -> None:
+    fusion, pooled = _fusion("max"), _pooled()
+    with torch.no_grad():
+        fusion.missing.zero_()
+
+    alone = fusion([torch.zeros(4, 5), pooled[1]], torch.tensor([[False, True]]).expand(4, 2))
+
+    assert torch.equal(alone, fusion.towers[1](pooled[1]))
+
+
+def test_gates_add_up_to_one_over_what_is_present() -> None:
+    fusion, pooled = _fusion("gated"), _pooled()
+    pooled[0][1] = float("nan")
+    present = PRESENT.clone()
+    present[3] = False
+
+    gates = fusion.gates(pooled, present)
+
+    torch.testing.assert_close(gates.sum(1), torch.tensor([1.0, 1.0, 1.0, 0.0]))
+    assert torch.equal(gates > 0, present)
+    assert gates[0].max() < 1  # both count, and more or less as the row has it
+
+
+def test_gates_differ_from_row_to_row_and_are_learned() -> None:
+    fusion = _fusion("gated")
+
+    gates = fusion.gates(_pooled(), PRESENT)
+    fusion(_pooled(), PRESENT)[:, 0].sum().backward()
+
+    assert not torch.allclose(gates[0], gates[3])
+    assert fusion.gate.weight.grad.abs().sum() > 0

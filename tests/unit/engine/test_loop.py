@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +16,10 @@ from engine.models.multimodal import Multimodal
 from engine.train import checkpoint
 from engine.train.checkpoint import Snapshot
 from engine.train.loop import fine_tune
-from engine.train.optimiser import adamw
+from engine.train.losses import Criterion, cross_entropy
+from engine.train.optimiser import make_optimiser
 from engine.train.plan import Plan
+from engine.train.precision import Precision
 from engine.train.run import _batches, _validator
 from engine.train.words import Finished, Progress, StopAsked, Stopped
 from support import features
@@ -32,6 +35,7 @@ class Run:
         self.model = model or features.network()
         self.train = train or features.examples(plan.rows)
         self.validation = features.examples(12, seed=1)
+        self.criterion: Criterion = cross_entropy
         self.said: list[Progress] = []
         self.saved: list[Snapshot] = []
 
@@ -47,7 +51,9 @@ class Run:
             self.model,
             _batches(self.train, self.plan, seed=0),
             self.plan,
-            evaluate=evaluate or _validator(self.validation, lambda: None),
+            criterion=self.criterion,
+            evaluate=evaluate
+            or _validator(features.GOAL, self.validation, self.criterion, self.plan, lambda: None),
             report=self.said.append,
             save=self.saved.append,
             should_stop=should_stop,
@@ -107,6 +113,115 @@ def test_a_stopped_run_goes_on_from_its_checkpoint_as_if_it_had_never_stopped(
     assert second.memory.history == whole.memory.history
     for (_, resumed), (_, unbroken) in zip(second.model.trained(), whole.model.trained(), strict=True):
         assert torch.equal(resumed, unbroken)
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "sgd": {"optimizer": "sgd"},
+    "sgd without momentum": {"optimizer": "sgd", "momentum": 0.0},
+    "linear": {"lr_scheduler_type": "linear"},
+    "constant": {"lr_scheduler_type": "constant", "warmup_ratio": 0.0},
+    "bf16": {"precision": "bf16"},
+    "fp16": {"precision": "fp16"},
+}
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_a_stopped_run_goes_on_exactly_whatever_the_options(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "fp16":
+        monkeypatch.setattr("engine.train.loop.scaler", _small_scaler)
+    plan = features.plan(**OPTIONS[kind])
+    whole, first, second = Run(plan), Run(plan), Run(plan, model=features.network(seed=9))
+    whole.go()
+
+    first.go(should_stop=_after(9))
+    second.go(resume=_through_disk(first.saved[-1], tmp_path))
+
+    assert first.metric("train_loss") + second.metric("train_loss") == whole.metric("train_loss")
+    assert second.metric("train_loss")
+    assert second.memory.history == whole.memory.history
+    assert second.memory.scaling == whole.memory.scaling
+    for (_, resumed), (_, unbroken) in zip(second.model.trained(), whole.model.trained(), strict=True):
+        assert torch.equal(resumed, unbroken)
+
+
+def _small_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler:
+    """What a CUDA device has for fp16, on the CPU, and quick to change its scale."""
+    return torch.amp.GradScaler("cpu", init_scale=16.0, growth_interval=3)
+
+
+def test_the_scale_of_fp16_grows_and_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.train.loop.scaler", _small_scaler)
+    run = Run(features.plan(precision="fp16", n_epochs=1))
+
+    run.go()
+
+    assert run.memory.scaling["scale"] == 16.0 * 4
+
+
+def test_a_step_of_too_large_a_scale_is_not_taken_and_does_not_end_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    huge = torch.amp.GradScaler("cpu", init_scale=2.0**120, backoff_factor=2.0**-110)
+    monkeypatch.setattr("engine.train.loop.scaler", lambda precision, device: huge)
+    run = Run(features.plan(precision="fp16", n_epochs=1))
+
+    ending = run.go()
+
+    assert ending.steps == 6
+    assert len(run.metric("grad_norm")) == 5  # of the first step there was none
+    assert len(run.metric("train_loss")) == 6
+
+
+def test_half_precision_stays_near_the_full_one() -> None:
+    full, half = Run(features.plan()), Run(features.plan(precision="bf16"))
+
+    full.go()
+    half.go()
+
+    assert half.metric("train_loss") != full.metric("train_loss")
+    assert half.metric("train_loss") == pytest.approx(full.metric("train_loss"), rel=0.1)
+    assert all(p.dtype == torch.float32 for _, p in half.model.trained())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "middle", "last"), [("cosine", 0.5, 0.0), ("linear", 0.5, 0.0), ("constant", 1.0, 1.0)]
+)
+def test_a_schedule_warms_up_and_then_falls_as_it_is_named(schedule: str, middle: float, last: float) -> None:
+    plan = features.plan(n_epochs=20, warmup_ratio=0.1, lr_scheduler_type=schedule)
+    assert plan.total_steps == 120
+
+    factors = [plan.lr_factor(step) for step in range(121)]
+
+    assert factors[:12] == pytest.approx([(n + 1) / 12 for n in range(12)])
+    assert factors[12] == 1.0
+    assert factors[12 + 54] == pytest.approx(middle, abs=0.01)
+    assert factors[120] == pytest.approx(last, abs=1e-6)
+
+
+def test_sgd_takes_the_steps_of_sgd() -> None:
+    model = features.network()
+    before = {name: p.detach().clone() for name, p in model.trained()}
+    plan = features.plan(optimizer="sgd", momentum=0.5, weight_decay=0.0, learning_rate=0.1)
+    optimiser = make_optimiser(model, plan)
+
+    for _ in range(2):
+        for _, parameter in model.trained():
+            parameter.grad = torch.ones_like(parameter)
+        optimiser.step()
+
+    for name, parameter in model.trained():
+        torch.testing.assert_close(parameter, before[name] - 0.1 * (1 + 1.5))
+
+
+def test_a_metric_that_was_not_defined_is_worse_than_any_value_of_it() -> None:
+    run = Run(features.plan(n_epochs=3, metric_for_best_model="roc_auc"))
+    seen = iter([{"valid_loss": 0.1}, {"valid_loss": 0.9, "valid_roc_auc": 0.2}, {"valid_loss": 0.05}])
+
+    run.go(evaluate=lambda model: next(seen))
+
+    assert run.memory.best_metrics == {"valid_loss": 0.9, "valid_roc_auc": 0.2}
 
 
 def test_a_stop_during_an_evaluation_keeps_the_last_checkpoint_the_last() -> None:
@@ -215,7 +330,7 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing() -> None:
 def test_norms_and_biases_are_not_decayed() -> None:
     model = features.network()
 
-    groups = adamw(model, features.plan()).param_groups
+    groups = make_optimiser(model, features.plan()).param_groups
 
     decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     decayed = {name for name, p in model.trained() if decay[id(p)] > 0}

@@ -30,6 +30,7 @@ FROZEN = {
     "text": {"encoder": TEXT},
 }
 TRAINED = {"image": {"encoder": IMAGE, "freeze": False, "lr": 1e-3}, "text": {"encoder": TEXT}}
+HALF = {"image": {"encoder": IMAGE, "freeze": 0.5, "lr": 1e-3}, "text": {"encoder": TEXT, "freeze": 0.0}}
 
 
 class Place:
@@ -40,13 +41,14 @@ class Place:
         self.data = tiny_av(folder, **{"rows": 24, "missing": 0.2, **data})
         self.said: list[Progress] = []
         self.saved: list[Path] = []
+        self.decided: list[dict[str, Any]] = []
 
     def train(
         self, towers: dict[str, Any], out: str = "out", should_stop: Any = lambda: None, **options: Any
     ) -> Finished | Stopped:
         hyper = {"n_epochs": 3, "batch_size": 4, "logging_steps": 1} | options.pop("hyper", {})
         fusion = {"dim": 8, "type": options.pop("fusion", "concat")}
-        spec = {"towers": towers, "fusion": fusion, "hyperparameters": hyper}
+        spec = {"towers": towers, "fusion": fusion, "hyperparameters": hyper, **options.pop("spec", {})}
         return train(
             Multimodal.model_validate(spec),
             **{"training": self.data, "cache": self.folder / "cache", "seed": 1, **options},
@@ -54,6 +56,7 @@ class Place:
             out=self.folder / out,
             report=self.said.append,
             save=lambda path, about: self.saved.append(path),
+            decided=self.decided.append,
             should_stop=should_stop,
         )
 
@@ -93,7 +96,7 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
-@pytest.mark.parametrize("fusion", ["concat", "mean"])
+@pytest.mark.parametrize("fusion", ["concat", "mean", "sum", "max", "gated"])
 def test_a_fine_tune_leaves_a_model_its_metrics_and_a_report(place: Place, fusion: str) -> None:
     ending = place.train(FROZEN, fusion=fusion)
 
@@ -180,7 +183,7 @@ def test_encoding_says_how_far_it_is(place: Place) -> None:
     assert said[0].message
 
 
-@pytest.mark.parametrize("towers", [FROZEN, TRAINED], ids=["frozen", "trained"])
+@pytest.mark.parametrize("towers", [FROZEN, TRAINED, HALF], ids=["frozen", "trained", "half frozen"])
 def test_a_resumed_run_has_the_losses_of_an_unbroken_one(place: Place, towers: dict[str, Any]) -> None:
     place.train(towers, out="whole")
     whole, table = place.metric("train_loss"), place.steps("whole")
@@ -196,6 +199,132 @@ def test_a_resumed_run_has_the_losses_of_an_unbroken_one(place: Place, towers: d
     assert stopped == Stopped(7, "drain")
     assert place.metric("train_loss") == whole
     assert [row["train_loss"] for row in place.steps("second")] == [row["train_loss"] for row in table]
+
+
+def test_a_spec_with_every_auto_decided_goes_on_as_the_one_with_auto(place: Place) -> None:
+    towers = {"image": {"encoder": IMAGE, "freeze": False}, "text": {"encoder": TEXT}}
+    auto = dict.fromkeys(("learning_rate", "logging_steps", "eval_steps"), "auto")
+    place.train(towers, out="whole", hyper=auto)
+    whole = place.metric("train_loss")
+    place.said.clear()
+
+    place.train(
+        towers,
+        out="first",
+        hyper=auto,
+        should_stop=lambda: "drain" if len(place.metric("train_loss")) == 5 else None,
+    )
+    place.train(towers, out="second", spec=place.decided[-1], resume=place.saved[-1])
+
+    words = json.dumps(place.decided[-1]["hyperparameters"])
+    assert "auto" not in words
+    assert place.decided[-1]["towers"]["image"]["lr"] == 2e-5
+    assert place.decided[-1]["task"] == "classification"
+    assert place.decided[0] == place.decided[1] == place.decided[2]
+    assert place.metric("train_loss") == whole
+
+
+def test_a_trained_tower_has_a_learning_rate_of_its_own(place: Place) -> None:
+    towers = {
+        "image": {"encoder": IMAGE, "freeze": False, "lr": 1e-30},
+        "text": {"encoder": TEXT, "freeze": False, "lr": 1e-2},
+    }
+
+    place.train(towers)
+
+    model, card = load_model(place.folder / "out/model", place.encoders.__getitem__)
+    folders = {name: place.encoders[str(tower["encoder"])] for name, tower in towers.items()}
+    fresh = build_model(card.spec, card.schema, 3, folders)
+    assert _moved(model.encoder("image"), fresh.encoder("image")) < 1e-20
+    assert _moved(model.encoder("text"), fresh.encoder("text")) > 1e-3
+
+
+def _moved(one: torch.nn.Module, other: torch.nn.Module) -> float:
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return max((a - b).abs().max().item() for a, b in pairs)
+
+
+def test_a_half_frozen_tower_is_kept_and_loaded_with_what_it_learned(place: Place) -> None:
+    place.train(HALF)
+
+    model, card = load_model(place.folder / "out/model", place.encoders.__getitem__)
+    fresh = build_model(card.spec, card.schema, 3, {n: place.encoders[t["encoder"]] for n, t in HALF.items()})
+    moved = {
+        name: not torch.equal(p, dict(fresh.encoder("image").named_parameters())[name])
+        for name, p in model.encoder("image").named_parameters()
+    }
+    weights = load_file(place.folder / "out/model/model.safetensors")
+    assert not any(moved[name] for name in moved if ".conv_stem." in name or ".layer.7." in name)
+    assert any(moved[name] for name in moved if ".layer.8." in name)
+    assert not any(name.startswith("encoders.0.network.layer.0.") for name in weights)
+
+
+def test_several_labels_are_learned_tested_and_reported(place: Place) -> None:
+    table = _table(place, lambda n: [name for name in ("red", "blue") if name in _words(n)])
+
+    hyper = {"n_epochs": 20, "learning_rate": 0.01}
+
+    ending = place.train({"text": FROZEN["text"]}, training=table, hyper=hyper, fusion="gated")
+
+    assert isinstance(ending, Finished)
+    assert {"test_f1_macro", "test_average_precision", "test_exact_match", "valid_roc_auc"} <= set(
+        ending.metrics
+    )
+    assert ending.metrics["valid_loss"] < 0.6
+    report = json.loads((place.folder / "out/results/report.json").read_text())
+    assert (report["task"], report["classes"], report["target"]) == ("multilabel", ["blue", "red"], None)
+    assert [entry["class"] for entry in report["test"]["per_class"]] == ["blue", "red"]
+    assert report["hyperparameters"]["metric_for_best_model"] == "f1_macro"
+
+
+def test_a_number_is_learned_in_its_own_unit(place: Place) -> None:
+    table = _table(place, lambda n: 1000.5 + 10.0 * len(_words(n)))
+
+    ending = place.train({"text": FROZEN["text"]}, training=table, hyper={"n_epochs": 40}, fusion="sum")
+
+    assert isinstance(ending, Finished)
+    spread = float(np.std([1000.5 + 10.0 * len(_words(n)) for n in range(60)]))
+    assert ending.metrics["test_rmse"] < spread
+    assert ending.metrics["test_pearsonr"] > 0.5
+    config = json.loads((place.folder / "out/model/config.json").read_text())
+    model, card = load_model(place.folder / "out/model", place.encoders.__getitem__)
+    assert config["classes"] == card.classes == []
+    assert config["target"]["mean"] == pytest.approx(card.target.mean if card.target else None)
+    seen = model.encoder("text")
+    with torch.no_grad():
+        value = model({"text": seen(seen.prepare([_words(3)]))}, torch.tensor([[True]]))
+    assert card.target is not None
+    assert abs(card.target.undone(value).item() - (1000.5 + 10 * len(_words(3)))) < 3 * spread
+
+
+def _words(n: int) -> str:
+    return " ".join(("red", "blue", "green and more")[k] for k in range(3) if n >> k & 1) or "-"
+
+
+def _table(place: Place, label: Callable[[int], Any]) -> Path:
+    table = place.folder / "rows.jsonl"
+    split = ("train", "train", "train", "validation", "test")
+    lines = [{"text": _words(n), "label": label(n), "split": split[n % 5]} for n in range(60)]
+    table.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return table
+
+
+def test_fp16_is_refused_where_there_is_none(place: Place) -> None:
+    with pytest.raises(EngineError, match="use bf16, fp32 or auto") as refused:
+        place.train({"text": FROZEN["text"]}, hyper={"precision": "fp16"}, device="cpu")
+
+    assert refused.value.param == "multimodal.hyperparameters.precision"
+
+
+def test_a_trained_tower_runs_in_half_precision_too(place: Place) -> None:
+    ending = place.train(TRAINED, hyper={"precision": "bf16", "n_epochs": 1})
+
+    assert isinstance(ending, Finished)
+    assert ending.resolved["hyperparameters"]["precision"] == "bf16"
+    report = json.loads((place.folder / "out/results/report.json").read_text())
+    assert report["hyperparameters"]["precision"] == "bf16"
+    weights = load_file(place.folder / "out/model/model.safetensors")
+    assert {w.dtype for w in weights.values()} == {torch.float32}
 
 
 def test_two_runs_with_one_seed_are_one(place: Place) -> None:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from domain.bad_rows import BadRows
 from domain.errors import EngineError
-from domain.manifest import Schema
 from domain.specs import Multimodal
 from engine.data.check import Report, check
 from engine.data.manifest import open_dataset
@@ -48,7 +47,7 @@ def checked(path: Path, on_bad_row: str, most: float = 0.5, role: str = "trainin
 def opened(files: ExitStack, path: Path, report: Report) -> Splits:
     """As the training opens the file, after the decision went through a job's row."""
     bad = BadRows.read(json.loads(json.dumps(report.bad.spelled())))
-    return open_splits(files, None, path, None, None, 0, (), {"training_file": bad})
+    return open_splits(files, Multimodal(), path, None, None, 0, {"training_file": bad})
 
 
 def spoiled_rows() -> Rows:
@@ -169,10 +168,11 @@ def test_a_file_of_bad_rows_alone_leaves_nothing_to_use(tmp_path: Path) -> None:
 
 def test_a_column_that_no_tower_reads_may_be_wrong_in_training_too(tmp_path: Path) -> None:
     rows: Rows = [{"text": f"row {n}", "label": "ab"[n % 2], "price": "?"} for n in range(8)]
-    schema = Schema.model_validate({"columns": {"price": {"type": "number"}}})
+    schema = {"columns": {"price": {"type": "number"}}}
+    spec = Multimodal.model_validate({"towers": {"text": {"encoder": "a/b"}}, "schema": schema})
 
     with ExitStack() as files:
-        splits = open_splits(files, schema, zip_of(tmp_path / "t.zip", rows, {}), None, None, 0, ["text"])
+        splits = open_splits(files, spec, zip_of(tmp_path / "t.zip", rows, {}), None, None, 0)
 
     assert len(splits.all) == 8
 
@@ -189,6 +189,20 @@ def test_a_decision_is_the_same_after_it_was_stored(
 
     assert read.skipped == skipped
     assert read.masked == {name: lines for name, lines in masked.items() if lines}
+
+
+def test_the_task_is_told_by_the_rows_that_are_left(tmp_path: Path) -> None:
+    rows = rows_of()
+    for n in (0, 2, 4):
+        rows[n] |= {"label": ["a", "b"]}
+    path = packed(tmp_path, list(rows))
+
+    report = checked(path, "mask")
+    with ExitStack() as files:
+        splits = opened(files, path, report)
+
+    assert (report.task, report.bad.skipped, report.errors) == ("classification", {1, 3, 5}, [])
+    assert splits.goal.task == report.task
 
 
 def test_damage_that_comes_in_runs_is_stored_in_few_characters() -> None:

@@ -1,0 +1,73 @@
+"""What labels are to a network: a class's place, the places of several, or a standardised number."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from domain.tasks import Task
+from engine.data.classes import Label, names_of
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A regression learns its targets with mean 0 and deviation 1; this leads back to their own unit."""
+
+    mean: float
+    std: float
+
+    def standardised(self, value: float) -> float:
+        return (value - self.mean) / self.std
+
+    def undone(self, values: Tensor) -> Tensor:
+        """In float64: a large mean would eat up the digits of float32."""
+        return values.double() * self.std + self.mean
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a model answers."""
+
+    task: Task
+    #: In the order of the head's outputs; none for a regression.
+    classes: list[str]
+    #: Of a regression.
+    scale: Scale | None = None
+
+    @property
+    def outputs(self) -> int:
+        return len(self.classes) or 1
+
+
+def goal_of(task: Task, labels: Sequence[Label], scaled_by: Sequence[Label]) -> Goal:
+    """The classes among `labels`, or of a regression the scale of `scaled_by` (the rows that train)."""
+    if task is Task.REGRESSION:
+        return Goal(task, [], _scale([label for label in scaled_by if isinstance(label, float)]))
+    return Goal(task, sorted({name for label in labels for name in names_of(label)}))
+
+
+def _scale(values: Sequence[float]) -> Scale:
+    mean = statistics.fmean(values)
+    std = math.sqrt(statistics.fmean((value - mean) ** 2 for value in values))
+    # Equal targets have no deviation; a model of them has nothing to learn, and must not divide by it.
+    return Scale(mean, std or 1.0)
+
+
+def target_tensor(goal: Goal, labels: Sequence[Label]) -> Tensor:
+    """Places [rows], many-hot [rows, classes] as bool, or standardised numbers [rows].
+
+    Raises KeyError with a class that `goal` does not know.
+    """
+    if goal.scale is not None:
+        numbers = [label for label in labels if isinstance(label, float)]
+        return torch.tensor([goal.scale.standardised(number) for number in numbers], dtype=torch.float)
+    place = {name: i for i, name in enumerate(goal.classes)}
+    if goal.task is Task.CLASSIFICATION:
+        return torch.tensor([place[str(label)] for label in labels], dtype=torch.long)
+    hot = torch.zeros(len(labels), len(place), dtype=torch.bool)
+    for row, label in zip(hot, labels, strict=True):
+        row[[place[name] for name in names_of(label)]] = True
+    return hot

@@ -1,0 +1,148 @@
+"""One row's cells: which are there, which are missing, which cannot be used. Knows no network."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from PIL import Image, ImageOps
+
+from domain.manifest import Code, ColumnType
+from engine.data.dataset import read_value
+from engine.data.infer import is_missing
+from engine.data.probe import Undecodable
+from engine.infer.answers import Problem
+from engine.models.encoders import Reading
+
+#: Encoders cut long before; a tokenizer takes seconds for a book.
+MAX_TEXT_BYTES = 2**20
+
+_WANTED = {
+    ColumnType.TEXT: "a text",
+    ColumnType.IMAGE: "a picture's bytes (over HTTP: a file_id or a data: URL)",
+    ColumnType.AUDIO: "a sound's bytes (over HTTP: a file_id or a data: URL)",
+}
+#: What PNG holds without loss; other pictures are brought to RGB first.
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+
+
+@dataclass
+class Cells:
+    """One row, sorted by what the model reads; what is found unusable later is noted in `failed`."""
+
+    values: dict[str, Any]
+    missing: list[str]
+    failed: dict[str, Problem] = field(default_factory=dict)
+    unknown: Problem | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def used(self) -> list[str]:
+        return sorted(name for name in self.values if name not in self.failed)
+
+    def error(self, *, masks: bool) -> Problem | None:
+        """Why the row gets no prediction: `masks` says that failed cells are passed over."""
+        if self.unknown is not None:
+            return self.unknown
+        if self.failed and not masks:
+            return self.failed[min(self.failed)]
+        if not self.used:
+            message = f"the row has none of the model's columns; give at least one of: {self._columns()}"
+            return Problem(Code.ALL_MODALITIES_MISSING, message)
+        return None
+
+    def _columns(self) -> str:
+        return ", ".join(sorted([*self.values, *self.missing]))
+
+
+def sort_out(row: Mapping[str, Any], towers: Sequence[str], ignored: frozenset[str]) -> Cells:
+    """`ignored` are columns of the training data that the model does not read (its label, say)."""
+    given = {name: row[name] for name in towers if not _is_missing(row.get(name))}
+    cells = Cells(given, [name for name in towers if name not in given])
+    for name in row:
+        if name in ignored:
+            cells.warnings.append(f"column '{name}' is not read by this model")
+        elif name not in towers and cells.unknown is None:
+            message = f"the model has no column '{name[:100]}'; its columns are: {', '.join(towers)}"
+            cells.unknown = Problem("unknown_column", message, name)
+    cells.failed = {
+        name: Problem(value.code, value.message, name)
+        for name, value in given.items()
+        if isinstance(value, Problem)
+    }
+    return cells
+
+
+def _is_missing(value: Any) -> bool:
+    """As in training data. An array is never compared: that would compare its elements."""
+    return isinstance(value, str | None) and is_missing(value)
+
+
+def read_cell(value: Any, reading: Reading) -> Any:
+    """What the cell means to an encoder. Raises Undecodable."""
+    data = _bytes(value, reading.kind)
+    if reading.kind is ColumnType.TEXT and len(data) > MAX_TEXT_BYTES:
+        raise Undecodable(Code.TOO_LARGE, f"the text has more than {MAX_TEXT_BYTES} bytes; shorten it")
+    try:
+        return read_value(data, reading)
+    except UnicodeDecodeError as error:
+        raise Undecodable(Code.ENCODING_ERROR, f"the text is not UTF-8 ({error}); convert it") from error
+
+
+def _bytes(value: Any, kind: ColumnType) -> bytes:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, str) and kind is ColumnType.TEXT:
+        return _encoded(value)
+    if isinstance(value, Path):
+        return _file(value)
+    if isinstance(value, Image.Image | np.ndarray) and kind is ColumnType.IMAGE:
+        return _picture(value)
+    if isinstance(value, tuple) and len(value) == 2 and kind is ColumnType.AUDIO:
+        return _sound(*value)
+    raise Undecodable(Code.SCHEMA_MISMATCH, f"this column takes {_WANTED[kind]}, or null if it is missing")
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        message = "the text holds half of a surrogate pair, which is no character; mend or remove it"
+        raise Undecodable(Code.ENCODING_ERROR, message) from error
+
+
+def _file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        why = (error.strerror or type(error).__name__).lower()
+        raise Undecodable(Code.MISSING_MEDIA, f"the file cannot be read ({why}); send it again") from error
+
+
+def _picture(value: Any) -> bytes:
+    """A picture in memory as PNG, without loss: it is then read, and limited, like any other."""
+    buffer = io.BytesIO()
+    try:
+        picture = value if isinstance(value, Image.Image) else Image.fromarray(value)
+        upright = ImageOps.exif_transpose(picture)
+        kept = upright if upright.mode in _PNG_MODES else upright.convert("RGB")
+        kept.save(buffer, "PNG", compress_level=0)
+    except (OSError, ValueError, TypeError) as error:
+        message = f"this is not a picture: {error}; give a PIL image or [height, width, 3] of uint8"
+        raise Undecodable(Code.UNREADABLE_MEDIA, message) from error
+    return buffer.getvalue()
+
+
+def _sound(samples: Any, rate: Any) -> bytes:
+    """Samples [samples] or [samples, channels] in -1..1 as a WAV file of floats, without loss."""
+    buffer = io.BytesIO()
+    try:
+        data = np.asarray(samples, dtype=np.float32)
+        soundfile.write(buffer, data, int(rate), format="WAV", subtype="FLOAT")
+    except (soundfile.SoundFileError, ValueError, TypeError, OverflowError) as error:
+        message = f"this is not a sound: {error}; give (samples, sampling rate)"
+        raise Undecodable(Code.UNREADABLE_MEDIA, message) from error
+    return buffer.getvalue()

@@ -1,0 +1,183 @@
+"""A loaded model that predicts: rows in, one Prediction a row out. What a child, a test or a notebook calls."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from domain.manifest import Code
+from engine.hub.mirror import resolve
+from engine.infer.answers import Modalities, Prediction, Problem, WeightsBy
+from engine.infer.cells import Cells, sort_out
+from engine.infer.readout import readout
+from engine.infer.towers import Clock, Tower
+from engine.infer.weights import weigh
+from engine.models.multimodal import Multimodal
+from engine.models.store import Card, load_model
+from engine.train.words import ShouldStop
+
+#: Where `plait-server encoders pull` puts encoders by default.
+DEFAULT_MIRROR = Path(".plait/encoders")
+
+OnBadInput = Literal["error", "mask"]
+
+
+def load(
+    folder: Path | str,
+    encoders: Path | str | Callable[[str], Path] | None = None,
+    device: str = "auto",
+) -> "Predictor":
+    """The model in `folder`, ready to predict.
+
+    `encoders` is the folder that holds the encoders (they are not in the model), or a function from an
+    encoder's id to its folder. The Hub is never asked. Raises EngineError: `model_unreadable`,
+    `model_too_new`, `encoder_unavailable`, `encoder_changed`.
+    """
+    model, card = load_model(Path(folder), _finder(encoders))
+    return Predictor(model.to(_device(device)), card)
+
+
+def _finder(encoders: Path | str | Callable[[str], Path] | None) -> Callable[[str], Path]:
+    if callable(encoders):
+        return encoders
+    mirror = DEFAULT_MIRROR if encoders is None else Path(encoders)
+    return lambda name: resolve(name, mirror=mirror, allow_hub=False)
+
+
+def _device(wanted: str) -> torch.device:
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`decode_ms` went into reading the inputs, `gpu_ms` into the networks (wherever they run)."""
+
+    predictions: list[Prediction]
+    decode_ms: float
+    gpu_ms: float
+
+
+class Predictor:
+    """Holds one model. Rows never touch one another: a bad one has its error, the others their answers."""
+
+    def __init__(self, model: Multimodal, card: Card) -> None:
+        self.model, self.card = model.eval(), card
+        #: The columns that the model reads, in the network's order.
+        self.columns: tuple[str, ...] = tuple(model.names)
+        schema = card.schema
+        named = (schema.label, schema.id, schema.split, schema.group)
+        self._ignored = frozenset({*schema.columns, *(n for n in named if n)} - set(self.columns))
+        self._readout = readout(card.spec.task, card.classes, getattr(card, "target", None))
+
+    def predict(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        top_k: int = 1,
+        return_embeddings: bool = False,
+        on_bad_input: OnBadInput = "error",
+    ) -> list[Prediction]:
+        """One Prediction a row, in their order.
+
+        A row maps columns to values: `str` for text; `bytes` or a `Path` for media, or a PIL image, or
+        `(samples, sampling rate)`; None, or nothing, where it is missing. `on_bad_input="mask"` takes an
+        unusable cell for a missing one, with a warning; else it is its row's error.
+        """
+        answer = self.run(rows, top_k=top_k, return_embeddings=return_embeddings, on_bad_input=on_bad_input)
+        return answer.predictions
+
+    @torch.inference_mode()
+    def run(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        top_k: int = 1,
+        return_embeddings: bool = False,
+        on_bad_input: OnBadInput = "error",
+        should_stop: ShouldStop = lambda: None,
+    ) -> Answer:
+        """`predict`, with the times. `should_stop` is asked before each cell: raises StopAsked."""
+        clock, masks = Clock(), on_bad_input == "mask"
+        sorted_out = [sort_out(row, self.columns, self._ignored) for row in rows]
+
+        def wanted(cells: Cells) -> bool:
+            # A row that has failed already costs no further work.
+            return cells.error(masks=masks) is None
+
+        towers = [Tower(name, self.model.encoder(name), clock, should_stop) for name in self.columns]
+        pooled = [tower.encode(sorted_out, wanted) for tower in towers]
+        kept = [i for i, cells in enumerate(sorted_out) if wanted(cells)]
+        with clock.part("gpu"):
+            found = self._found([x[kept] for x in pooled], [sorted_out[i] for i in kept]) if kept else []
+        given = dict(zip(kept, found, strict=True))
+        return Answer(
+            [
+                _refusal(cells, masks)
+                if i not in given
+                else self._prediction(cells, given[i], top_k, return_embeddings)
+                for i, cells in enumerate(sorted_out)
+            ],
+            clock.ms("decode"),
+            clock.ms("gpu"),
+        )
+
+    def _found(self, pooled: list[Tensor], rows: list[Cells]) -> list["_Found"]:
+        present = torch.tensor([[name in cells.used for name in self.columns] for cells in rows])
+        present = present.to(pooled[0].device)
+        fused = self.model.fusion(pooled, present)
+        whole = self._readout.scores(self.model.head(fused))
+
+        def answer(shown: Tensor) -> Tensor:
+            scores = self._readout.scores(self.model.head(self.model.fusion(pooled, shown)))
+            return self._readout.telling(scores, whole)
+
+        weights, by = weigh(self.model.fusion, pooled, present, answer)
+        lists = zip(whole.tolist(), fused.tolist(), weights.tolist(), strict=True)
+        return [_Found(scores, vector, shares, by) for scores, vector, shares in lists]
+
+    def _prediction(self, cells: Cells, found: "_Found", top_k: int, embeds: bool) -> Prediction:
+        numbers = [*found.scores, *found.weights, *found.embedding]
+        if not all(math.isfinite(number) for number in numbers):
+            message = "the model's answer is not a number: what the row holds is out of every usual range"
+            return Prediction(_sorted_out(cells), error=Problem(Code.UNREADABLE_MEDIA, message))
+        shares = dict(zip(self.columns, found.weights, strict=True))
+        modalities = Modalities(
+            cells.used,
+            sorted(cells.missing),
+            sorted(cells.failed),
+            {name: shares[name] for name in cells.used},
+            found.weights_by,
+        )
+        passed = [f"column '{name}' was passed over: {p.message}" for name, p in sorted(cells.failed.items())]
+        return Prediction(
+            modalities,
+            embedding=found.embedding if embeds else None,
+            warnings=(*cells.warnings, *passed),
+            **self._readout.words(found.scores, top_k),
+        )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the network made of one row."""
+
+    scores: list[float]
+    embedding: list[float]
+    #: Of every tower, in the network's order.
+    weights: list[float]
+    weights_by: WeightsBy
+
+
+def _refusal(cells: Cells, masks: bool) -> Prediction:
+    return Prediction(_sorted_out(cells), warnings=tuple(cells.warnings), error=cells.error(masks=masks))
+
+
+def _sorted_out(cells: Cells) -> Modalities:
+    """Of a row without an answer: nothing was used."""
+    return Modalities([], sorted(cells.missing), sorted(cells.failed))

@@ -1,0 +1,70 @@
+"""From the head's outputs to answers in words: one readout a task. Knows no encoder."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.infer.answers import Scored
+
+
+@dataclass(frozen=True)
+class Readout:
+    """`scores` makes of outputs what is answered: probabilities [rows, classes], or values [rows, 1]."""
+
+    scores: Callable[[Tensor], Tensor]
+    #: Of scores [rows, numbers], those that a modality's weight is measured by.
+    telling: Callable[[Tensor, Tensor], Tensor]
+    #: A row's scores and how many classes are wanted -> fields of its Prediction.
+    words: Callable[[list[float], int], dict[str, Any]]
+
+
+def classification(classes: Sequence[str]) -> Readout:
+    def words(scores: list[float], top_k: int) -> dict[str, Any]:
+        ranked = _ranked(classes, scores)
+        return {
+            "label": ranked[0].label,
+            "score": ranked[0].score,
+            "top": tuple(ranked[:top_k]),
+            "probabilities": dict(zip(classes, scores, strict=True)),
+        }
+
+    def of_the_label(scores: Tensor, whole: Tensor) -> Tensor:
+        return scores.gather(1, whole.argmax(1, keepdim=True))
+
+    return Readout(lambda outputs: outputs.double().softmax(1), of_the_label, words)
+
+
+def multilabel(classes: Sequence[str]) -> Readout:
+    def words(scores: list[float], top_k: int) -> dict[str, Any]:
+        return {
+            "labels": [name for name, score in zip(classes, scores, strict=True) if score >= 0.5],
+            "top": tuple(_ranked(classes, scores)[:top_k]),
+            "probabilities": dict(zip(classes, scores, strict=True)),
+        }
+
+    return Readout(lambda outputs: outputs.double().sigmoid(), lambda scores, _: scores, words)
+
+
+def regression(target: Mapping[str, float] | None) -> Readout:
+    """`target` is what the values were standardised by in training."""
+    mean, std = (target["mean"], target["std"]) if target else (0.0, 1.0)
+
+    def words(scores: list[float], _: int) -> dict[str, Any]:
+        return {"value": scores[0]}
+
+    return Readout(lambda outputs: outputs.double().view(-1, 1) * std + mean, lambda scores, _: scores, words)
+
+
+def readout(task: str, classes: Sequence[str], target: Mapping[str, float] | None) -> Readout:
+    if task == "regression":
+        return regression(target)
+    return multilabel(classes) if task == "multilabel" else classification(classes)
+
+
+def _ranked(classes: Sequence[str], scores: list[float]) -> list[Scored]:
+    """Likeliest first; equals in the classes' order."""
+    order = torch.tensor(scores).argsort(descending=True, stable=True).tolist()
+    return [Scored(classes[i], scores[i]) for i in order]

@@ -1,0 +1,148 @@
+"""Runs one tower over many rows' cells: decoded, padded, encoded in micro-batches. Knows no fusion."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from domain.manifest import Code, ColumnType
+from engine.data.probe import Undecodable
+from engine.infer.answers import Problem
+from engine.infer.cells import Cells, read_cell
+from engine.models.encoders import Encoder, Prepared
+from engine.train.words import ShouldStop, heed
+
+#: Rows encoded at once.
+ROWS_AT_ONCE = {ColumnType.TEXT: 32, ColumnType.IMAGE: 16, ColumnType.AUDIO: 16}
+#: What a network raises for inputs of a shape or size that it cannot take, or that do not fit in memory.
+_REFUSALS = (RuntimeError, ValueError, IndexError, MemoryError)
+
+
+#: A vector, or why there is none.
+Outcome = Tensor | Problem
+
+_TOO_LARGE = Problem(
+    Code.UNREADABLE_MEDIA, "its values are so large that the encoder overflows; bring them to a usual range"
+)
+
+
+@dataclass
+class Clock:
+    """Where the time goes, in seconds."""
+
+    spent: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.spent[name] += time.monotonic() - began
+
+    def ms(self, name: str) -> float:
+        return round(self.spent[name] * 1000, 3)
+
+
+@dataclass(frozen=True)
+class Tower:
+    """One column's encoder, at work."""
+
+    name: str
+    encoder: Encoder
+    clock: Clock
+    should_stop: ShouldStop
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.encoder.parameters()).device
+
+    def encode(self, rows: Sequence[Cells], wanted: Callable[[Cells], bool]) -> Tensor:
+        """Vectors [rows, width] on the encoder's device, zeros where a row has none; notes failed cells.
+
+        Raises StopAsked.
+        """
+        pooled = torch.zeros(len(rows), self.encoder.width, device=self.device)
+        places = [i for i, cells in enumerate(rows) if self.name in cells.used and wanted(cells)]
+        size = ROWS_AT_ONCE[self.encoder.reading.kind]
+        for start in range(0, len(places), size):
+            piece = places[start : start + size]
+            outcomes = self._micro_batch([rows[i].values[self.name] for i in piece])
+            for place, outcome in zip(piece, outcomes, strict=True):
+                if isinstance(outcome, Problem):
+                    rows[place].failed[self.name] = Problem(outcome.code, outcome.message, self.name)
+                else:
+                    pooled[place] = outcome
+        return pooled
+
+    def _micro_batch(self, values: Sequence[Any]) -> list[Outcome]:
+        found: dict[int, Outcome] = {}
+        ready: list[tuple[int, Any]] = []
+        with self.clock.part("decode"):
+            for place, value in enumerate(values):
+                # A large picture takes a second: a cancel must not wait for a whole micro-batch of them.
+                heed(self.should_stop)
+                try:
+                    ready.append((place, self._read(value)))
+                except Undecodable as error:
+                    found[place] = Problem(error.code, error.message)
+                except _REFUSALS as error:
+                    found[place] = _refused(error)
+        if self.encoder.reading.kind is ColumnType.TEXT:
+            found |= _halving(ready, self._of_texts)
+        else:
+            for group in _alike(ready):
+                found |= _halving(group, self._of_prepared)
+        return [found[place] for place in range(len(values))]
+
+    def _read(self, value: Any) -> Any:
+        """A text, or a medium's inputs: prepared one by one, as a decoded picture is a thousand times larger."""
+        read = read_cell(value, self.encoder.reading)
+        return read if self.encoder.reading.kind is ColumnType.TEXT else self.encoder.prepare([read])
+
+    def _of_texts(self, texts: Sequence[str]) -> list[Outcome]:
+        """Padded to the longest; the mask keeps the padding out of the vectors."""
+        with self.clock.part("decode"):
+            inputs = self.encoder.prepare(texts)
+        return self._run(inputs)
+
+    def _of_prepared(self, inputs: Sequence[Prepared]) -> list[Outcome]:
+        return self._run({key: torch.cat([given[key] for given in inputs]) for key in inputs[0]})
+
+    def _run(self, inputs: Prepared) -> list[Outcome]:
+        with self.clock.part("gpu"):
+            vectors = self.encoder({key: x.to(self.device) for key, x in inputs.items()})
+            # Also waits for the device, so that the clock tells the truth.
+            finite = vectors.isfinite().all(1).tolist()
+        return [vector if good else _TOO_LARGE for vector, good in zip(vectors, finite, strict=True)]
+
+
+def _alike(ready: list[tuple[int, Prepared]]) -> list[list[tuple[int, Prepared]]]:
+    """Inputs of one shape go together: so none is padded, and each is what it would be alone."""
+    groups: dict[Any, list[tuple[int, Prepared]]] = defaultdict(list)
+    for place, inputs in ready:
+        groups[tuple(sorted((key, tuple(x.shape)) for key, x in inputs.items()))].append((place, inputs))
+    return list(groups.values())
+
+
+def _halving(items: list[tuple[int, Any]], run: Callable[[list[Any]], list[Outcome]]) -> dict[int, Outcome]:
+    """`run` over all items at once; if it refuses, over each half, until the bad one stands alone."""
+    if not items:
+        return {}
+    try:
+        outcomes = run([item for _, item in items])
+    except _REFUSALS as error:
+        if len(items) == 1:
+            return {items[0][0]: _refused(error)}
+        middle = len(items) // 2
+        return _halving(items[:middle], run) | _halving(items[middle:], run)
+    return {place: outcome for (place, _), outcome in zip(items, outcomes, strict=True)}
+
+
+def _refused(error: Exception) -> Problem:
+    return Problem(Code.UNREADABLE_MEDIA, f"the encoder cannot read it ({error}); send another")
