@@ -76,7 +76,7 @@ def _lanes(_ctx: click.Context, _param: click.Parameter, value: str) -> dict[Lan
 )
 @click.option(
     "--workers",
-    default="cpu=1,train=1",
+    default="cpu=1,train=1,infer=1",
     show_default=True,
     callback=_lanes,
     help="Worker processes a lane.",

@@ -3,6 +3,7 @@
 Bytes first, row second: a folder that no row names is an orphan, invisible and swept.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -43,6 +44,9 @@ class Artifacts:
         for claim in folder.iterdir() if folder.is_dir() else ():
             if claim.name not in named:
                 shutil.rmtree(claim, ignore_errors=True)
+        # Of a job that left nothing, nothing is left. A folder that is in use stays.
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def seal(folder: Path) -> None:

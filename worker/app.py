@@ -43,10 +43,12 @@ class Idle(bootsteps.StartStopStep):
     def _poll(self) -> None:
         while not self.over.wait(random.uniform(0.8, 1.2) * self.poll_s):
             self.keeper.work()
+        # A child dies with the thread that started it: so this one outlives the job in hand.
+        self.keeper.close()
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002
-        self.over.set()
         self.keeper.drain()
+        self.over.set()
         self.thread.join(30)
 
     terminate = stop

@@ -1,7 +1,9 @@
-"""The process that does a job's work: `python -m worker.child FD KEEPER_PID`. Knows no database.
+"""The process that does the work of one job after another: `python -m worker.child FD KEEPER_PID`. Knows no database.
 
-Four things end it: the keeper's death (PDEATHSIG), a lease that was not prolonged (a timer whose
-signal needs no interpreter), the end of the socket, and the keeper's kill.
+Four things end it: the keeper's death (PDEATHSIG; it follows the thread that started us, and the keeper's
+threads last), the lease of the job in hand if it is not prolonged (a timer whose signal needs no interpreter),
+the end of the socket, and the keeper's kill. Between two jobs there is no lease and so no timer. A child that
+is not told to stay ends after its first job.
 """
 
 import os
@@ -10,9 +12,11 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import lifeline
@@ -24,6 +28,7 @@ from worker.wire import Lines, Mouth
 HANDLERS: Mapping[tuple[Kind, Stage], tuple[str, str]] = {
     (Kind.FINE_TUNE, Stage.VALIDATE): ("validate", "validate"),
     (Kind.FINE_TUNE, Stage.RUN): ("fine_tune", "fine_tune"),
+    (Kind.PREDICT, Stage.RUN): ("predict", "predict"),
 }
 
 
@@ -39,6 +44,10 @@ class Desk:
         self.store = Path(assignment["store"])
         self.checkpoint = Path(assignment["checkpoint"]) if assignment.get("checkpoint") else None
         self.place: dict[str, Any] = assignment["place"]
+        #: Of a prediction: its model's id and folder, and where its blobs lie.
+        self.model: dict[str, str] = assignment.get("model") or {}
+        self.blobs: dict[str, str] = assignment.get("blobs") or {}
+        self.stays = bool(assignment["stay"])
         self._mouth = mouth
         self._stop: str | None = None
         self._published = threading.Condition()
@@ -74,50 +83,63 @@ class Desk:
         return self._stop
 
 
+class Ear:
+    """Hears the keeper in a thread of its own: a lease or a stop arrives while the work goes on."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock, self._mouth = sock, Mouth(sock)
+        self._desk: Desk | None = None
+        self.assigned: SimpleQueue[Desk] = SimpleQueue()
+
+    def listen(self) -> None:
+        lines = Lines()
+        try:
+            while data := self._sock.recv(1 << 20):
+                for message in lines.feed(data):
+                    self._obey(message)
+        except ConnectionError:
+            pass  # a reset is an end too
+        os.killpg(0, signal.SIGKILL)
+
+    def _obey(self, message: dict[str, Any]) -> None:
+        if "lease" in message:
+            _arm(message["lease"])
+        if "job" in message:
+            # What was still said to the job before is heard by nobody.
+            self._desk = Desk(message, self._mouth)
+            self.assigned.put(self._desk)
+        elif self._desk is not None and "published" in message:
+            self._desk.note_published(message["published"])
+        elif self._desk is not None and "stop" in message:
+            self._desk.ask_stop(message["stop"])
+
+
+def _arm(until: float | None) -> None:
+    """SIGALRM's default action ends the process even while a C call holds the interpreter."""
+    seconds = max(0.001, until - time.monotonic()) if until is not None else 0.0
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
 def main(fd: int, keeper: int) -> None:
     lifeline.die_with_parent(keeper)
     # The keeper decides: a signal to the whole group, or Ctrl-C, must not tear a step.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sock = socket.socket(fileno=fd)
-    lines = Lines()
-    pending: list[dict[str, Any]] = []
-    while not pending:
-        data = sock.recv(65536)
-        if not data:
+    ear = Ear(socket.socket(fileno=fd))
+    threading.Thread(target=ear.listen, name="keeper", daemon=True).start()
+    while True:
+        desk = ear.assigned.get()
+        _work(desk)
+        if not desk.stays:
             return
-        pending = lines.feed(data)
-    desk = Desk(pending.pop(0), Mouth(sock))
-    for message in pending:
-        _obey(message, desk)
-    threading.Thread(target=_listen, args=(sock, lines, desk), name="keeper", daemon=True).start()
-    _work(desk)
-
-
-def _listen(sock: socket.socket, lines: Lines, desk: Desk) -> None:
-    try:
-        while data := sock.recv(65536):
-            for message in lines.feed(data):
-                _obey(message, desk)
-    except ConnectionError:
-        pass  # a reset is an end too
-    os.killpg(0, signal.SIGKILL)
-
-
-def _obey(message: dict[str, Any], desk: Desk) -> None:
-    if "lease" in message:
-        # SIGALRM's default action ends the process even while a C call holds the interpreter.
-        signal.setitimer(signal.ITIMER_REAL, max(0.001, message["lease"] - time.monotonic()))
-    if "published" in message:
-        desk.note_published(message["published"])
-    if "stop" in message:
-        desk.ask_stop(message["stop"])
 
 
 def _work(desk: Desk) -> None:
     try:
         _handler(Kind(desk.place["kind"]), Stage(desk.place["stage"]))(desk)
     except EngineError as error:
+        # For the job's log: where it happened is what a developer asks next.
+        traceback.print_exc()
         desk.tell(
             "failed",
             error={"code": error.code, "message": error.message, "param": error.param},

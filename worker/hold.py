@@ -1,21 +1,17 @@
-"""One claimed job in hand: starts its child, renews the lease, listens, and ends the child for certain.
+"""One claimed job in hand: gives it to a child, renews the lease, listens, and ends the child for certain,
+or, where children stay, whenever it did not come to a clean end of its job.
 
 Decides nothing about the job: what it returns, `worker.outcome` carries out.
 """
 
-import contextlib
 import logging
 import os
 import random
 import select
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
@@ -23,15 +19,17 @@ from sqlalchemy.exc import DBAPIError
 from db import jobs, reports
 from db.session import Database
 from db.tables import Job
-from domain.job import Want
+from domain.job import Kind, Want
+from worker.process import ChildProcess
 from worker.reporter import Reporter
-from worker.wire import Lines, Mouth
 
 log = logging.getLogger(__name__)
 
 #: From asking a child to stop until it is killed. A cancel keeps the last checkpoint that there is,
 #: so nothing is worth waiting for; a drain waits for a new one.
 STOP_S = {"cancel": 1.2, "pause": 20.0, "drain": 20.0}
+#: Of a prediction that says none: no medium takes so long, so something hangs, and others wait.
+PREDICT_LIMIT_S = 600.0
 _FOR_EVER = float("inf")
 #: After a database error, until the next try.
 _AGAIN_S = 1.0
@@ -51,6 +49,13 @@ class Ending:
     writable_until: float = 0.0
 
 
+def time_limit_s(job: Job) -> float | None:
+    """How long one claim of the job may last."""
+    default = PREDICT_LIMIT_S if job.kind == Kind.PREDICT else None
+    limit: float | None = job.spec.get("timeout_s")
+    return limit or default
+
+
 @dataclass
 class Hold:
     database: Database
@@ -58,11 +63,13 @@ class Hold:
     lease_s: float
     #: Readable when the keeper is to look at the job at once (a bell, a drain).
     bell: socket.socket
-    log_file: Path
+    child: ChildProcess
     taken: float
     draining: Any
     #: Told after words of the child were stored.
     changed: Callable[[], object] = lambda: None
+    #: The child is kept for the next job if this one ends cleanly.
+    stays: bool = False
     ending: Ending = field(default_factory=Ending)
 
     def __post_init__(self) -> None:
@@ -70,66 +77,52 @@ class Hold:
         self.fence_at = self.taken + self.lease_s * 0.75
         self.renew_at = self.taken + self.lease_s / 4
         self.kill_at = _FOR_EVER
-        limit = self.job.spec.get("timeout_s")
-        self.deadline = self.taken + limit if limit else _FOR_EVER
-        self.lines = Lines()
+        self.deadline = self.taken + (time_limit_s(self.job) or _FOR_EVER)
         #: A checkpoint that the child waits to see published, and when it is tried again.
         self.unpublished: dict[str, Any] | None = None
         self.publish_at = _FOR_EVER
 
     def run(self, assignment: dict[str, Any]) -> Ending:
-        """Runs the child to its end, whatever end that is."""
-        ours, theirs = socket.socketpair()
-        with ours, self.log_file.open("ab") as output:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "worker.child", str(theirs.fileno()), str(os.getpid())],
-                pass_fds=[theirs.fileno()],
-                process_group=0,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=Path(__file__).parent.parent,
-            )
-            theirs.close()
-            try:
-                self.mouth = Mouth(ours)
-                self._tell(**assignment)
-                self._tell(lease=self.fence_at)
-                self._watch(ours, child.pid)
-            finally:
-                self._end(child)
-                self._last_words(ours)
+        """Has the child do the job, to whatever end that comes."""
+        try:
+            # One message: a keeper that freezes now leaves no child that works without a lease.
+            if self.child.tell(**assignment, stay=self.stays, lease=self.fence_at):
+                self._watch()
+        finally:
+            self._let_go()
         self.ending.writable_until = self.fence_at
         return self.ending
 
-    def _watch(self, sock: socket.socket, pid: int) -> None:
+    def _watch(self) -> None:
         # A zombie's socket is closed, but a grandchild may hold the other end: so the exit is watched too.
-        exited = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
-        watched: list[Any] = [sock, self.bell, *([exited] if exited is not None else [])]
+        exited = os.pidfd_open(self.child.pid) if hasattr(os, "pidfd_open") else None
+        watched: list[Any] = [self.child.sock, self.bell, *([exited] if exited is not None else [])]
         try:
             while self._goes_on():
                 due = self.reporter.due if self.reporter.has_words else _FOR_EVER
                 until = min(self.renew_at, self.fence_at, self.kill_at, self.deadline, due, self.publish_at)
                 ready, _, _ = select.select(watched, [], [], max(0.0, until - time.monotonic()))
-                if not self._turn(sock, ready) or (exited in ready):
+                if not self._turn(ready) or (exited in ready):
                     return
         finally:
             if exited is not None:
                 os.close(exited)
 
     def _goes_on(self) -> bool:
-        """False when the time for the job, for stopping, or of the lease is up."""
+        """False when the time for the job, for stopping, or of the lease is up, or all is said."""
+        if self.stays and self.ending.verdict is not None:
+            return False
         instant = time.monotonic()
         self.ending.fenced |= instant >= self.fence_at
         self.ending.timed_out |= instant >= self.deadline
         return not (self.ending.fenced or self.ending.timed_out or instant >= self.kill_at)
 
-    def _turn(self, sock: socket.socket, ready: list[Any]) -> bool:
+    def _turn(self, ready: list[Any]) -> bool:
         """One turn of the watch; False when the hold is over."""
         rung = self.bell in ready and bool(self.bell.recv(4096))
         if self.draining.is_set():
             self._ask_stop("drain")
-        if sock in ready and not self._listen(sock):
+        if self.child.sock in ready and not self._listen():
             return False
         if rung or time.monotonic() >= self.renew_at:
             self._renew()
@@ -139,15 +132,13 @@ class Hold:
             self._flush()
         return not self.ending.fenced
 
-    def _listen(self, sock: socket.socket) -> bool:
-        try:
-            data = sock.recv(1 << 20)
-        except ConnectionError:
-            return False  # a killed child with unread words: a reset, not an end
-        for message in self.lines.feed(data):
+    def _listen(self) -> bool:
+        """False at the child's end."""
+        messages = self.child.listen()
+        for message in messages or []:
             if not self.ending.fenced:
                 self._hear(message)
-        return bool(data)
+        return messages is not None
 
     def _hear(self, message: dict[str, Any]) -> None:
         say = message["say"]
@@ -170,7 +161,7 @@ class Hold:
             with self.database.transaction() as session:
                 want = reports.checkpoint(session, self.job.id, self.job.fence, **words)
             self.unpublished, self.publish_at = None, _FOR_EVER
-            self._tell(published=message["ref"])
+            self.child.tell(published=message["ref"])
             return want
 
         self._store(publish)
@@ -184,7 +175,7 @@ class Hold:
             if want is not None:
                 # The instant is taken before the request: the lease is never believed longer than it is.
                 self.fence_at = asked + self.lease_s * 0.75
-                self._tell(lease=self.fence_at)
+                self.child.tell(lease=self.fence_at)
             return want
 
         self._store(renew)
@@ -213,26 +204,23 @@ class Hold:
         if self.ending.asked is None or (why == "cancel" and self.ending.asked != "cancel"):
             self.ending.asked = why
             self.kill_at = time.monotonic() + STOP_S[why]
-            self._tell(stop=why)
+            self.child.tell(stop=why)
 
-    def _tell(self, **message: Any) -> None:
-        # A child that is gone hears nothing; its exit is about to be seen.
-        with contextlib.suppress(OSError):
-            self.mouth.tell(**message)
+    def _let_go(self) -> None:
+        """An idle child must not die of a lease that is over; one that is in doubt is ended, its group with it."""
+        clean = self.ending.verdict is not None and not (self.ending.fenced or self.ending.timed_out)
+        kept = self.stays and clean and self.child.is_alive and self.child.tell(lease=None)
+        if not kept:
+            self.ending.exit_code = self.child.end()
+            self._last_words()
+        if self.reporter.has_words and not self.ending.fenced:
+            self._flush()
 
-    def _end(self, child: "subprocess.Popen[bytes]") -> None:
-        """The whole group goes: leftovers of the child too."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        self.ending.exit_code = child.wait()
-
-    def _last_words(self, sock: socket.socket) -> None:
+    def _last_words(self) -> None:
         """What the child said just before its end counts, unless the job is another's by now."""
-        sock.setblocking(False)
+        self.child.sock.setblocking(False)
         try:
-            while not self.ending.fenced and self._listen(sock):
+            while not self.ending.fenced and self._listen():
                 pass
         except BlockingIOError:
             pass
-        if self.reporter.has_words and not self.ending.fenced:
-            self._flush()

@@ -1,4 +1,8 @@
-"""The keeper: claim -> lease -> child -> outcome, until nothing is ready. Loads no torch."""
+"""The keeper: claim -> lease -> child -> outcome, until nothing is ready. Loads no torch.
+
+On the infer lane the child stays between jobs, and so do the models that it has loaded; elsewhere each job has
+a child of its own. No child is started before there is a job for it.
+"""
 
 import contextlib
 import logging
@@ -8,22 +12,28 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
 import settings as configuration
 from bus.bells import Bells, heard
-from db import files, jobs
+from db import jobs
 from db.artifacts import Artifacts
 from db.blobs import Blobs
+from db.logs import Logs
 from db.session import Database
 from db.tables import Job
+from domain.errors import PlaitError
 from domain.job import Lane
-from worker.hold import Hold
+from worker.assignment import make_assignment
+from worker.hold import Ending, Hold
 from worker.outcome import Outcome
+from worker.process import ChildProcess
 
 log = logging.getLogger(__name__)
+
+#: Whoever waits for a prediction waits for this long at most before another worker gets it.
+INFER_LEASE_S = 15.0
 
 
 class Keeper:
@@ -36,7 +46,11 @@ class Keeper:
         self.bells = Bells(settings.redis_url)
         self.blobs = Blobs(settings.data / "blobs")
         self.artifacts = Artifacts(settings.data.absolute() / "artifacts")
+        self.logs = Logs(settings.data.absolute())
+        self.lease_s = min(settings.lease_s, INFER_LEASE_S) if lane is Lane.INFER else settings.lease_s
         self.draining = threading.Event()
+        self._stays = lane is Lane.INFER
+        self._child: ChildProcess | None = None
         self._busy = threading.Lock()
         self._bell, self._rope = socket.socketpair()
         for end in (self._bell, self._rope):
@@ -76,67 +90,65 @@ class Keeper:
             self._busy.release()
         return ran
 
+    def close(self) -> None:
+        """Ends an idle child, after the job in hand. For the thread that outlives all that started children."""
+        self.drain()
+        with self._busy:
+            self._end_child()
+
     def _one(self) -> bool:
         taken = time.monotonic()
-        job = jobs.claim(self.database, self.lane, self.name, self.settings.lease_s)
+        job = jobs.claim(self.database, self.lane, self.name, self.lease_s)
         if job is None:
             return False
         log.info("claimed %s (%s, fence %d)", job.id, job.stage, job.fence)
         self.bells.wake(job.id)
         folder = self.artifacts.create(job.id, job.fence)
-        hold = Hold(
-            database=self.database,
-            job=job,
-            lease_s=self.settings.lease_s,
-            bell=self._bell,
-            log_file=folder / "child.log",
-            taken=taken,
-            draining=self.draining,
-            changed=lambda: self.bells.wake(job.id),
-        )
-        ending = hold.run(self._assignment(job, folder))
-        next_lane = Outcome(self.database, self.blobs, self.artifacts, job, folder).settle(ending)
+        ending = self._run(job, folder, taken)
+        next_lane = Outcome(self.database, self.blobs, self.artifacts, self.logs, job, folder).settle(ending)
         if next_lane is not None:
             self.bells.ring(next_lane)
         self.bells.wake(job.id)
         return True
 
-    def _assignment(self, job: Job, folder: Path) -> dict[str, Any]:
-        """All that the child needs, as plain values: it has no database."""
-        s = self.settings
-        return {
-            "job": job.id,
-            "spec": job.spec,
-            "resolved": job.resolved,
-            "files": self._files(job),
-            "folder": str(folder),
-            "store": str(self.artifacts.root),
-            "checkpoint": str(self.artifacts.path(job.checkpoint_ref)) if job.checkpoint_ref else None,
-            "place": {
-                "kind": job.kind,
-                "stage": job.stage,
-                "encoders": str(s.encoders_dir.absolute()),
-                "local_roots": [str(p) for p in s.local_roots],
-                "allow_hub": s.allow_hub,
-                "cache": str(s.data.absolute() / "cache"),
-                "cache_bytes": s.cache_bytes,
-                "kernels": s.kernels,
-            },
-        }
+    def _run(self, job: Job, folder: Path, taken: float) -> Ending:
+        try:
+            assignment = make_assignment(
+                job, folder, self.settings, self.database, self.blobs, self.artifacts
+            )
+        except PlaitError as error:
+            # What the job needs is gone since it was accepted.
+            said = {"code": error.code, "message": error.message, "param": error.param}
+            verdict = {"say": "failed", "error": said, "retryable": False}
+            return Ending(verdict, writable_until=taken + self.lease_s * 0.75)
+        child = self._child_for(self.logs.make(job.id, job.fence))
+        try:
+            return Hold(
+                database=self.database,
+                job=job,
+                lease_s=self.lease_s,
+                bell=self._bell,
+                child=child,
+                taken=taken,
+                draining=self.draining,
+                changed=lambda: self.bells.wake(job.id),
+                stays=self._stays,
+            ).run(assignment)
+        finally:
+            if not child.is_alive:
+                self._end_child()
 
-    def _files(self, job: Job) -> dict[str, dict[str, Any]]:
-        """Field of the spec -> the file's id, name, path and declared schema."""
-        with self.database.reading() as session:
-            rows = {
-                field: files.get(session, job.tenant, file_id, param=field)
-                for file_id, field in files.files_of(job.spec).items()
-            }
-        return {
-            field: {
-                "id": row.id,
-                "filename": row.filename,
-                "path": str(self.blobs.path(row.blob).absolute()),
-                "schema": row.schema,
-            }
-            for field, row in rows.items()
-        }
+    def _child_for(self, log_file: Path) -> ChildProcess:
+        """The one that stayed, or a new one: what ended it while it was idle is no fault of the next job."""
+        if self._child is not None and not self._child.is_alive:
+            self._end_child()
+        if self._child is None:
+            self._child = ChildProcess(log_file)
+        else:
+            self._child.print_to(log_file)
+        return self._child
+
+    def _end_child(self) -> None:
+        if self._child is not None:
+            self._child.close()
+            self._child = None

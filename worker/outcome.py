@@ -11,27 +11,27 @@ from sqlalchemy.orm import Session
 from db import files, jobs
 from db.artifacts import Artifacts
 from db.blobs import Blobs
+from db.logs import Logs
 from db.session import Database, now
 from db.tables import File, Job
 from domain import retry
 from domain.errors import Conflict
 from domain.ids import new_id
 from domain.job import Kind, Lane, Stage, Want
-from worker.hold import Ending
+from worker.assignment import own_blobs
+from worker.hold import Ending, time_limit_s
 from worker.success import ISSUES_IN_EVENT, SUCCESS, Claimed
 
 log = logging.getLogger(__name__)
-
-_LOG_TAIL = 2000
 
 
 class Outcome:
     """Settles one claim. Returns the lane that has work now, if any."""
 
     def __init__(
-        self, database: Database, blobs: Blobs, artifacts: Artifacts, job: Job, folder: Path
+        self, database: Database, blobs: Blobs, artifacts: Artifacts, logs: Logs, job: Job, folder: Path
     ) -> None:
-        self.database, self.blobs, self.artifacts = database, blobs, artifacts
+        self.database, self.blobs, self.artifacts, self.logs = database, blobs, artifacts, logs
         self.job, self.folder = job, folder
         self.of_claim = Claimed(job, folder, artifacts)
 
@@ -107,7 +107,8 @@ class Outcome:
         return None
 
     def _stopped(self, session: Session) -> Lane | None:
-        self.of_claim.move(session, "job.stopped", "The job was cancelled; its last checkpoint is kept.")
+        kept = "; its last checkpoint is kept" if self.job.kind == Kind.FINE_TUNE else ""
+        self.of_claim.move(session, "job.stopped", f"The job was cancelled{kept}.")
         return None
 
     def _drained(self, session: Session) -> Lane:
@@ -150,17 +151,19 @@ class Outcome:
         )
 
     def _timeout(self) -> dict[str, Any]:
-        limit = self.job.spec["timeout_s"]
-        return {"code": "timeout", "message": f"The job took longer than {limit:g} s.", "param": "timeout_s"}
+        param = "timeout_s" if self.job.spec.get("timeout_s") else None
+        message = f"The job took longer than {time_limit_s(self.job):g} s."
+        return {"code": "timeout", "message": message, "param": param}
 
     def _log_tail(self) -> str:
-        path = self.folder / "child.log"
-        text = path.read_bytes()[-_LOG_TAIL:].decode(errors="replace") if path.exists() else ""
-        return f"Its last words: {text.strip()}" if text.strip() else ""
+        words = self.logs.last_words(self.job.id, self.job.fence)
+        return f"Its last words: {words}" if words else ""
 
     def _sweep(self) -> None:
-        """A final job keeps what its row names; other claims' folders go."""
+        """A final job keeps what its row names; other claims' folders go, and media that only it was given."""
         with self.database.reading() as session:
             job = jobs.get(session, self.job.tenant, self.job.id)
         if job.finished_at is not None:
             self.artifacts.prune(job.id, keep=[job.checkpoint_ref, job.result_ref])
+            for key in own_blobs(job):
+                self.blobs.delete(key)

@@ -78,10 +78,24 @@ def trained(claim: Claimed, session: Session, verdict: dict[str, Any], published
     session.add(Model(id=name, tenant=job.tenant, job=job.id, family=family, ref=ref))
 
 
+def predicted(claim: Claimed, session: Session, verdict: dict[str, Any], _: list[File]) -> None:
+    """A prediction's answers lie in its row; a row that has an error is an answer too."""
+    result = verdict["result"]
+    rows, bad = len(result["predictions"]), sum(p["error"] is not None for p in result["predictions"])
+    claim.move(
+        session,
+        "job.succeeded",
+        f"The prediction is ready: {rows} rows, {bad} of them with an error.",
+        data={"rows": rows, "errors": bad},
+        result=result,
+    )
+
+
 Succeed = Callable[[Claimed, Session, dict[str, Any], list[File]], Lane | None]
 
 #: Returns the lane that has work now, if any.
 SUCCESS: Mapping[tuple[Kind, Stage], Succeed] = {
     (Kind.FINE_TUNE, Stage.VALIDATE): validated,
     (Kind.FINE_TUNE, Stage.RUN): trained,
+    (Kind.PREDICT, Stage.RUN): predicted,
 }

@@ -1,7 +1,9 @@
 """JSON lines between keeper and child over one socket pair. The words of both sides are listed here.
 
-keeper -> child: the assignment (first line), `{"lease": instant}`, `{"stop": why}`, `{"published": ref}`
+keeper -> child: an assignment (it has `job`), `{"lease": instant}` or null, `{"stop": why}`, `{"published": ref}`
 child -> keeper: `{"say": "progress" | "metrics" | "event" | "checkpoint" | "done" | "stopped" | "failed", ...}`
+
+`done`, `stopped` and `failed` are a job's last word.
 """
 
 import json
@@ -14,10 +16,15 @@ class Lines:
     """Splits what arrives on a socket into messages."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._parts: list[bytes] = []
 
     def feed(self, data: bytes) -> list[dict[str, Any]]:
-        *whole, self._rest = (self._rest + data).split(b"\n")
+        """A message of megabytes comes in many pieces: they are put together once, at its end."""
+        self._parts.append(data)
+        if b"\n" not in data:
+            return []
+        *whole, rest = b"".join(self._parts).split(b"\n")
+        self._parts = [rest]
         return [json.loads(line) for line in whole if line]
 
 

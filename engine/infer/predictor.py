@@ -102,7 +102,7 @@ class Predictor:
         on_bad_input: OnBadInput = "error",
         should_stop: ShouldStop = lambda: None,
     ) -> Answer:
-        """`predict`, with the times. Raises StopAsked between two micro-batches."""
+        """`predict`, with the times. `should_stop` is asked before each cell: raises StopAsked."""
         clock, masks = Clock(), on_bad_input == "mask"
         sorted_out = [sort_out(row, self.columns, self._ignored) for row in rows]
 
@@ -110,8 +110,8 @@ class Predictor:
             # A row that has failed already costs no further work.
             return cells.error(masks=masks) is None
 
-        towers = [Tower(name, self.model.encoder(name), clock) for name in self.columns]
-        pooled = [tower.encode(sorted_out, wanted, should_stop) for tower in towers]
+        towers = [Tower(name, self.model.encoder(name), clock, should_stop) for name in self.columns]
+        pooled = [tower.encode(sorted_out, wanted) for tower in towers]
         kept = [i for i, cells in enumerate(sorted_out) if wanted(cells)]
         with clock.part("gpu"):
             found = self._found([x[kept] for x in pooled], [sorted_out[i] for i in kept]) if kept else []

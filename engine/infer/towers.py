@@ -17,7 +17,7 @@ from engine.infer.cells import Cells, read_cell
 from engine.models.encoders import Encoder, Prepared
 from engine.train.words import ShouldStop, heed
 
-#: Rows encoded at once; between two of them a stop is heard.
+#: Rows encoded at once.
 ROWS_AT_ONCE = {ColumnType.TEXT: 32, ColumnType.IMAGE: 16, ColumnType.AUDIO: 16}
 #: What a network raises for inputs of a shape or size that it cannot take, or that do not fit in memory.
 _REFUSALS = (RuntimeError, ValueError, IndexError, MemoryError)
@@ -56,20 +56,21 @@ class Tower:
     name: str
     encoder: Encoder
     clock: Clock
+    should_stop: ShouldStop
 
     @property
     def device(self) -> torch.device:
         return next(self.encoder.parameters()).device
 
-    def encode(
-        self, rows: Sequence[Cells], wanted: Callable[[Cells], bool], should_stop: ShouldStop
-    ) -> Tensor:
-        """Vectors [rows, width] on the encoder's device, zeros where a row has none; notes failed cells."""
+    def encode(self, rows: Sequence[Cells], wanted: Callable[[Cells], bool]) -> Tensor:
+        """Vectors [rows, width] on the encoder's device, zeros where a row has none; notes failed cells.
+
+        Raises StopAsked.
+        """
         pooled = torch.zeros(len(rows), self.encoder.width, device=self.device)
         places = [i for i, cells in enumerate(rows) if self.name in cells.used and wanted(cells)]
         size = ROWS_AT_ONCE[self.encoder.reading.kind]
         for start in range(0, len(places), size):
-            heed(should_stop)
             piece = places[start : start + size]
             outcomes = self._micro_batch([rows[i].values[self.name] for i in piece])
             for place, outcome in zip(piece, outcomes, strict=True):
@@ -84,6 +85,8 @@ class Tower:
         ready: list[tuple[int, Any]] = []
         with self.clock.part("decode"):
             for place, value in enumerate(values):
+                # A large picture takes a second: a cancel must not wait for a whole micro-batch of them.
+                heed(self.should_stop)
                 try:
                     ready.append((place, self._read(value)))
                 except Undecodable as error:

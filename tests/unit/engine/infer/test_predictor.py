@@ -276,11 +276,13 @@ def test_no_rows_give_no_predictions(model: Predictor) -> None:
     assert model.predict([]) == []
 
 
-def test_a_stop_is_heard_between_two_micro_batches(model: Predictor) -> None:
+def test_a_stop_is_heard_before_the_next_cell_is_read(model: Predictor) -> None:
     asked = iter([None, None])
 
-    with pytest.raises(StopAsked):
-        model.run([row(0)] * 40, should_stop=lambda: next(asked, "cancel"))
+    with pytest.raises(StopAsked) as stopped:
+        model.run([row(0)] * 3, should_stop=lambda: next(asked, "cancel"))
+
+    assert stopped.value.why == "cancel"
 
 
 def test_the_times_say_where_they_went(model: Predictor) -> None:

@@ -1,0 +1,83 @@
+"""A prediction, on the infer lane. Its child stays, and so do the models that it has loaded."""
+
+from base64 import b64decode
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.hub.mirror import resolve
+from engine.infer import Answer, Predictor, Problem, load
+from engine.infer.shelf import Shelf
+from engine.train.words import StopAsked
+from kernels import dispatch
+from worker.child import Desk
+
+#: Some hundred megabytes each, encoders included.
+MODELS_HELD = 4
+
+_shelf: Shelf[Predictor] = Shelf(MODELS_HELD)
+
+
+def predict(desk: Desk) -> None:
+    """Ends in `done` with every row's answer or error, in `stopped`, or in `failed` for the model's sake."""
+    if not torch.cuda.is_available():
+        # Small batches gain nothing from sharing cores, and the machine's other workers need them.
+        torch.set_num_threads(1)
+    dispatch.use(desk.place["kernels"])
+    predictor = _shelf.get(desk.model["folder"], lambda: _load(desk))
+    spec = desk.spec
+    try:
+        answer = predictor.run(
+            [_row(row, desk.blobs) for row in spec["inputs"]],
+            top_k=spec.get("top_k", 1),
+            return_embeddings=spec.get("return_embeddings", False),
+            on_bad_input=spec.get("on_bad_input", "error"),
+            should_stop=desk.should_stop,
+        )
+    except StopAsked as asked:
+        desk.tell("stopped", why=asked.why)
+        return
+    desk.tell("done", result=_result(desk, answer))
+
+
+def _load(desk: Desk) -> Predictor:
+    place = desk.place
+    return load(
+        Path(desk.model["folder"]),
+        encoders=lambda name: resolve(
+            name,
+            mirror=Path(place["encoders"]),
+            allow_hub=place["allow_hub"],
+            local_roots=[Path(p) for p in place["local_roots"]],
+        ),
+    )
+
+
+def _row(row: dict[str, Any], blobs: dict[str, str]) -> dict[str, Any]:
+    """What was found wrong at the door stands in the cell's place."""
+    found = {
+        name: Problem(said["code"], said["message"], name)
+        for name, said in (row.get("problems") or {}).items()
+    }
+    return {name: _value(cell, blobs) for name, cell in row["values"].items()} | found
+
+
+def _value(cell: Any, blobs: dict[str, str]) -> Any:
+    """Media in the blob store are read when their micro-batch is."""
+    if not isinstance(cell, dict):
+        return cell
+    return Path(blobs[cell["blob"]]) if "blob" in cell else b64decode(cell["inline"])
+
+
+def _result(desk: Desk, answer: Answer) -> dict[str, Any]:
+    rows = zip(desk.spec["inputs"], answer.predictions, strict=True)
+    return {
+        "model": desk.model["id"],
+        "predictions": [{"id": row["id"], **prediction.as_dict()} for row, prediction in rows],
+        "usage": {
+            "decode_ms": answer.decode_ms,
+            "gpu_ms": answer.gpu_ms,
+            "batch_size": len(answer.predictions),
+        },
+    }
