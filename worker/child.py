@@ -28,6 +28,7 @@ from worker.wire import Lines, Mouth
 HANDLERS: Mapping[tuple[Kind, Stage], tuple[str, str]] = {
     (Kind.FINE_TUNE, Stage.VALIDATE): ("validate", "validate"),
     (Kind.FINE_TUNE, Stage.RUN): ("fine_tune", "fine_tune"),
+    (Kind.CHECK, Stage.RUN): ("check", "check"),
     (Kind.PREDICT, Stage.RUN): ("predict", "predict"),
 }
 
