@@ -25,8 +25,10 @@ class Column(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: ColumnType
-    sampling_rate: int | None = Field(default=None, ge=1000, le=192_000)
-    max_seconds: float | None = Field(default=None, gt=0, le=600)
+    sampling_rate: int | None = Field(
+        default=None, ge=1000, le=192_000, description="hertz; noted, not needed: sound is resampled"
+    )
+    max_seconds: float | None = Field(default=None, gt=0, le=600, description="longer sound is cut")
 
 
 class Schema(BaseModel):
@@ -35,10 +37,12 @@ class Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     columns: dict[str, Column] = Field(default_factory=dict)
-    label: str | None = None
-    id: str | None = None
-    split: str | None = None
-    group: str | None = None
+    label: str | None = Field(default=None, description="what is learned; none: label, target or labels")
+    id: str | None = Field(default=None, description="a row's name in messages; none: id, row_id or the line")
+    split: str | None = Field(default=None, description="train, validation or test; none: split")
+    group: str | None = Field(
+        default=None, description="rows of one group are held out together or not at all"
+    )
 
 
 class Split(StrEnum):

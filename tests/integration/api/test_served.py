@@ -1,13 +1,14 @@
 """The web process as it is started: the stock client against it, its size, and how it ends."""
 
 import json
+import select
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -215,8 +216,8 @@ def test_sigterm_ends_it_soon_although_a_client_keeps_its_connection(tmp_path: P
             assert time.monotonic() - began < 8
 
 
-def test_sigterm_answers_a_request_that_waits_for_a_job(tmp_path: Path) -> None:
-    settings = configuration.Settings(data=tmp_path, log_level="warning")
+def test_requests_that_wait_leave_threads_to_others_and_are_answered_at_sigterm(tmp_path: Path) -> None:
+    settings = configuration.Settings(data=tmp_path, log_level="warning", api_threads=4)
     with migrated(settings.database) as database, socket.create_server(("127.0.0.1", 0)) as door:
         with database.transaction() as session:
             tenants.ensure(session)
@@ -224,17 +225,24 @@ def test_sigterm_answers_a_request_that_waits_for_a_job(tmp_path: Path) -> None:
         model = registered(database, tenants.DEFAULT_TENANT)
         process = start(settings, door)
         body = json.dumps({"model": model, "inputs": [{"text": "x"}]})
-        head = (
-            f"POST /v1/predictions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nPrefer: wait=60\r\n"
-        )
-        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        with closing(socket.create_connection(door.getsockname(), timeout=20)) as wire:
-            wire.sendall((head + body).encode())
-            until(lambda: predictions_of(database), bool, limit_s=20)
+        head = f"POST /v1/predictions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nPrefer: wait=60\r\n\r\n"
+        with ExitStack() as wires:
+            waiting = [
+                wires.enter_context(socket.create_connection(door.getsockname(), timeout=20))
+                for _ in range(4)
+            ]
+            for number, wire in enumerate(waiting, start=1):
+                wire.sendall((head + body).encode())
+                until(lambda n=number: len(predictions_of(database)) == n, bool, limit_s=20)
 
+            # Three may be held; for the fourth there is no place.
+            answered, _, _ = select.select(waiting, [], [], 20)
+            assert len(answered) == 1
             process.send_signal(signal.SIGTERM)
 
-            assert wire.recv(1000).startswith(b"HTTP/1.1 202")
+            answers = [wire.recv(1000)[:12] for wire in waiting]
+            assert answers == [b"HTTP/1.1 202"] * 4
         assert process.wait(15) == 0
 
 
