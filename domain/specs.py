@@ -131,8 +131,9 @@ class Hyperparameters(Shape):
     early_stopping_patience: int | None = Field(default=None, ge=1, le=10_000)
     metric_for_best_model: Annotated[str, AfterValidator(_known_metric)] = "auto"
     eval_steps: Auto | Annotated[int, Field(ge=1)] = "auto"
-    #: `clock`, which `auto` means: every few seconds, and at an evaluation.
-    save_steps: Auto | Literal["clock"] | Annotated[int, Field(ge=1)] = "auto"
+    save_steps: Auto | Literal["clock"] | Annotated[int, Field(ge=1)] = Field(
+        default="auto", description="clock, which auto means: every few seconds, and at evaluations"
+    )
     save_total_limit: int = Field(default=2, ge=1, le=100)
     logging_steps: Auto | Annotated[int, Field(ge=1)] = "auto"
 

@@ -73,7 +73,7 @@ class Predictor:
         schema = card.schema
         named = (schema.label, schema.id, schema.split, schema.group)
         self._ignored = frozenset({*schema.columns, *(n for n in named if n)} - set(self.columns))
-        self._readout = readout(card.spec.task, card.classes, getattr(card, "target", None))
+        self._readout = readout(card.spec.task, card.classes, card.target)
 
     def predict(
         self,

@@ -19,6 +19,7 @@ from domain.errors import EngineError
 from domain.manifest import Code, ColumnType
 from domain.specs import Multimodal
 from engine import infer
+from engine.data.targets import Scale
 from engine.infer.answers import Problem
 from engine.infer.predictor import Predictor
 from engine.infer.readout import readout
@@ -317,7 +318,7 @@ def test_several_labels_are_those_of_half_and_more() -> None:
 
 
 def test_a_value_comes_in_the_unit_of_the_training_data() -> None:
-    read = readout("regression", [], {"mean": 10.0, "std": 4.0})
+    read = readout("regression", [], Scale(10.0, 4.0))
 
     assert read.words(read.scores(torch.tensor([[0.5]]))[0].tolist(), 1) == {"value": 12.0}
 
