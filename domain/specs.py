@@ -51,14 +51,20 @@ class Shape(BaseModel):
 class Tower(Shape):
     """One column's pretrained encoder and how its input is read."""
 
-    encoder: Annotated[str, AfterValidator(_encoder_id), Field(max_length=300)]
-    freeze: bool | Annotated[float, Field(ge=0, le=1)] = Field(
-        default=True, description="or the share of its layers that is frozen, counted from the input"
+    encoder: Annotated[str, AfterValidator(_encoder_id), Field(max_length=300)] = Field(
+        description="a Hub id, looked for in the mirror first, or an allowed absolute folder"
     )
-    lr: float | None = Field(default=None, gt=0, le=1, description="own learning rate if not frozen")
-    image_size: int | None = Field(default=None, ge=16, le=2048, description="pixels a side")
-    max_seconds: float | None = Field(default=None, gt=0, le=600, description="longer sound is cut")
-    max_length: int | None = Field(default=None, ge=1, le=8192, description="tokens of text")
+    freeze: bool | Annotated[float, Field(ge=0, le=1)] = Field(
+        default=True, description="true, or the share of its layers that is frozen, counted from the input"
+    )
+    lr: float | None = Field(default=None, gt=0, le=1, description="its own learning rate, if it is trained")
+    image_size: int | None = Field(
+        default=None, ge=16, le=2048, description="pixels a side; the encoder's own if not said"
+    )
+    max_seconds: float | None = Field(
+        default=None, gt=0, le=600, description="longer sound is cut; the encoder's own if not said"
+    )
+    max_length: int | None = Field(default=None, ge=1, le=8192, description="longer text is cut, in tokens")
 
     @property
     def is_frozen(self) -> bool:
@@ -74,12 +80,17 @@ class Tower(Shape):
 class Fusion(Shape):
     """How the towers' vectors become one."""
 
-    type: Literal["concat", "mean", "sum", "max", "gated"] = "concat"
-    dim: int = Field(default=256, ge=1, le=16384)
-    modality_dropout: float = Field(default=0.15, ge=0, lt=1)
+    type: Literal["concat", "mean", "sum", "max", "gated"] = Field(
+        default="concat", description="what is done with the vectors, once each has `dim` numbers"
+    )
+    dim: int = Field(default=256, ge=1, le=16384, description="width of the fused vector")
+    modality_dropout: float = Field(
+        default=0.15, ge=0, lt=1, description="share of training cells that are hidden, never all of a row"
+    )
 
 
 Auto = Literal["auto"]
+OnBadRow = Literal["fail", "skip", "mask"]
 
 _ClassName = Annotated[str, Field(max_length=1000)]
 _Weight = Annotated[float, Field(gt=0, le=1e6)]
@@ -110,47 +121,76 @@ class Hyperparameters(Shape):
     """`auto` leaves the choice to Plait; `resolved` says what it chose."""
 
     n_epochs: Auto | Annotated[int, Field(ge=1, le=10_000)] = Field(
-        default="auto", validation_alias=AliasChoices("n_epochs", "num_train_epochs")
+        default="auto",
+        validation_alias=AliasChoices("n_epochs", "num_train_epochs"),
+        description="auto: what makes 600 steps, within 10 to 40 (3 to 10 if an encoder is trained)",
     )
     batch_size: Auto | Annotated[int, Field(ge=1, le=65_536)] = Field(
         default="auto",
         validation_alias=AliasChoices("batch_size", "per_device_train_batch_size"),
+        description="rows; auto: 32 (16 if an encoder is trained)",
     )
-    learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = "auto"
-    learning_rate_multiplier: Auto | Annotated[float, Field(gt=0, le=1000)] = "auto"
-    gradient_accumulation_steps: int = Field(default=1, ge=1, le=4096)
+    learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = Field(
+        default="auto", description="auto: 0.001 for fusion and head, 0.00002 for encoders that are trained"
+    )
+    learning_rate_multiplier: Auto | Annotated[float, Field(gt=0, le=1000)] = Field(
+        default="auto", description="scales every learning rate; auto: 1"
+    )
+    gradient_accumulation_steps: int = Field(default=1, ge=1, le=4096, description="batches to a step")
     optimizer: Literal["adamw", "sgd"] = "adamw"
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd")
-    weight_decay: float = Field(default=0.01, ge=0, le=10)
-    lr_scheduler_type: Annotated[Literal["cosine", "linear", "constant"], BeforeValidator(_schedule)] = (
-        "cosine"
+    weight_decay: float = Field(default=0.01, ge=0, le=10, description="norms and biases are not decayed")
+    lr_scheduler_type: Annotated[Literal["cosine", "linear", "constant"], BeforeValidator(_schedule)] = Field(
+        default="cosine", description="of the learning rate, after the warm-up"
     )
-    warmup_ratio: float = Field(default=0.1, ge=0, le=1)
-    max_grad_norm: float = Field(default=1.0, gt=0, le=1e6)
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    early_stopping_patience: int | None = Field(default=None, ge=1, le=10_000)
-    metric_for_best_model: Annotated[str, AfterValidator(_known_metric)] = "auto"
-    eval_steps: Auto | Annotated[int, Field(ge=1)] = "auto"
-    #: `clock`, which `auto` means: every few seconds, and at an evaluation.
-    save_steps: Auto | Literal["clock"] | Annotated[int, Field(ge=1)] = "auto"
-    save_total_limit: int = Field(default=2, ge=1, le=100)
-    logging_steps: Auto | Annotated[int, Field(ge=1)] = "auto"
+    warmup_ratio: float = Field(default=0.1, ge=0, le=1, description="share of all steps")
+    max_grad_norm: float = Field(default=1.0, gt=0, le=1e6, description="longer gradients are cut to it")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        default="auto", description="of the arithmetic; auto: what the device does well"
+    )
+    early_stopping_patience: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        description="evaluations in a row without a better one that end training",
+    )
+    metric_for_best_model: Annotated[str, AfterValidator(_known_metric)] = Field(
+        default="auto", description="picks the best checkpoint; auto: accuracy, f1_macro or rmse, by the task"
+    )
+    eval_steps: Auto | Annotated[int, Field(ge=1)] = Field(default="auto", description="auto: once an epoch")
+    save_steps: Auto | Literal["clock"] | Annotated[int, Field(ge=1)] = Field(
+        default="auto", description="clock, which auto means: every few seconds, and at an evaluation"
+    )
+    save_total_limit: int = Field(default=2, ge=1, le=100, description="checkpoints that are kept")
+    logging_steps: Auto | Annotated[int, Field(ge=1)] = Field(
+        default="auto", description="auto: so that a curve has 200 points"
+    )
 
 
 class Multimodal(Shape):
     """The whole spec of a fine-tune. `towers` may be empty: one tower a column is then made."""
 
-    version: Literal[1] = 1
+    version: Literal[1] = Field(default=1, description="of this spec's format")
     task: Literal["auto", "classification", "multilabel", "regression"] = Field(
         default="auto", description="auto: told by what the labels are"
     )
-    family: Literal["late-fusion"] = "late-fusion"
-    towers: dict[Annotated[str, Field(max_length=200)], Tower] = Field(default_factory=dict, max_length=16)
-    schema_: Schema | None = Field(default=None, alias="schema")
-    test_file: str | None = None
+    family: Literal["late-fusion"] = Field(default="late-fusion", description="the kind of network")
+    towers: dict[Annotated[str, Field(max_length=200)], Tower] = Field(
+        default_factory=dict, max_length=16, description="by column; none: a default encoder for each column"
+    )
+    schema_: Schema | None = Field(default=None, alias="schema", description="what is left out is inferred")
+    test_file: str | None = Field(
+        default=None, description="id of an uploaded file; evaluated once, at the end"
+    )
     fusion: Fusion = Fusion()
     loss: Loss = Loss()
     hyperparameters: Hyperparameters = Hyperparameters()
+    on_bad_row: OnBadRow = Field(
+        default="fail", description="skip: bad rows are left out; mask: bad cells count as missing"
+    )
+    max_bad_fraction: float = Field(
+        default=0.01, ge=0, le=1, description="share of a file's rows that may be bad before the job fails"
+    )
 
     @model_validator(mode="after")
     def _options_fit_the_task(self) -> "Multimodal":
@@ -192,20 +232,37 @@ class Method(Shape):
 class FineTune(Shape):
     """What `POST /v1/fine_tuning/jobs` takes: OpenAI's fields and our `multimodal`."""
 
-    model: str = Field(min_length=1, max_length=300)
-    training_file: str = Field(min_length=1, max_length=100)
-    validation_file: str | None = Field(default=None, max_length=100)
-    hyperparameters: Hyperparameters | None = None
-    method: Method | None = None
-    multimodal: Multimodal = Multimodal()
-    suffix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_\-]{1,64}$")
-    seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
-    metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None = (
-        Field(default=None, max_length=16)
+    model: str = Field(min_length=1, max_length=300, description="the family: late-fusion")
+    training_file: str = Field(
+        min_length=1,
+        max_length=100,
+        description="id of an uploaded file; the command line sends a path first",
     )
-    integrations: None = None
-    priority: int = Field(default=0, ge=-100, le=100)
-    timeout_s: float | None = Field(default=None, gt=0, le=30 * 86_400)
+    validation_file: str | None = Field(
+        default=None, max_length=100, description="none: a tenth of the training rows is held out"
+    )
+    hyperparameters: Hyperparameters | None = Field(
+        default=None, description="OpenAI's place for them; what multimodal says wins"
+    )
+    method: Method | None = Field(default=None, description="OpenAI's other place for them")
+    multimodal: Multimodal = Multimodal()
+    suffix: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9_\-]{1,64}$", description="in the model's id"
+    )
+    seed: int | None = Field(
+        default=None, ge=0, le=2**31 - 1, description="equal seeds give equal runs; 0 if not said"
+    )
+    metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None = (
+        Field(default=None, max_length=16, description="your own words, to find the job by")
+    )
+    integrations: None = Field(default=None, description="none yet")
+    priority: int = Field(default=0, ge=-100, le=100, description="higher ones are taken first")
+    timeout_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=30 * 86_400,
+        description="seconds of one attempt; a job that takes longer fails",
+    )
 
     @model_validator(mode="after")
     def _model_is_the_family(self) -> "FineTune":
