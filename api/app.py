@@ -5,10 +5,24 @@ from typing import Any
 
 from flask import Flask, Response
 
-from api import auth, errors, files, fine_tuning, health, models, openapi, predictions, trace
+from api import (
+    auth,
+    errors,
+    events,
+    files,
+    fine_tuning,
+    health,
+    jobs,
+    models,
+    openapi,
+    predictions,
+    trace,
+    training,
+)
 from api.requests import JSON_LIMIT, Request
 from api.routes import Route, Routes
 from api.services import Ringer, Services
+from api.stream import Streams
 from api.waiting import Waiting
 from bus.bells import Bells
 from bus.wakes import Wakes
@@ -19,6 +33,9 @@ from settings import Settings
 GROUPS: tuple[Routes, ...] = (
     files.routes,
     fine_tuning.routes,
+    events.routes,
+    training.routes,
+    jobs.routes,
     models.routes,
     health.routes,
     openapi.routes,
@@ -26,8 +43,13 @@ GROUPS: tuple[Routes, ...] = (
 )
 
 
-def create_app(settings: Settings, database: Database | None = None, bells: Ringer | None = None) -> Flask:
-    """The application; `database` and `bells` are made from the settings unless given."""
+def create_app(
+    settings: Settings,
+    database: Database | None = None,
+    bells: Ringer | None = None,
+    streams: Streams | None = None,
+) -> Flask:
+    """The application; what is not given is made from the settings."""
     blobs = Blobs(settings.data.absolute() / "blobs")
     services = Services(
         settings=settings,
@@ -42,6 +64,7 @@ def create_app(settings: Settings, database: Database | None = None, bells: Ring
         bells=bells or Bells(settings.redis_url),
         wakes=Wakes(settings.redis_url),
         waiting=Waiting(settings.api_threads),
+        streams=streams or Streams(settings.api_threads),
     )
     app = _flask(blobs)
     # Whoever stops the process ends the waiting, too.

@@ -1,26 +1,23 @@
 """Fine-tuning jobs over HTTP: submitted, listed, watched, cancelled. Knows no state of a job; `db.jobs` does."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Response
 from sqlalchemy.orm import Session
 
-from api import requests, shapes
-from api.routes import Parameter, Routes, page_query, respond
+from api import requests, shapes, waiting, watched
+from api.job_shapes import polled
+from api.jobs import BY_METADATA, BY_STATUS, asked_for
+from api.routes import Routes, page_query
 from api.services import Services
-from db import events, files, jobs, tables
+from db import files, job_pages, jobs, tables
 from domain.access import Principal, Scope
 from domain.errors import BadRequest, NotFound
 from domain.job import Kind, Lane
 from domain.specs import FineTune, parse
 
 routes = Routes()
-
-_BY_METADATA = Parameter(
-    "metadata",
-    "Only jobs that carry these pairs: `metadata[k]=v`.",
-    {"type": "object", "additionalProperties": {"type": "string"}},
-)
 
 
 @routes.post(
@@ -36,32 +33,45 @@ def create(plait: Services, who: Principal) -> Response:
     new = _submission(who, requests.json_body())
     with plait.database.transaction() as session:
         _refuse_missing_files(session, who.tenant, new.spec)
-        job = _shape(session, jobs.submit(session, new))
+        row = jobs.submit(session, new)
+        job = _shape(session, row, files.results_of(session, row.id))
     plait.bells.ring(Lane(job.queue.lane))
-    return _polled(job)
+    return polled(job)
 
 
 @routes.get(
     "/v1/fine_tuning/jobs",
     needs=Scope.JOBS_READ,
-    query=(*page_query(), _BY_METADATA),
+    query=(*page_query(), BY_STATUS, BY_METADATA),
     answer=shapes.JobPage,
     errors=(400, 404),
+    tagged=True,
 )
 def index(plait: Services, who: Principal) -> shapes.JobPage:
     """Lists the fine-tuning jobs, newest first."""
-    limit, labels = requests.limit(), requests.metadata_filter()
+    wanted, limit = asked_for([Kind.FINE_TUNE]), requests.limit()
     with plait.database.reading() as session:
-        rows, more = jobs.page(session, who.tenant, after=requests.after(), limit=limit, labels=labels)
-        return shapes.page(shapes.JobPage, [_shape(session, row) for row in rows], more)
+        rows, more = job_pages.page(session, who.tenant, wanted, after=requests.after(), limit=limit)
+        results = files.results_of_all(session, [row.id for row in rows])
+        found = [_shape(session, row, results.get(row.id, [])) for row in rows]
+    return shapes.page(shapes.JobPage, found, more)
 
 
-@routes.get("/v1/fine_tuning/jobs/<job_id>", needs=Scope.JOBS_READ, answer=shapes.Job, errors=(404,))
+@routes.get(
+    "/v1/fine_tuning/jobs/<job_id>",
+    needs=Scope.JOBS_READ,
+    query=waiting.QUERY,
+    answer=shapes.Job,
+    errors=(400, 404),
+    tagged=True,
+)
 def retrieve(plait: Services, who: Principal, job_id: str) -> Response:
-    """Tells how a fine-tuning job stands."""
+    """Tells how a fine-tuning job stands; with `wait`, once that has changed."""
+    watched.until_it_changes(plait, who.tenant, job_id, kind=Kind.FINE_TUNE)
     with plait.database.reading() as session:
-        job = _shape(session, jobs.get(session, who.tenant, job_id, kind=Kind.FINE_TUNE))
-    return _polled(job)
+        row = jobs.get(session, who.tenant, job_id, kind=Kind.FINE_TUNE)
+        job = _shape(session, row, files.results_of(session, row.id))
+    return waiting.applied(polled(job))
 
 
 @routes.post(
@@ -70,26 +80,11 @@ def retrieve(plait: Services, who: Principal, job_id: str) -> Response:
 def cancel(plait: Services, who: Principal, job_id: str) -> Response:
     """Cancels a waiting job at once; asks a running one to stop and keep its last checkpoint."""
     with plait.database.transaction() as session:
-        job = _shape(session, jobs.cancel(session, who.tenant, job_id, kind=Kind.FINE_TUNE))
+        row = jobs.cancel(session, who.tenant, job_id, kind=Kind.FINE_TUNE)
+        job = _shape(session, row, files.results_of(session, row.id))
     plait.bells.poke(job.worker)
     plait.bells.wake(job.id)
-    return _polled(job)
-
-
-@routes.get(
-    "/v1/fine_tuning/jobs/<job_id>/events",
-    needs=Scope.JOBS_READ,
-    query=page_query(),
-    answer=shapes.EventPage,
-    errors=(400, 404),
-)
-def list_events(plait: Services, who: Principal, job_id: str) -> shapes.EventPage:
-    """Lists what happened to a job, newest first."""
-    limit = requests.limit()
-    with plait.database.reading() as session:
-        job = jobs.get(session, who.tenant, job_id, kind=Kind.FINE_TUNE)
-        rows, more = events.page(session, job.id, after=requests.after(), limit=limit)
-    return shapes.page(shapes.EventPage, [shapes.event(row) for row in rows], more)
+    return polled(job)
 
 
 def _submission(who: Principal, body: dict[str, Any]) -> jobs.Submission:
@@ -116,15 +111,5 @@ def _refuse_missing_files(session: Session, tenant: str, spec: dict[str, Any]) -
             raise BadRequest(error.message, code=error.code, param=error.param) from None
 
 
-def _shape(session: Session, row: tables.Job) -> shapes.Job:
-    return shapes.job(
-        row, position=jobs.position(session, row), result_files=files.results_of(session, row.id)
-    )
-
-
-def _polled(job: shapes.Job) -> Response:
-    """An answer that says when to ask again."""
-    response = respond(job)
-    if not shapes.is_final(job):
-        response.headers["Retry-After"] = "1"
-    return response
+def _shape(session: Session, row: tables.Job, result_files: Sequence[str]) -> shapes.Job:
+    return shapes.job(row, position=jobs.position(session, row), result_files=result_files)

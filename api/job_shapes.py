@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from api.shapes import JobError, Listed, Page, Queue
+from flask import Response
+
+from api.routes import respond
+from api.shapes import Job, JobError, Listed, Page, Queue
 from db import tables
 from domain.job import FINAL, Kind, Stage, State, public_status
 
@@ -54,3 +57,11 @@ def any_job(row: tables.Job, *, position: int | None, result_files: Sequence[str
         result=None if row.kind == Kind.PREDICT else row.result,
         result_files=list(result_files),
     )
+
+
+def polled(job: AnyJob | Job) -> Response:
+    """An answer that says when to ask again, until there is nothing to ask for."""
+    response = respond(job)
+    if job.status not in FINAL:
+        response.headers["Retry-After"] = "1"
+    return response

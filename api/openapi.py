@@ -11,7 +11,7 @@ from flask import Response, json
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from api import files, fine_tuning, health, models, predictions, shapes
+from api import events, files, fine_tuning, health, jobs, models, predictions, shapes, training
 from api.errors import error_type
 from api.routes import Route, Routes
 from api.services import Services
@@ -50,7 +50,17 @@ def openapi_json(_plait: Services) -> Response:
 
 @cache
 def _rendered() -> str:
-    served = (files.routes, fine_tuning.routes, models.routes, health.routes, routes, predictions.routes)
+    served = (
+        files.routes,
+        fine_tuning.routes,
+        events.routes,
+        training.routes,
+        jobs.routes,
+        models.routes,
+        health.routes,
+        routes,
+        predictions.routes,
+    )
     return json.dumps(document(chain(*served)))
 
 
@@ -95,6 +105,7 @@ def _operation(route: Route, references: _Shapes) -> dict[str, Any]:
         "parameters": _parameters(route),
         "responses": {
             **{str(status): _success(route, references, status) for status in route.statuses},
+            **_unchanged(route),
             **_failures(route),
         },
         "security": [{"key": [str(route.needs)]}] if route.needs else [],
@@ -113,7 +124,8 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         {"name": p.name, "in": p.place, "description": p.about, "schema": p.schema, **_style(p.schema)}
         for p in route.query
     ]
-    return in_path + in_query + ([_KEY_HEADER] if route.takes_key else [])
+    extra = [_KEY_HEADER] if route.takes_key else []
+    return in_path + in_query + extra + ([_TAG_HEADER] if route.tagged else [])
 
 
 _KEY_HEADER = {
@@ -121,6 +133,14 @@ _KEY_HEADER = {
     "in": "header",
     "description": "The same key and body answer with the object that the first request made.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
+
+
+_TAG_HEADER = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "The ETag of an earlier answer: while nothing has changed, the answer is an empty 304.",
+    "schema": {"type": "string"},
 }
 
 
@@ -150,13 +170,18 @@ _IS_JSON = {"contentType": "application/json"}
 
 def _success(route: Route, references: _Shapes, status: int) -> dict[str, Any]:
     if route.answer is None:
-        schema: dict[str, Any] = {"application/octet-stream": {}}
+        content: dict[str, Any] = {kind: {} for kind in route.media or ("application/octet-stream",)}
     else:
-        schema = {"application/json": {"schema": references[route.answer, "serialization"]}}
+        content = {"application/json": {"schema": references[route.answer, "serialization"]}}
+        content |= {kind: {"schema": {"type": "string"}} for kind in route.media}
     if status == 202:
         about = "Not done yet; ask again at `Location` after `Retry-After` seconds."
-        return {"description": about, "headers": {**_HEADERS, **_LATER}, "content": schema}
-    return {"description": "As asked.", "headers": _HEADERS, "content": schema}
+        return {"description": about, "headers": {**_HEADERS, **_LATER}, "content": content}
+    return {"description": "As asked.", "headers": _HEADERS, "content": content}
+
+
+def _unchanged(route: Route) -> dict[str, Any]:
+    return {"304": {"description": "Nothing has changed.", "headers": _HEADERS}} if route.tagged else {}
 
 
 _LATER = {

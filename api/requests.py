@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Sequence
 from hashlib import sha256
 from tempfile import TemporaryFile
 from typing import IO, Any, NoReturn
@@ -17,7 +18,6 @@ JSON_LIMIT = 4 * 1024 * 1024
 _MOST_DEPTH = 32
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
-_METADATA = re.compile(r"metadata\[([^\[\]]{1,64})\]")
 
 
 class Request(flask.Request):
@@ -106,12 +106,33 @@ def is_retry() -> bool:
 
 
 def limit(default: int = 20, most: int = 100) -> int:
-    text = request.args.get("limit")
+    return number("limit", default, least=1, most=most)
+
+
+def number(name: str, default: int, *, least: int, most: int) -> int:
+    """A whole number of the query, from `least` to `most`."""
+    text = request.args.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= most):
-        raise BadRequest(f"limit: must be a number from 1 to {most}.", code="invalid_limit", param="limit")
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
+        message = f"{name}: must be a number from {least} to {most}."
+        raise BadRequest(message, code=f"invalid_{name}", param=name)
     return int(text)
+
+
+def words(name: str) -> list[str] | None:
+    """A list of the query, separated by commas; None when it is not given."""
+    text = request.args.get(name)
+    return [word.strip() for word in text.split(",") if word.strip()] if text is not None else None
+
+
+def one_of(name: str, allowed: Sequence[str]) -> str | None:
+    """A word of the query; None when it is not given."""
+    text = request.args.get(name)
+    if text is not None and text not in allowed:
+        listed = ", ".join(allowed)
+        raise BadRequest(f"{name}: must be one of {listed}.", code=f"invalid_{name}", param=name)
+    return text
 
 
 def after() -> str | None:
@@ -127,6 +148,10 @@ def newest_first() -> bool:
 
 
 def metadata_filter() -> dict[str, str]:
-    """`metadata[k]=v` of the query, as a dictionary."""
-    pairs = ((_METADATA.fullmatch(name), value) for name, value in request.args.items())
-    return {match[1]: value for match, value in pairs if match}
+    """`metadata[k]=v` of the query, as a dictionary. Any character may stand in a name."""
+    inside = slice(len("metadata["), -1)
+    return {
+        name[inside]: value
+        for name, value in request.args.items()
+        if name.startswith("metadata[") and name.endswith("]")
+    }

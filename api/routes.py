@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Literal
 
-from flask import Response
+from flask import Response, request
 from pydantic import BaseModel
 
 from domain.access import Scope
@@ -39,6 +40,10 @@ class Route:
     #: Statuses of errors beyond those that every route may answer.
     errors: tuple[int, ...] = ()
     takes_key: bool = False
+    #: The answer carries an ETag, and a caller who has it already is told so with a 304.
+    tagged: bool = False
+    #: Content types in which the answer comes as well, or instead where there is no shape.
+    media: tuple[str, ...] = ()
     #: Statuses of success. A 202 has the same shape, `Location` and `Retry-After`.
     statuses: tuple[int, ...] = (200,)
     #: The shape of a form that is taken beside the JSON body.
@@ -50,7 +55,8 @@ class Route:
         return f"{self.view.__module__.rpartition('.')[2]}.{self.view.__name__}"
 
     def answer_of(self, *given: Any, **path: str) -> Response:
-        return respond(self.view(*given, **path))
+        response = respond(self.view(*given, **path))
+        return _tagged(response) if self.tagged and not response.is_streamed else response
 
 
 class Routes:
@@ -83,6 +89,15 @@ def respond(answer: Answer) -> Response:
     if isinstance(answer, Response):
         return answer
     return Response(answer.model_dump_json(by_alias=True), content_type="application/json")
+
+
+def _tagged(response: Response) -> Response:
+    """With the hash of its bytes as ETag; without them for a caller that names the same."""
+    response.set_etag(sha256(response.get_data()).hexdigest()[:32])
+    # A copy may be kept, by this caller alone, and must be asked about each time.
+    response.headers["Cache-Control"] = "private, no-cache"
+    response.make_conditional(request)
+    return response
 
 
 def page_query(most: int = 100, default: int = 20) -> tuple[Parameter, ...]:

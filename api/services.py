@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from api.stream import Streams
 from api.waiting import Waiter, Waiting
 from db.blobs import Blobs
 from db.session import Database
@@ -30,3 +31,4 @@ class Services:
     bells: Ringer
     wakes: Waiter
     waiting: Waiting
+    streams: Streams

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from db import events as event_rows
 from db import tables
+from db.registry import Described
 from domain.job import FINAL, Stage, State, public_status
 
 Broker = Literal["ok", "down", "none"]
@@ -132,6 +133,17 @@ class Model(Listed):
     object: Literal["model"] = "model"
     created: int
     owned_by: str
+    #: Of a fine-tuned model: the job that made it, what was measured, the labels it tells apart.
+    job: str | None = None
+    family: str | None = None
+    metrics: dict[str, Any] | None = None
+    classes: list[Any] | None = None
+
+
+class ModelDeleted(Shape):
+    id: str
+    object: Literal["model"] = "model"
+    deleted: Literal[True] = True
 
 
 class Health(Shape):
@@ -234,17 +246,15 @@ def job(row: tables.Job, *, position: int | None, result_files: Sequence[str]) -
     )
 
 
-def is_final(shape: Job) -> bool:
-    return shape.status in FINAL
-
-
 def _seconds(instant: float | None) -> int | None:
     return int(instant) if instant is not None else None
 
 
 def _estimate(row: tables.Job) -> int | None:
-    left = (row.progress or {}).get("eta_s") if row.state == State.RUNNING else None
-    return int(time.time() + left) if left is not None else None
+    """When training will be over, as its last report has it. How long encoding takes says nothing about that."""
+    told = row.progress or {}
+    left = told.get("eta_s") if row.state == State.RUNNING and told.get("stage") == "training" else None
+    return int(told.get("reported_at", time.time()) + left) if left is not None else None
 
 
 def event(row: tables.Event) -> Event:
@@ -259,5 +269,14 @@ def event(row: tables.Event) -> Event:
     )
 
 
-def model(row: tables.Model) -> Model:
-    return Model(id=row.id, created=int(row.created_at), owned_by=row.tenant)
+def model(known: Described) -> Model:
+    row = known.model
+    return Model(
+        id=row.id,
+        created=int(row.created_at),
+        owned_by=row.tenant,
+        job=row.job,
+        family=row.family,
+        metrics=known.metrics,
+        classes=known.classes,
+    )

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.tables import Event, Metric
+from db.tables import Event, Job, Metric
 from domain.errors import NotFound
+from domain.job import FINAL
 
 
 def event_id(job_id: str, seq: int) -> str:
@@ -14,11 +15,12 @@ def event_id(job_id: str, seq: int) -> str:
     return f"ftevent-{job_id.removeprefix('ftjob-')}-{seq}"
 
 
-def _seq(job_id: str, cursor: str) -> int:
-    number = cursor.removeprefix(event_id(job_id, 0)[:-1])
-    if not number.isascii() or not number.isdigit() or len(number) > 18:
-        raise NotFound(f"No event {cursor} in this job.", code="event_not_found", param="after")
-    return int(number)
+def number(job_id: str, cursor: str, *, param: str = "after") -> int:
+    """The number of an event of this job, which is told by its id or by the number itself."""
+    digits = cursor.removeprefix(event_id(job_id, 0)[:-1])
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 18:
+        raise NotFound(f"No event {cursor} in this job.", code="event_not_found", param=param)
+    return int(digits)
 
 
 def page(
@@ -27,7 +29,7 @@ def page(
     """Newest first, from behind `after`; and whether there are more."""
     query = select(Event).where(Event.job == job_id)
     if after is not None:
-        query = query.where(Event.seq < _seq(job_id, after))
+        query = query.where(Event.seq < number(job_id, after))
     rows = session.scalars(query.order_by(Event.seq.desc()).limit(limit + 1)).all()
     return rows[:limit], len(rows) > limit
 
@@ -36,6 +38,14 @@ def since(session: Session, job_id: str, seq: int, *, limit: int = 1000) -> Sequ
     """Oldest first, everything after event number `seq`."""
     query = select(Event).where(Event.job == job_id, Event.seq > seq).order_by(Event.seq).limit(limit)
     return session.scalars(query).all()
+
+
+def news(session: Session, job_id: str, seq: int, *, limit: int = 1000) -> tuple[Sequence[Event], bool]:
+    """The events after number `seq`, oldest first; and whether no other will ever follow them."""
+    # The state first: once it reads as final, its last event can be read too.
+    state = session.scalar(select(Job.state).where(Job.id == job_id))
+    rows = since(session, job_id, seq, limit=limit)
+    return rows, state in FINAL and len(rows) < limit
 
 
 def series(session: Session, job_id: str, name: str) -> list[tuple[int, float]]:

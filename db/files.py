@@ -1,6 +1,6 @@
 """Uploaded and resulting files: their rows. The bytes are in `db.blobs`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -120,6 +120,15 @@ def note_check(session: Session, file_id: str, **found: Any) -> None:
 def results_of(session: Session, job_id: str) -> Sequence[str]:
     query = select(ResultFile.file).where(ResultFile.job == job_id).order_by(ResultFile.position)
     return session.scalars(query).all()
+
+
+def results_of_all(session: Session, job_ids: Collection[str]) -> dict[str, list[str]]:
+    """Job -> its result files in their order, for the jobs that have any."""
+    found: dict[str, list[str]] = {}
+    query = select(ResultFile.job, ResultFile.file).where(ResultFile.job.in_(job_ids))
+    for job, file in session.execute(query.order_by(ResultFile.job, ResultFile.position)):
+        found.setdefault(job, []).append(file)
+    return found
 
 
 def add_result(session: Session, job_id: str, file: File, position: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from db.session import now
@@ -31,7 +31,8 @@ def report(session: Session, job_id: str, fence: int, words: Words) -> Want | No
     """Stores `words` if `fence` still holds the job; what the user wants, or None when fenced off."""
     values: dict[str, Any] = {"event_seq": Job.event_seq + len(words.events)}
     if words.progress is not None:
-        values["progress"] = words.progress
+        # Told by the database's clock: an estimate that is read later has grown older since.
+        values["progress"] = words.progress | {"reported_at": session.scalar(select(now()))}
     if words.resolved is not None:
         values["resolved"] = words.resolved
     held = session.execute(

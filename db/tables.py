@@ -137,6 +137,15 @@ class Job(Table):
             postgresql_where=text("state = 'running'"),
         ),
         Index("ix_jobs_list", "tenant", "kind", "created_at", "id"),
+        Index("ix_jobs_status", "tenant", "kind", "state", "stage", "created_at", "id"),
+        Index(
+            "ix_jobs_ahead",
+            "lane",
+            "priority",
+            "available_at",
+            sqlite_where=text("state = 'queued'"),
+            postgresql_where=text("state = 'queued'"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -172,6 +181,20 @@ class Job(Table):
     created_at: Mapped[float] = mapped_column(Instant, server_default=now())
     started_at: Mapped[float | None] = mapped_column(Instant)
     finished_at: Mapped[float | None] = mapped_column(Instant)
+
+
+class JobLabel(Table):
+    """One pair of a job's metadata, as it is searched for: the newest jobs that carry it are neighbours here."""
+
+    __tablename__ = "job_labels"
+    __table_args__ = (Index("ix_job_labels_find", "tenant", "name", "value", "created_at", "job"),)
+
+    job: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[str] = mapped_column(String(512))
+    #: The job's own.
+    tenant: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[float] = mapped_column(Instant)
 
 
 class Event(Table):

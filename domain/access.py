@@ -14,6 +14,7 @@ class Scope(StrEnum):
     MODELS_READ = "models:read"
     PREDICTIONS_READ = "predictions:read"
     PREDICTIONS_WRITE = "predictions:write"
+    MODELS_WRITE = "models:write"
 
 
 ALL_SCOPES = frozenset(Scope)

@@ -18,6 +18,11 @@ def model_id(family: str, tenant: str, suffix: str | None, job_id: str) -> str:
     return f"ft:{family}:{tenant}:{suffix or ''}:{job_id.split('-', 1)[1][:8]}"
 
 
+def checkpoint_id(family: str, tenant: str, suffix: str | None, job_id: str, step: int) -> str:
+    """`ft:late-fusion:<tenant>:<suffix>:<8 characters of the job>:ckpt-step-<step>`."""
+    return f"{model_id(family, tenant, suffix, job_id)}:ckpt-step-{step}"
+
+
 def new_key() -> str:
     """A fresh API key: `plait-` and 256 random bits."""
     return "plait-" + secrets.token_urlsafe(32)

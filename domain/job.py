@@ -82,3 +82,8 @@ def public_status(state: State, stage: Stage) -> str:
 
 
 PUBLIC_STATUSES = ("validating_files", *State)
+
+
+def behind(status: str) -> list[tuple[State, Stage]]:
+    """The states and stages that a client sees as `status`; none for a word that is no status."""
+    return [(state, stage) for state in State for stage in Stage if public_status(state, stage) == status]

@@ -31,7 +31,6 @@ def make_assignment(
         "resolved": job.resolved,
         "files": _files(job, database, blobs),
         "folder": str(folder),
-        "log": str(folder / "child.log"),
         "store": str(artifacts.root),
         "checkpoint": str(artifacts.path(job.checkpoint_ref)) if job.checkpoint_ref else None,
         "place": {

@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -46,7 +47,7 @@ class Desk:
         #: Of a prediction: its model's id and folder, and where its blobs lie.
         self.model: dict[str, str] = assignment.get("model") or {}
         self.blobs: dict[str, str] = assignment.get("blobs") or {}
-        self.log, self.stays = Path(assignment["log"]), bool(assignment["stay"])
+        self.stays = bool(assignment["stay"])
         self._mouth = mouth
         self._stop: str | None = None
         self._published = threading.Condition()
@@ -128,25 +129,17 @@ def main(fd: int, keeper: int) -> None:
     threading.Thread(target=ear.listen, name="keeper", daemon=True).start()
     while True:
         desk = ear.assigned.get()
-        _print_to(desk.log)
         _work(desk)
         if not desk.stays:
             return
-
-
-def _print_to(log: Path) -> None:
-    """What libraries print, and a crash's last words, belong to the job in hand."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with log.open("ab") as output:
-        os.dup2(output.fileno(), 1)
-        os.dup2(output.fileno(), 2)
 
 
 def _work(desk: Desk) -> None:
     try:
         _handler(Kind(desk.place["kind"]), Stage(desk.place["stage"]))(desk)
     except EngineError as error:
+        # For the job's log: where it happened is what a developer asks next.
+        traceback.print_exc()
         desk.tell(
             "failed",
             error={"code": error.code, "message": error.message, "param": error.param},

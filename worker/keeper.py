@@ -20,6 +20,7 @@ from bus.bells import Bells, heard
 from db import jobs
 from db.artifacts import Artifacts
 from db.blobs import Blobs
+from db.logs import Logs
 from db.session import Database
 from db.tables import Job
 from domain.errors import PlaitError
@@ -45,6 +46,7 @@ class Keeper:
         self.bells = Bells(settings.redis_url)
         self.blobs = Blobs(settings.data / "blobs")
         self.artifacts = Artifacts(settings.data.absolute() / "artifacts")
+        self.logs = Logs(settings.data.absolute())
         self.lease_s = min(settings.lease_s, INFER_LEASE_S) if lane is Lane.INFER else settings.lease_s
         self.draining = threading.Event()
         self._stays = lane is Lane.INFER
@@ -103,7 +105,7 @@ class Keeper:
         self.bells.wake(job.id)
         folder = self.artifacts.create(job.id, job.fence)
         ending = self._run(job, folder, taken)
-        next_lane = Outcome(self.database, self.blobs, self.artifacts, job, folder).settle(ending)
+        next_lane = Outcome(self.database, self.blobs, self.artifacts, self.logs, job, folder).settle(ending)
         if next_lane is not None:
             self.bells.ring(next_lane)
         self.bells.wake(job.id)
@@ -119,7 +121,7 @@ class Keeper:
             said = {"code": error.code, "message": error.message, "param": error.param}
             verdict = {"say": "failed", "error": said, "retryable": False}
             return Ending(verdict, writable_until=taken + self.lease_s * 0.75)
-        child = self._child_for(Path(assignment["log"]))
+        child = self._child_for(self.logs.make(job.id, job.fence))
         try:
             return Hold(
                 database=self.database,
@@ -142,6 +144,8 @@ class Keeper:
             self._end_child()
         if self._child is None:
             self._child = ChildProcess(log_file)
+        else:
+            self._child.print_to(log_file)
         return self._child
 
     def _end_child(self) -> None:

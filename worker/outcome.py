@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from db import files, jobs
 from db.artifacts import Artifacts
 from db.blobs import Blobs
+from db.logs import Logs
 from db.session import Database, now
 from db.tables import File, Job
 from domain import retry
@@ -23,16 +24,14 @@ from worker.success import ISSUES_IN_EVENT, SUCCESS, Claimed
 
 log = logging.getLogger(__name__)
 
-_LOG_TAIL = 2000
-
 
 class Outcome:
     """Settles one claim. Returns the lane that has work now, if any."""
 
     def __init__(
-        self, database: Database, blobs: Blobs, artifacts: Artifacts, job: Job, folder: Path
+        self, database: Database, blobs: Blobs, artifacts: Artifacts, logs: Logs, job: Job, folder: Path
     ) -> None:
-        self.database, self.blobs, self.artifacts = database, blobs, artifacts
+        self.database, self.blobs, self.artifacts, self.logs = database, blobs, artifacts, logs
         self.job, self.folder = job, folder
         self.of_claim = Claimed(job, folder, artifacts)
 
@@ -157,9 +156,8 @@ class Outcome:
         return {"code": "timeout", "message": message, "param": param}
 
     def _log_tail(self) -> str:
-        path = self.folder / "child.log"
-        text = path.read_bytes()[-_LOG_TAIL:].decode(errors="replace") if path.exists() else ""
-        return f"Its last words: {text.strip()}" if text.strip() else ""
+        words = self.logs.last_words(self.job.id, self.job.fence)
+        return f"Its last words: {words}" if words else ""
 
     def _sweep(self) -> None:
         """A final job keeps what its row names; other claims' folders go, and media that only it was given."""

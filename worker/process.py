@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from worker.output import Output
 from worker.wire import Lines, Mouth
 
 #: A child that reads nothing for so long is frozen; its keeper must not freeze with it.
@@ -22,9 +23,11 @@ class ChildProcess:
     def __init__(self, log_file: Path) -> None:
         self.sock, theirs = socket.socketpair()
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", _DEAF_S, 0))
-        with theirs, log_file.open("ab") as output:
+        self._output = Output(log_file)
+        with theirs, self._output.writable() as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "worker.child", str(theirs.fileno()), str(os.getpid())],
+                # Unbuffered: what a job prints must not wait in the child until the next one's log is open.
+                [sys.executable, "-u", "-m", "worker.child", str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 process_group=0,
                 stdin=subprocess.DEVNULL,
@@ -38,6 +41,10 @@ class ChildProcess:
     @property
     def is_alive(self) -> bool:
         return self._process.poll() is None
+
+    def print_to(self, log_file: Path) -> None:
+        """What it prints from now on belongs to the next job."""
+        self._output.switch(log_file)
 
     def tell(self, **message: Any) -> bool:
         """False if it cannot hear; its exit is then about to be seen."""
@@ -59,7 +66,9 @@ class ChildProcess:
         """Kills it and whatever it has started; its exit code. What it said last can still be heard."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        return self._process.wait()
+        code = self._process.wait()
+        self._output.finish()
+        return code
 
     def close(self) -> None:
         """Ends it for good."""

@@ -1,25 +1,38 @@
-"""Python SDK of Plait: `Client` sends files, makes fine-tune jobs and follows them over HTTP."""
+"""Python SDK of Plait: `Client` sends files, makes jobs, follows them, and asks their models, over HTTP."""
 
+from plait.checks import Check, Issue
 from plait.client import Client
 from plait.config import Config
 from plait.errors import ConfigError, LocalFileError, PlaitAPIError, PlaitConnectionError, PlaitError
 from plait.files import File
-from plait.jobs import Event, Job, Update
+from plait.job_shapes import Checkpoint, Event, Job, Log, Series, Update
 from plait.models import Model
+from plait.predictions import Modalities, Prediction, PredictionRun, Ranked, RowError, Usage
 from plait.version import VERSION as __version__
 
 __all__ = [
+    "Check",
+    "Checkpoint",
     "Client",
     "Config",
     "ConfigError",
     "Event",
     "File",
+    "Issue",
     "Job",
     "LocalFileError",
+    "Log",
+    "Modalities",
     "Model",
     "PlaitAPIError",
     "PlaitConnectionError",
     "PlaitError",
+    "Prediction",
+    "PredictionRun",
+    "Ranked",
+    "RowError",
+    "Series",
     "Update",
+    "Usage",
     "__version__",
 ]

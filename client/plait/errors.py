@@ -41,7 +41,20 @@ class ConfigError(PlaitError):
 
 
 class LocalFileError(PlaitError):
+    """`details` are the single problems of a file that has several."""
+
     code = "local_file"
+
+    def __init__(self, message: str, *, hint: str | None = None, details: Sequence[str] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.details = list(details)
+
+    def lines(self) -> list[str]:
+        first, *rest = super().lines()
+        return [first, *(f"  {detail}" for detail in self.details), *rest]
+
+    def as_dict(self) -> dict[str, Any]:
+        return super().as_dict() | ({"details": self.details} if self.details else {})
 
 
 class PlaitConnectionError(PlaitError):
@@ -63,6 +76,9 @@ _HINTS_BY_STATUS = {
 }
 _HINTS_BY_CODE = {
     "invalid_spec": "Correct these fields and send the spec again.",
+    "model_not_found": "See the models that there are with `plait models list`.",
+    "job_not_found": "See the jobs that there are with `plait jobs list --kind all`.",
+    "file_not_found": "See the files that there are with `plait files list`.",
     "not_plait": "Is the address that of a Plait server? It ends in /v1: see PLAIT_BASE_URL.",
 }
 

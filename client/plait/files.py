@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from plait import archive, paging
+from plait import archive, paging, waiting
+from plait.checks import Check
 from plait.errors import LocalFileError
 from plait.transport import Transport
 
@@ -79,7 +80,8 @@ class Files:
         except OSError as error:
             raise LocalFileError(f"{path} cannot be read: {error.strerror}.") from None
         with source:
-            return File.of(self._transport.post_form(_PATH, form, (name, source, content_type)))
+            part = ("file", (name, source, content_type))
+            return File.of(self._transport.post_form(_PATH, form, [part]))
 
     def list(
         self, *, after: str | None = None, limit: int | None = None, purpose: str | None = None
@@ -93,6 +95,26 @@ class Files:
 
     def delete(self, file_id: str) -> None:
         self._transport.delete(paging.one(_PATH, file_id))
+
+    def validate(
+        self,
+        file_id: str,
+        spec: Mapping[str, Any] | None = None,
+        role: str = "training",
+        *,
+        wait: bool | float = True,
+    ) -> Check:
+        """Reads every row and medium of a file as a job would, and says what is wrong; nothing is trained.
+
+        `spec` is the `multimodal` part of a create body, `role` is training, validation or test. Waits until the
+        check is final, or `wait` seconds (False: not at all).
+        """
+        body = {"role": role} | ({} if spec is None else {"multimodal": dict(spec)})
+        seconds = waiting.seconds_of(wait)
+        path = f"{paging.one(_PATH, file_id)}/validate"
+        raw = self._transport.post(path, body, headers=waiting.prefer(seconds))
+        job = paging.one("/jobs", raw["id"])
+        return Check.of(waiting.until_final(self._transport, job, raw, seconds))
 
     def content(self, file_id: str) -> bytes:
         """All bytes in memory; `download` is for large files."""

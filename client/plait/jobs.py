@@ -1,105 +1,17 @@
-"""Fine-tune jobs: making, listing, following, cancelling."""
+"""Jobs: making fine-tunes; listing, following and ending jobs of all kinds."""
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from plait import paging, retries
-from plait.errors import PlaitError
+from plait import paging, waiting
+from plait.job_shapes import FINE_TUNE, Checkpoint, Event, Job, Log, Series, Update
 from plait.transport import Transport
+from plait.waiting import PATIENCE_S, OnTrouble
+from plait.watching import Watch
 
-_PATH = "/fine_tuning/jobs"
-STATUSES = ("validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled")
-FINAL = frozenset({"succeeded", "failed", "cancelled"})
-#: Between two looks at a job, unless the server says otherwise.
-LOOK_EVERY_S = 1.0
-#: How long a watch waits for a server that is gone: long enough for a restart.
-PATIENCE_S = 180.0
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    id: str
-    status: str
-    model: str
-    created_at: int | None
-    finished_at: int | None
-    training_file: str | None
-    validation_file: str | None
-    #: The id of the model that the job made, once it has succeeded.
-    fine_tuned_model: str | None
-    result_files: list[str]
-    #: {code, message, param} of a failed job.
-    error: dict[str, Any] | None
-    #: The final numbers, such as {"test_accuracy": 0.93}.
-    metrics: dict[str, float]
-    #: {stage, epoch, n_epochs, step, total_steps, samples_per_second, eta_s}, as far as known.
-    progress: dict[str, Any]
-    metadata: dict[str, str]
-    #: The server's whole answer.
-    raw: dict[str, Any] = field(repr=False)
-
-    @property
-    def is_final(self) -> bool:
-        return self.status in FINAL
-
-    @classmethod
-    def of(cls, raw: dict[str, Any]) -> "Job":
-        return cls(
-            id=raw["id"],
-            status=raw["status"],
-            model=raw.get("model") or "",
-            created_at=raw.get("created_at"),
-            finished_at=raw.get("finished_at"),
-            training_file=raw.get("training_file"),
-            validation_file=raw.get("validation_file"),
-            fine_tuned_model=raw.get("fine_tuned_model"),
-            result_files=raw.get("result_files") or [],
-            # The stock client's server answers an object of nulls for "no error".
-            error=raw["error"] if (raw.get("error") or {}).get("message") else None,
-            metrics=raw.get("metrics") or {},
-            progress=raw.get("progress") or {},
-            metadata=raw.get("metadata") or {},
-            raw=raw,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    id: str
-    created_at: int
-    #: info, warn or error
-    level: str
-    message: str
-    #: message or metrics
-    type: str
-    data: dict[str, Any]
-    raw: dict[str, Any] = field(repr=False)
-
-    @property
-    def issues(self) -> list[dict[str, Any]]:
-        """What validation found: {code, message, line, column, value, severity}."""
-        return list(self.data.get("issues") or ())
-
-    @classmethod
-    def of(cls, raw: dict[str, Any]) -> "Event":
-        return cls(
-            id=raw["id"],
-            created_at=raw.get("created_at") or 0,
-            level=raw.get("level") or "info",
-            message=raw.get("message") or "",
-            type=raw.get("type") or "message",
-            data=raw.get("data") or {},
-            raw=raw,
-        )
-
-
-class Update(NamedTuple):
-    """One look at a job: how it stands, and the events since the last look, oldest first."""
-
-    job: Job
-    events: list[Event]
+_PATH, _ALL_KINDS = "/fine_tuning/jobs", "/jobs"
+#: Ids of jobs that are no fine-tunes begin so.
+_OTHERS = ("check_", "pred_")
 
 
 class Jobs:
@@ -111,79 +23,82 @@ class Jobs:
         return Job.of(self._transport.post(_PATH, dict(spec), idempotency_key=idempotency_key))
 
     def list(
-        self, *, after: str | None = None, limit: int | None = None, metadata: Mapping[str, str] | None = None
+        self,
+        *,
+        kind: str | None = FINE_TUNE,
+        status: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        after: str | None = None,
+        limit: int | None = None,
     ) -> Iterator[Job]:
-        """Newest first, at most `limit` in all; pages are fetched as they are needed."""
+        """Newest first, at most `limit` in all; pages are fetched as they are needed.
+
+        The server filters: `kind` is fine_tune, check or predict, None for all; `status` is one of STATUSES.
+        """
         params = {f"metadata[{key}]": value for key, value in (metadata or {}).items()}
-        return map(Job.of, paging.walk(self._transport, _PATH, after=after, limit=limit, params=params))
+        path = _PATH
+        if kind != FINE_TUNE or status:
+            path = _ALL_KINDS
+            params |= {name: word for name, word in (("kind", kind), ("status", status)) if word}
+        return map(Job.of, paging.walk(self._transport, path, after=after, limit=limit, params=params))
 
     def get(self, job_id: str) -> Job:
-        return Job.of(self._transport.get(paging.one(_PATH, job_id)))
+        return Job.of(self._transport.get(_path(job_id)))
+
+    def wait(self, job_id: str, wait: bool | float = True) -> Job:
+        """The job once it is final, or as it stands after `wait` seconds. Waits through a restart of the server."""
+        path = _path(job_id)
+        raw = waiting.patiently(lambda: self._transport.get(path), self._transport.wait)
+        return Job.of(waiting.until_final(self._transport, path, raw, waiting.seconds_of(wait)))
 
     def cancel(self, job_id: str) -> Job:
         """Asks for the end of the job; a running one stops within seconds and keeps its last checkpoint."""
-        return Job.of(self._transport.post(f"{paging.one(_PATH, job_id)}/cancel"))
+        return Job.of(self._transport.post(f"{_path(job_id)}/cancel"))
 
     def events(self, job_id: str, *, after: str | None = None, limit: int | None = None) -> Iterator[Event]:
         """Newest first, at most `limit` in all; `after` goes on with those older than that id."""
-        pages = paging.walk(self._transport, _events_path(job_id), after=after, limit=limit)
+        pages = paging.walk(self._transport, f"{_tuned(job_id)}/events", after=after, limit=limit)
         return map(Event.of, pages)
 
+    def checkpoints(self, job_id: str, *, limit: int | None = None) -> Iterator[Checkpoint]:
+        """Newest first, at most `limit` in all."""
+        pages = paging.walk(self._transport, f"{_tuned(job_id)}/checkpoints", limit=limit)
+        return map(Checkpoint.of, pages)
+
+    def metrics(
+        self, job_id: str, names: Sequence[str] = (), *, max_points: int | None = None
+    ) -> dict[str, Series]:
+        """The curves by name, all unless some are named; each thinned by the server to `max_points`."""
+        asked: dict[str, str | int] = {"names": ",".join(names)} if names else {}
+        asked |= {"max_points": max_points} if max_points else {}
+        series = self._transport.get(f"{_tuned(job_id)}/metrics", asked).get("series") or {}
+        return {name: Series(list(one["steps"]), list(one["values"])) for name, one in series.items()}
+
+    def logs(self, job_id: str, *, tail: int | None = None) -> tuple[Log, ...]:
+        """What the attempts at the job wrote, oldest first; `tail` bounds the lines."""
+        answer = self._transport.get(f"{_tuned(job_id)}/logs", {"tail": tail} if tail else None)
+        told = answer.get("data") or ()
+        return tuple(Log(one.get("attempt_fence") or 0, one.get("text") or "") for one in told)
+
     def watch(
-        self,
-        job_id: str,
-        *,
-        patience_s: float = PATIENCE_S,
-        on_trouble: Callable[[PlaitError], None] | None = None,
+        self, job_id: str, *, patience_s: float = PATIENCE_S, on_trouble: OnTrouble | None = None
     ) -> Iterator[Update]:
-        """Looks at the job until it is final, and waits in between.
+        """Looks at the job whenever something happens, until it is final; each event comes once and in order.
 
-        A server that restarts is waited for, up to `patience_s`; `on_trouble` hears of each failed look.
+        Events arrive as the server streams them; one that streams none is asked every second. A server that
+        restarts is waited for, up to `patience_s`; `on_trouble` hears of each failed look.
         """
-        seen: str | None = None
-        while True:
-            update, pause = self._patiently(job_id, seen, patience_s, on_trouble)
-            if update.events:
-                seen = update.events[-1].id
-            yield update
-            if update.job.is_final:
-                return
-            self._transport.wait(pause)
-
-    def _look(self, job_id: str, seen: str | None) -> tuple[Update, float]:
-        # The job before its events: when it is final, all its events are there to be read.
-        raw, headers = self._transport.answer("GET", paging.one(_PATH, job_id))
-        newest = map(Event.of, paging.walk(self._transport, _events_path(job_id), page=20))
-        fresh = list(itertools.takewhile(lambda event: event.id != seen, newest))
-        pause = retries.seconds(headers.get("retry-after"))
-        return Update(Job.of(raw), fresh[::-1]), _between_looks(pause)
-
-    def _patiently(
-        self,
-        job_id: str,
-        seen: str | None,
-        patience_s: float,
-        on_trouble: Callable[[PlaitError], None] | None,
-    ) -> tuple[Update, float]:
-        waited = 0.0
-        for attempt in itertools.count():
-            try:
-                return self._look(job_id, seen)
-            except PlaitError as error:
-                pause = max(retries.backoff(attempt), error.retry_after or 0.0)
-                if not error.passing or waited + pause > patience_s:
-                    raise
-                if on_trouble:
-                    on_trouble(error)
-            self._transport.wait(pause)
-            waited += pause
-        raise AssertionError("unreachable")
+        events_path = f"{_tuned(job_id)}/events" if _is_tuned(job_id) else None
+        return Watch(self._transport, _path(job_id), events_path, patience_s, on_trouble).updates()
 
 
-def _events_path(job_id: str) -> str:
-    return f"{paging.one(_PATH, job_id)}/events"
+def _is_tuned(job_id: str) -> bool:
+    return not job_id.startswith(_OTHERS)
 
 
-def _between_looks(asked: float | None) -> float:
-    """The server's wish within bounds: neither a busy loop nor a view that seems dead."""
-    return LOOK_EVERY_S if asked is None else min(max(asked, 0.1), 30.0)
+def _path(job_id: str) -> str:
+    return _tuned(job_id) if _is_tuned(job_id) else paging.one(_ALL_KINDS, job_id)
+
+
+def _tuned(job_id: str) -> str:
+    return paging.one(_PATH, job_id)

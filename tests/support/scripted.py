@@ -1,8 +1,9 @@
 """An HTTP server on loopback that plays written answers and keeps what it was asked. Knows no route of ours."""
 
+import contextlib
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -11,6 +12,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 @dataclass(frozen=True)
 class Answer:
+    """The body: JSON, bytes, or an iterator of bytes that are sent as they come."""
+
     status: int = 200
     body: Any = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -30,6 +33,15 @@ def page(items: list[dict[str, Any]], *, more: bool = False) -> dict[str, Any]:
     """One page of a list."""
     ids = [item["id"] for item in items] or [None]
     return {"object": "list", "data": items, "first_id": ids[0], "last_id": ids[-1], "has_more": more}
+
+
+def stream(chunks: Iterator[bytes]) -> Answer:
+    """Server-sent events."""
+    return Answer(200, chunks, {"content-type": "text/event-stream"})
+
+
+def sse(event: dict[str, Any]) -> bytes:
+    return f"id: {event['id'].rsplit('-', 1)[-1]}\ndata: {json.dumps(event)}\n\n".encode()
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,7 @@ class ScriptedServer:
         return f"http://127.0.0.1:{self._port}/v1"
 
     def on(self, route: str, *answers: Answer | dict[str, Any]) -> None:
-        """`route` is `GET /files`; a plain dict is a 200."""
+        """`route` is `GET /files`, or `GET /jobs/x/events?stream` for a stream; a plain dict is a 200."""
         method, _, path = route.partition(" ")
         script = [a if isinstance(a, Answer) else Answer(body=a) for a in answers]
         self._script[method, f"/v1{path}"] = script
@@ -78,7 +90,12 @@ class ScriptedServer:
 
     def next(self, asked: Asked) -> Answer:
         self.asked.append(asked)
-        script = self._script.get((asked.method, asked.path), [refusal(404, "not_found", "no such thing")])
+        route = (asked.method, asked.path)
+        if asked.query.get("stream") == "true":
+            # A server that is older than its streams answers with a page.
+            script = self._script.get((asked.method, f"{asked.path}?stream"), [Answer(body=page([]))])
+        else:
+            script = self._script.get(route, [refusal(404, "not_found", "no such thing")])
         return script.pop(0) if len(script) > 1 else script[0]
 
 
@@ -91,12 +108,24 @@ def _handler(scripted: ScriptedServer) -> type[BaseHTTPRequestHandler]:
             answer = scripted.next(Asked(self.command, url.path, dict(parse_qsl(url.query)), headers, body))
             if answer is HANG_UP:
                 return
+            if isinstance(answer.body, Iterator):
+                self.stream(answer)
+                return
             data = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
             self.send_response(answer.status)
             for name, value in {"content-length": str(len(data)), **answer.headers}.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(data)
+
+        def stream(self, answer: Answer) -> None:
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                for chunk in answer.body:
+                    self.wfile.write(chunk)
 
         do_GET = do_POST = do_DELETE = handle_any
 

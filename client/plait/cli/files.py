@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from plait.cli import output, spec
+from plait.cli import ids, output, spec
 from plait.cli.command import Group, connected, json_option, limit_option
 from plait.client import Client
 from plait.errors import LocalFileError
@@ -48,7 +48,11 @@ def push(path: Path, purpose: str, schema_file: Path | None, as_json: bool) -> N
 @limit_option
 @json_option
 def list_files(purpose: str | None, limit: int, as_json: bool) -> None:
-    """List files, newest first."""
+    """List files, newest first.
+
+    \b
+    plait files list --purpose fine-tune --limit 5
+    """
     found = list(connected().files.list(limit=limit, purpose=purpose))
     if as_json:
         output.data([file.raw for file in found])
@@ -61,18 +65,26 @@ def list_files(purpose: str | None, limit: int, as_json: bool) -> None:
 
 
 @files.command()
-@click.argument("file_id")
+@click.argument("file_id", shell_complete=ids.files)
 @json_option
 def show(file_id: str, as_json: bool) -> None:
-    """Print what the server knows of a file."""
+    """Print what the server knows of a file.
+
+    \b
+    plait files show file-1a2b
+    """
     _tell(connected().files.get(file_id), as_json)
 
 
 @files.command()
-@click.argument("file_id")
+@click.argument("file_id", shell_complete=ids.files)
 @json_option
 def delete(file_id: str, as_json: bool) -> None:
-    """Delete a file from the server."""
+    """Delete a file from the server, for good.
+
+    \b
+    plait files delete file-1a2b
+    """
     connected().files.delete(file_id)
     if as_json:
         output.data({"id": file_id, "object": "file", "deleted": True})
@@ -81,7 +93,7 @@ def delete(file_id: str, as_json: bool) -> None:
 
 
 @files.command()
-@click.argument("file_id")
+@click.argument("file_id", shell_complete=ids.files)
 @click.option(
     "-o",
     "--out",

@@ -1,20 +1,24 @@
 """`plait jobs`: make fine-tune jobs, follow and end them."""
 
-import itertools
 from pathlib import Path
 from typing import Any
 
 import click
 
-from plait.cli import output, spec, watch
+from plait.checks import Check
+from plait.cli import ids, output, spec, watch
 from plait.cli.command import Group, connected, json_option, limit_option
+from plait.cli.view import event_line, facts, issue_line
 from plait.client import Client
-from plait.jobs import STATUSES, Job
+from plait.job_shapes import CHECK, FINE_TUNE, KINDS, STATUSES, Job
+
+_any_job = click.argument("job_id", shell_complete=ids.jobs)
+_fine_tune = click.argument("job_id", shell_complete=ids.fine_tunes)
 
 
 @click.group(cls=Group)
 def jobs() -> None:
-    """Make fine-tune jobs and follow them."""
+    """Make fine-tune jobs; list, follow and end jobs."""
 
 
 @jobs.command()
@@ -72,14 +76,24 @@ def _send(client: Client, path: Path) -> str:
 
 @jobs.command("list")
 @click.option("--status", type=click.Choice(STATUSES), help="Only jobs in this status.")
+@click.option(
+    "--kind",
+    type=click.Choice((*KINDS, "all")),
+    default=FINE_TUNE,
+    show_default=True,
+    help="Only this kind of job.",
+)
 @limit_option
 @json_option
-def list_jobs(status: str | None, limit: int, as_json: bool) -> None:
-    """List jobs, newest first."""
-    wanted = (
-        job for job in connected().jobs.list(limit=None if status else limit) if status in (None, job.status)
-    )
-    found = list(itertools.islice(wanted, limit))
+def list_jobs(status: str | None, kind: str, limit: int, as_json: bool) -> None:
+    """List jobs, newest first.
+
+    \b
+    plait jobs list --status running
+    plait jobs list --kind all --limit 100
+    """
+    wanted = None if kind == "all" else kind
+    found = list(connected().jobs.list(kind=wanted, status=status, limit=limit))
     if as_json:
         output.data([job.raw for job in found])
         return
@@ -90,10 +104,15 @@ def list_jobs(status: str | None, limit: int, as_json: bool) -> None:
 
 
 @jobs.command()
-@click.argument("job_id")
+@_any_job
 @json_option
 def show(job_id: str, as_json: bool) -> None:
-    """Print how a job stands; of a failed one, every issue."""
+    """Print how a job stands; of a failed one, every issue.
+
+    \b
+    plait jobs show ftjob-1a2b
+    plait jobs show ftjob-1a2b --json | jq .multimodal
+    """
     client = connected()
     job = client.jobs.get(job_id)
     if as_json:
@@ -101,19 +120,24 @@ def show(job_id: str, as_json: bool) -> None:
         return
     output.fields(_known(job))
     if job.status == "failed":
-        watch.tell_failure(job, list(client.jobs.events(job_id, limit=20)))
+        is_tuned = job.kind == FINE_TUNE
+        watch.tell_failure(job, list(client.jobs.events(job_id, limit=20)) if is_tuned else [])
+    if job.kind == CHECK:
+        for issue in client.data.complete(Check.of(job.raw)).issues:
+            output.line(issue_line(issue.raw))
 
 
 def _known(job: Job) -> dict[str, Any]:
     known: dict[str, Any] = {
         "id": job.id,
+        "kind": "" if job.kind == FINE_TUNE else job.kind,
         "status": job.status,
         "created": output.when(job.created_at),
         "finished": output.when(job.finished_at),
         "model": job.model,
         "training file": job.training_file,
         "validation file": job.validation_file,
-        "progress": "" if job.is_final else watch.facts(job.progress, None),
+        "progress": "" if job.is_final else facts(job.progress, None),
         "fine-tuned model": job.fine_tuned_model,
         "result files": ", ".join(job.result_files),
         "metadata": job.metadata,
@@ -122,23 +146,32 @@ def _known(job: Job) -> dict[str, Any]:
 
 
 @jobs.command("watch")
-@click.argument("job_id")
+@_any_job
 @json_option
 @click.pass_context
 def watch_job(ctx: click.Context, job_id: str, as_json: bool) -> None:
     """Follow a job to its end; it survives restarts of the server, and Ctrl-C leaves the job alone.
 
-    Ends with 0 if the job succeeded, 1 if it failed, 3 if it was cancelled. With --json: each event on a line,
-    then the job.
+    A terminal shows the curves of the training loss and of the validation metric; without one, each event is a
+    line. With --json: each event as JSON on a line, then the job. Ends with 0 if the job succeeded, 1 if it failed,
+    3 if it was cancelled.
+
+    \b
+    plait jobs watch ftjob-1a2b
+    plait jobs watch ftjob-1a2b --json | jq -r .message
     """
     ctx.exit(watch.follow(connected(), job_id, as_json=as_json))
 
 
 @jobs.command()
-@click.argument("job_id")
+@_any_job
 @json_option
 def cancel(job_id: str, as_json: bool) -> None:
-    """End a job; a running one keeps its last checkpoint."""
+    """End a job of any kind; a running fine-tune keeps its last checkpoint.
+
+    \b
+    plait jobs cancel ftjob-1a2b
+    """
     job = connected().jobs.cancel(job_id)
     if as_json:
         output.data(job.raw)
@@ -149,16 +182,20 @@ def cancel(job_id: str, as_json: bool) -> None:
 
 
 @jobs.command()
-@click.argument("job_id")
+@_fine_tune
 @limit_option
 @json_option
 def events(job_id: str, limit: int, as_json: bool) -> None:
-    """Print the newest events of a job, oldest of them first."""
+    """Print the newest events of a fine-tune, oldest of them first.
+
+    \b
+    plait jobs events ftjob-1a2b --limit 100
+    """
     found = list(connected().jobs.events(job_id, limit=limit))[::-1]
     if as_json:
         output.data([event.raw for event in found])
         return
     for event in found:
-        output.line(watch.event_line(event))
+        output.line(event_line(event))
         for issue in event.issues:
-            output.line(f"          {watch.issue_line(issue)}")
+            output.line(f"          {issue_line(issue)}")

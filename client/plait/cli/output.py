@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from plait.errors import PlaitError
 from plait.files import Progress as OnProgress
@@ -46,12 +54,14 @@ def error(what: PlaitError, *, as_json: bool) -> None:
         note(text)
 
 
-def table(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Columns in line; nothing is cut, so that it can be piped."""
+def table(titles: Sequence[str], rows: Sequence[Sequence[Any]], widths: Sequence[int] = ()) -> Sequence[int]:
+    """Columns in line; nothing is cut, so that it can be piped. `widths`, once returned, goes on with a table."""
     cells = [[clean("" if value is None else value) for value in row] for row in (titles, *rows)]
-    widths = [max(len(row[n]) for row in cells) for n in range(len(titles))]
-    for row in cells:
+    shown = cells[1:] if widths else cells
+    widths = widths or [max(len(row[n]) for row in cells) for n in range(len(titles))]
+    for row in shown:
         click.echo("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    return widths
 
 
 def fields(values: Mapping[str, Any]) -> None:
@@ -89,3 +99,39 @@ def transfer(what: str) -> Iterator[OnProgress | None]:
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task(clean(what).replace("[", r"\["), total=None)
         yield lambda done, total: progress.update(bar, completed=done, total=total or None)
+
+
+class Counter:
+    """A bar that counts, or nothing where there is none to be seen."""
+
+    def __init__(self, progress: Progress | None, total: int | None, what: str) -> None:
+        self._progress = progress
+        self._bar = progress.add_task(what, total=total) if progress else None
+
+    def advance(self, count: int) -> None:
+        if self._progress and self._bar is not None:
+            self._progress.advance(self._bar, count)
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Makes room for output that would else break into the bar."""
+        if self._progress is None:
+            yield
+            return
+        self._progress.stop()
+        try:
+            yield
+        finally:
+            self._progress.start()
+
+
+@contextmanager
+def counter(what: str, total: int | None) -> Iterator[Counter]:
+    """Counts up to `total` on stderr, on a terminal only; None counts nothing."""
+    console = Console(stderr=True)
+    if total is None or not console.is_terminal:
+        yield Counter(None, None, what)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
+        yield Counter(progress, total, what)

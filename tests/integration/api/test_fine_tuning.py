@@ -195,7 +195,7 @@ def test_jobs_can_be_found_by_their_metadata(door: Door) -> None:
     assert [job["id"] for job in found["data"]] == [red["id"]]
 
 
-@pytest.mark.parametrize("name", ["a'b", "$.a", "a.b", "0", "%"])
+@pytest.mark.parametrize("name", ["a'b", "$.a", "a.b", "0", "%", 'a"b', "a\\b", "a]b", "["])
 def test_odd_names_of_metadata_are_only_names(door: Door, name: str) -> None:
     job = created(door, {"metadata": {name: "x"}})
 
@@ -204,9 +204,11 @@ def test_odd_names_of_metadata_are_only_names(door: Door, name: str) -> None:
     assert [entry["id"] for entry in found["data"]] == [job["id"]]
 
 
-@pytest.mark.parametrize("name", ['a"b', "a\\b", "", "x" * 65, "a]b"])
-def test_stranger_names_of_metadata_do_no_harm(door: Door, name: str) -> None:
-    assert door.get(JOBS, query_string={f"metadata[{name}]": "x"}).status_code == 200
+@pytest.mark.parametrize("name", ["", "x" * 65])
+def test_a_name_that_no_job_can_carry_finds_none(door: Door, name: str) -> None:
+    created(door, {"metadata": {"a": "x"}})
+
+    assert (door.get(JOBS, query_string={f"metadata[{name}]": "x"}).json or {})["data"] == []
 
 
 def test_unknown_parameters_of_a_query_are_ignored_as_openai_does(door: Door) -> None:

@@ -5,7 +5,8 @@ import threading
 import pytest
 from sqlalchemy import select, update
 
-from db import events, jobs, loads, reports, tenants
+from db import events, job_pages, jobs, loads, reports, tenants
+from db.job_pages import Wanted
 from db.session import Database, now
 from db.tables import Event, Job, Quota, TenantLoad
 from domain.errors import Conflict, NotFound, OverQuota, Unprocessable
@@ -421,9 +422,9 @@ def test_jobs_are_listed_newest_first_page_by_page(database: Database) -> None:
     made = [submit(database, labels={"n": str(i % 2)}).id for i in range(5)]
 
     with database.reading() as session:
-        first, more = jobs.page(session, "a", limit=3)
-        rest, no_more = jobs.page(session, "a", after=first[-1].id, limit=3)
-        odd, _ = jobs.page(session, "a", labels={"n": "1"})
+        first, more = job_pages.page(session, "a", Wanted(), limit=3)
+        rest, no_more = job_pages.page(session, "a", Wanted(), after=first[-1].id, limit=3)
+        odd, _ = job_pages.page(session, "a", Wanted(labels={"n": "1"}))
 
     assert more
     assert not no_more

@@ -1,11 +1,13 @@
 """A scripted server, a client of it that waits for nothing, and an empty environment."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from plait import Client
+from plait.cli import main
 from support.scripted import ScriptedServer
 
 
@@ -34,3 +36,9 @@ def waits() -> list[float]:
 def client(server: ScriptedServer, waits: list[float]) -> Iterator[Client]:
     with Client(server.base_url, "plait-key", wait=waits.append) as made:
         yield made
+
+
+@pytest.fixture
+def plait(client: Client) -> Callable[..., Result]:
+    """Runs the command line with the client that waits for nothing."""
+    return lambda *arguments, text=None: CliRunner().invoke(main, arguments, input=text, obj=client)

@@ -1,18 +1,18 @@
 """The command line `plait`: what it prints, where, and how it ends."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
+import click
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from plait import Client
 from plait.cli import main
 from support.scripted import Answer, page, refusal
 
 ROUTE = "/fine_tuning/jobs"
-Run = Callable[..., Result]
 
 
 def job(status: str = "running", **more: Any) -> dict[str, Any]:
@@ -27,12 +27,6 @@ def event(n: int, **more: Any) -> dict[str, Any]:
         "message": f"event {n}",
         "type": "message",
     } | more
-
-
-@pytest.fixture
-def plait(client) -> Run:
-    """Runs the command line with the client that waits for nothing."""
-    return lambda *arguments, text=None: CliRunner().invoke(main, arguments, input=text, obj=client)
 
 
 def test_a_pushed_folder_is_told_with_its_id(plait, server, tmp_path):
@@ -58,14 +52,27 @@ def test_every_listing_is_json_when_asked(plait, server):
         assert json.loads(done.stdout) == [job()], name
 
 
-def test_jobs_are_listed_in_columns_and_by_status(plait, server):
+def test_jobs_are_listed_in_columns(plait, server):
     server.on(f"GET {ROUTE}", page([job("running"), job("failed") | {"id": "ftjob-2"}]))
 
-    done = plait("jobs", "list", "--status", "failed")
+    title, *rows = plait("jobs", "list").stdout.splitlines()
 
-    title, *rows = done.stdout.splitlines()
     assert title.split()[:2] == ["ID", "STATUS"]
-    assert [row.split()[:2] for row in rows] == [["ftjob-2", "failed"]]
+    assert [row.split()[:2] for row in rows] == [["ftjob-1", "running"], ["ftjob-2", "failed"]]
+
+
+def test_the_server_filters_jobs_by_kind_and_status(plait, server):
+    tuned = {"kind": "fine_tune", "result": {"model": "ft:a", "metrics": {"test_accuracy": 1.0}}}
+    server.on("GET /jobs", page([job("succeeded") | tuned]))
+
+    done = plait("jobs", "list", "--status", "succeeded")
+    plait("jobs", "list", "--kind", "all", "--limit", "5")
+
+    assert done.stdout.splitlines()[1].split() == ["ftjob-1", "succeeded", "late-fusion", "ft:a"]
+    assert [asked.query for asked in server.asked] == [
+        {"kind": "fine_tune", "status": "succeeded", "limit": "20"},
+        {"limit": "5"},
+    ]
 
 
 def test_text_of_the_server_cannot_steer_the_terminal(plait, server):
@@ -208,7 +215,7 @@ def test_a_watch_of_a_success_prints_events_and_numbers_and_ends_with_0(plait, s
     assert told[1].endswith("  warn: event 2")
     assert told[2] == "ftjob-1 succeeded."
     assert told[4].split() == ["test_accuracy", "0.9000"]
-    assert told[5] == "Model: ft:a"
+    assert told[5:] == ["Model: ft:a", "Ask it: plait predict ft:a --input COLUMN=VALUE"]
     assert all(c.isprintable() or c == "\n" for c in done.output)
 
 
@@ -336,12 +343,18 @@ def test_an_address_that_is_none_is_told_with_where_it_stands(monkeypatch):
     assert "Error: PLAIT_BASE_URL: 'nonsense' is not an address" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "words",
-    [[], ["files"], ["files", "push"], ["jobs"], ["jobs", "create"], ["jobs", "watch"], ["models", "list"]],
-)
-def test_every_command_has_help(words):
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command below `group`."""
+    for name, command in group.commands.items():
+        yield (*path, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
+@pytest.mark.parametrize("words", list(commands(main)), ids=" ".join)
+def test_every_command_has_help_and_shows_how_it_is_called(words):
     done = CliRunner().invoke(main, [*words, "--help"])
 
     assert done.exit_code == 0
-    assert "Usage:" in done.stdout
+    is_group = "Commands:" in done.stdout
+    assert is_group or words == ("version",) or f"  plait {' '.join(words)} " in done.stdout

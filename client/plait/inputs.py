@@ -1,0 +1,128 @@
+"""Rows to predict as a request: text as it is, small media inside the JSON, larger ones as files beside it."""
+
+import base64
+import json
+import mimetypes
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from plait.errors import LocalFileError
+from plait.transport import Part
+
+#: What one request may hold.
+MOST_ROWS = 256
+#: Up to here a picture or sound travels as a data URL, as long as all of them together stay small.
+_INLINE_BYTES, _ALL_INLINE_BYTES = 64 * 1024, 1024 * 1024
+_UNKNOWN = "application/octet-stream"
+
+#: Text, media on this machine, media as bytes, `{"file_id": "file-…"}`, or None for what is missing. A text that
+#: looks like an address or a data: URL is written `{"text": "…"}`.
+Value = str | PathLike[str] | bytes | Mapping[str, Any] | None
+
+_TYPES = mimetypes.MimeTypes()
+for _suffix, _kind in {
+    ".avif": "image/avif",
+    ".flac": "audio/flac",
+    ".m4a": "audio/mp4",
+    ".oga": "audio/ogg",
+    ".ogg": "audio/ogg",
+    ".opus": "audio/ogg",
+    ".webp": "image/webp",
+}.items():
+    _TYPES.add_type(_kind, _suffix)
+
+
+@dataclass
+class Packed:
+    """A request's inputs: the JSON of the rows, and the files that go beside it. `close` closes those."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+    _open: ExitStack = field(default_factory=ExitStack)
+    _inline: int = 0
+
+    def __enter__(self) -> "Packed":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def add(self, row: Mapping[str, Value]) -> None:
+        place = len(self.rows)
+        cells: dict[str, Any] = {}
+        self.rows.append(cells)
+        for column, value in row.items():
+            if isinstance(value, (bytes, bytearray, PathLike)):
+                self._add_media(place, cells, column, value)
+            elif value is None or isinstance(value, str):
+                cells[column] = value
+            elif isinstance(value, Mapping) and set(value) in ({"file_id"}, {"text"}):
+                cells[column] = dict(value)
+            else:
+                raise TypeError(f"inputs[{place}][{column!r}]: {_wrong(value)}")
+
+    def _add_media(
+        self, place: int, cells: dict[str, Any], column: str, value: bytes | bytearray | PathLike[str]
+    ) -> None:
+        path = None if isinstance(value, (bytes, bytearray)) else Path(value)
+        kind = media_type(path) if path else _UNKNOWN
+        try:
+            size = path.stat().st_size if path else len(value)  # type: ignore[arg-type]
+            if size <= _INLINE_BYTES and self._inline + size <= _ALL_INLINE_BYTES:
+                self._inline += size
+                cells[column] = _data_url(path.read_bytes() if path else value, kind)  # type: ignore[arg-type]
+                return
+            source = self._open.enter_context(path.open("rb")) if path else bytes(value)  # type: ignore[arg-type]
+        except OSError as error:
+            message = f"inputs[{place}][{column!r}]: {path} cannot be read: {error.strerror}."
+            raise LocalFileError(message) from None
+        name = path.name.encode("utf-8", "replace").decode() if path else "bytes"
+        self.parts.append((f"{column}[{place}]", (name, source, kind)))
+
+
+def pack(inputs: Sequence[Mapping[str, Value]]) -> Packed:
+    """Raises LocalFileError for media that cannot be read, TypeError for a value that is none of `Value`."""
+    packed = Packed()
+    try:
+        for row in inputs:
+            packed.add(row)
+    except BaseException:
+        packed.__exit__()
+        raise
+    return packed
+
+
+def media_type(path: Path) -> str:
+    """By the extension; the server looks at the bytes."""
+    return _TYPES.guess_type(path.name)[0] or _UNKNOWN
+
+
+def weight(row: Mapping[str, Value]) -> tuple[int, int]:
+    """About how many bytes of JSON a row is, and how many of files."""
+    text = files = 0
+    for column, value in row.items():
+        text += len(column) + 8
+        if isinstance(value, str):
+            text += len(value.encode("utf-8", "replace"))
+        elif isinstance(value, (bytes, bytearray)):
+            files += len(value)
+        elif isinstance(value, PathLike):
+            path = Path(value)
+            files += path.stat().st_size if path.is_file() else 0
+        elif value is not None:
+            text += len(json.dumps(value))
+    return text, files
+
+
+def _data_url(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _wrong(value: object) -> str:
+    if isinstance(value, Mapping):
+        return 'a mapping must be {"file_id": "file-…"} or {"text": "…"}'
+    return f"a value is text, a pathlib.Path, bytes, {{'file_id': …}} or None, not {type(value).__name__}"
