@@ -294,6 +294,59 @@ def build_dataset(out: Path, seed: int) -> None:
     click.echo(av_digits.build(out, seed=seed, progress=click.echo))
 
 
+@main.group("data")
+def data_() -> None:
+    """Look through data before it is uploaded."""
+
+
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@data_.command("check")
+@click.argument("path", type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--role",
+    type=click.Choice(["training", "validation", "test"]),
+    default="training",
+    show_default=True,
+    help="The part that PATH would play in a job.",
+)
+@click.option("--spec", type=_FILE, help="The job's `multimodal` (or its whole body), as YAML or JSON.")
+@click.option("--schema", type=_FILE, help="The columns' types, label and so on, as YAML or JSON.")
+@_DATA
+@_JSON
+def check_data(
+    path: Path, role: Any, spec: Path | None, schema: Path | None, data: Path | None, as_json: bool
+) -> None:
+    """Read every row and every picture and sound of PATH, and list what is wrong.
+
+    PATH is a zip, a .jsonl or .csv table, or a folder with metadata.jsonl or metadata.csv beside its media
+    (a folder is read in place; links that lead out of it are refused). Nothing is uploaded, no server is asked.
+    Exit code 1 if there is an error; warnings alone give 0.
+
+    \b
+    A zip, as a training file:       plait-server data check train.zip
+    With the spec of the job:        plait-server data check train.zip --spec job.yaml
+    For a program:                   plait-server data check train.zip --json
+                                     prints {"issues": [{"line", "column", "code", "message", "severity", ...}]}
+    """
+    from ops import data_check
+
+    settings = _settings(data)
+    report = data_check.look(
+        path,
+        data_check.spec_from(spec, schema),
+        role=role,
+        mirror=settings.encoders_dir,
+        local_roots=list(settings.local_roots),
+    )
+    if as_json:
+        click.echo(data_check.as_json(report))
+    else:
+        data_check.show(report)
+    sys.exit(1 if report.errors else 0)
+
+
 @main.command()
 @_DATA
 @_JSON

@@ -7,6 +7,7 @@ from flask import Flask, Response
 
 from api import (
     auth,
+    checks,
     errors,
     events,
     files,
@@ -39,6 +40,7 @@ GROUPS: tuple[Routes, ...] = (
     models.routes,
     health.routes,
     openapi.routes,
+    checks.routes,
     predictions.routes,
 )
 

@@ -11,7 +11,7 @@ from flask import Response, json
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from api import events, files, fine_tuning, health, jobs, models, predictions, shapes, training
+from api import checks, events, files, fine_tuning, health, jobs, models, predictions, shapes, training
 from api.errors import error_type
 from api.routes import Route, Routes
 from api.services import Services
@@ -60,6 +60,7 @@ def _rendered() -> str:
         health.routes,
         routes,
         predictions.routes,
+        checks.routes,
     )
     return json.dumps(document(chain(*served)))
 
@@ -162,7 +163,7 @@ def _body(route: Route, references: _Shapes) -> dict[str, Any]:
                 if name in form_shape.model_json_schema()["properties"]
             },
         }
-    return {"required": True, "content": content}
+    return {"required": not route.body_is_optional, "content": content}
 
 
 _IS_JSON = {"contentType": "application/json"}

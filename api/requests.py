@@ -45,6 +45,11 @@ def json_object(data: bytes) -> dict[str, Any]:
     return body
 
 
+def optional_json_body() -> dict[str, Any]:
+    """The request's JSON object; empty where there is no body, whatever its type is said to be."""
+    return json_body() if request.get_data() else {}
+
+
 def read_json(data: bytes, *, param: str | None = None) -> Any:
     """JSON without NaN, NUL characters, broken Unicode or bottomless nesting: no database keeps those."""
     try:

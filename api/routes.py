@@ -46,6 +46,7 @@ class Route:
     media: tuple[str, ...] = ()
     #: Statuses of success. A 202 has the same shape, `Location` and `Retry-After`.
     statuses: tuple[int, ...] = (200,)
+    body_is_optional: bool = False
     #: The shape of a form that is taken beside the JSON body.
     form: type[BaseModel] | None = None
 

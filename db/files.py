@@ -108,6 +108,8 @@ def files_of(spec: dict[str, Any]) -> dict[str, str]:
         "training_file": spec.get("training_file"),
         "validation_file": spec.get("validation_file"),
         "multimodal.test_file": spec.get("multimodal", {}).get("test_file"),
+        # Of a check.
+        "file": spec.get("file"),
     }
     return {id_: field for field, id_ in named.items() if id_}
 

@@ -68,7 +68,7 @@ def split_name(value: str | None) -> Split | None:
 
 
 class Code(StrEnum):
-    """Every problem that a check can name. Codes ending in a warning never stop a job."""
+    """Every problem that a check can name. An issue's severity says whether it stops a job."""
 
     EMPTY_FILE = "empty_file"
     UNSUPPORTED_FORMAT = "unsupported_format"
@@ -82,6 +82,7 @@ class Code(StrEnum):
     UNKNOWN_CLASS = "unknown_class"
     SINGLE_CLASS = "single_class"
     TOO_FEW_EXAMPLES = "too_few_examples"
+    CLASS_IMBALANCE = "class_imbalance"
     MISSING_MEDIA = "missing_media"
     UNREADABLE_MEDIA = "unreadable_media"
     UNSUPPORTED_CODEC = "unsupported_codec"
@@ -90,9 +91,14 @@ class Code(StrEnum):
     TOO_LARGE = "too_large"
     PATH_ESCAPES_ARCHIVE = "path_escapes_archive"
     ZIP_BOMB = "zip_bomb"
+    URL_NOT_ALLOWED = "url_not_allowed"
     ALL_MODALITIES_MISSING = "all_modalities_missing"
+    HIGH_MISSING_RATE = "high_missing_rate"
     UNKNOWN_SPLIT = "unknown_split"
     DUPLICATE_ROW = "duplicate_row"
+    TRAIN_VALID_OVERLAP = "train_valid_overlap"
+    TEXT_TOO_LONG = "text_too_long"
+    TOO_MANY_BAD_ROWS = "too_many_bad_rows"
     ENCODER_UNAVAILABLE = "encoder_unavailable"
 
 

@@ -90,6 +90,7 @@ class Fusion(Shape):
 
 
 Auto = Literal["auto"]
+OnBadRow = Literal["fail", "skip", "mask"]
 
 _ClassName = Annotated[str, Field(max_length=1000)]
 _Weight = Annotated[float, Field(gt=0, le=1e6)]
@@ -184,6 +185,12 @@ class Multimodal(Shape):
     fusion: Fusion = Fusion()
     loss: Loss = Loss()
     hyperparameters: Hyperparameters = Hyperparameters()
+    on_bad_row: OnBadRow = Field(
+        default="fail", description="skip: bad rows are left out; mask: bad cells count as missing"
+    )
+    max_bad_fraction: float = Field(
+        default=0.01, ge=0, le=1, description="share of a file's rows that may be bad before the job fails"
+    )
 
     @model_validator(mode="after")
     def _options_fit_the_task(self) -> "Multimodal":

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,19 +91,20 @@ class Outcome:
                 session, "job.retried", message, level="warn", data=error, available_at=now() + wait
             )
             return None
-        return self._fail(session, error, published, issues=verdict.get("issues", []))
+        return self._fail(
+            session, error, published, verdict.get("issues", []), verdict.get("issues_total", 0)
+        )
 
     def _fail(
         self,
         session: Session,
         error: dict[str, Any],
         published: list[File],
-        *,
-        issues: list[Any] | None = None,
+        issues: Sequence[Any] = (),
+        issues_total: int = 0,
     ) -> Lane | None:
         self.of_claim.publish(session, published)
-        found = issues or []
-        data = {"error": error, "issues": found[:ISSUES_IN_EVENT], "issues_total": len(found)}
+        data = {"error": error, "issues": list(issues[:ISSUES_IN_EVENT]), "issues_total": issues_total}
         self.of_claim.move(session, "job.failed", error["message"], level="error", data=data, error=error)
         return None
 

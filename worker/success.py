@@ -30,8 +30,9 @@ class Claimed:
         jobs.move(session, self.job.id, name, fence=self.job.fence, message=message, **more)
 
     def publish(self, session: Session, published: list[File]) -> None:
-        """Names the result files, whose bytes are stored."""
-        for position, file in enumerate(published):
+        """Names the result files, whose bytes are stored, behind those of an earlier stage."""
+        already = len(files.results_of(session, self.job.id))
+        for position, file in enumerate(published, start=already):
             files.add_result(session, self.job.id, _copy(file), position)
 
 
@@ -41,13 +42,24 @@ def _copy(file: File) -> File:
     return File(**{name: getattr(file, name) for name in names})
 
 
-def validated(claim: Claimed, session: Session, verdict: dict[str, Any], _: list[File]) -> Lane:
+def validated(claim: Claimed, session: Session, verdict: dict[str, Any], published: list[File]) -> Lane:
     """A fine-tune whose files are in order waits for a worker that trains it."""
+    claim.publish(session, published)
+    skipped, masked = verdict["skipped"], verdict["masked"]
+    without = (
+        f", {skipped} bad rows left out, {masked} rows with bad cells masked" if skipped or masked else ""
+    )
     claim.move(
         session,
         "job.validated",
-        "The files are in order; the job waits for a worker to train it.",
-        data={"warnings": verdict.get("warnings", [])[:ISSUES_IN_EVENT]},
+        f"The files are in order{without}; the job waits for a worker to train it.",
+        level="warn" if without else "info",
+        data={
+            "warnings": verdict["issues"][:ISSUES_IN_EVENT],
+            "warnings_total": verdict["issues_total"],
+            "skipped": skipped,
+            "masked": masked,
+        },
         left_lane=Lane(claim.job.lane),
         stage=Stage.RUN,
         lane=Lane.TRAIN,
@@ -91,6 +103,15 @@ def predicted(claim: Claimed, session: Session, verdict: dict[str, Any], _: list
     )
 
 
+def checked(claim: Claimed, session: Session, verdict: dict[str, Any], published: list[File]) -> None:
+    """A check succeeds whatever it found: it was asked to look."""
+    claim.publish(session, published)
+    found = verdict["result"]
+    message = f"The file was checked: {found['errors']} errors, {found['warnings']} warnings."
+    data = {"errors": found["errors"], "warnings": found["warnings"]}
+    claim.move(session, "job.succeeded", message, data=data, result=found)
+
+
 Succeed = Callable[[Claimed, Session, dict[str, Any], list[File]], Lane | None]
 
 #: Returns the lane that has work now, if any.
@@ -98,4 +119,5 @@ SUCCESS: Mapping[tuple[Kind, Stage], Succeed] = {
     (Kind.FINE_TUNE, Stage.VALIDATE): validated,
     (Kind.FINE_TUNE, Stage.RUN): trained,
     (Kind.PREDICT, Stage.RUN): predicted,
+    (Kind.CHECK, Stage.RUN): checked,
 }

@@ -1,18 +1,23 @@
 """Reads every row and every picture and sound that the towers will, and lists every problem. Loads no torch."""
 
+import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from domain.bad_rows import BadRows
 from domain.errors import EngineError
-from domain.manifest import MODALITIES, Code, ColumnType, Issue, Split, errors_in
+from domain.manifest import Code, ColumnType, Issue, Split, errors_in
 from domain.specs import Multimodal
 from domain.tasks import Task
+from engine.data.balance import class_imbalance, missing_rates
+from engine.data.cells import Cells, long_texts
 from engine.data.classes import class_issues, spec_issues, task_of
 from engine.data.holdout import assign_splits
-from engine.data.manifest import Dataset, MediaRef, Row, Unreadable, class_name
-from engine.data.probe import Undecodable, probe_audio, probe_image
-from engine.data.tables import excerpt
+from engine.data.lengths import DEFAULT_MAX_SECONDS, TextLimit
+from engine.data.manifest import Dataset, Row, class_name
+from engine.data.overlap import Contents, contents_of, overlap, repeated
+from engine.data.sieve import is_of_row, relevant, sieved, used_columns, widened
 
 __all__ = ["MIN_ROWS", "Report", "check", "class_name"]
 
@@ -20,8 +25,8 @@ __all__ = ["MIN_ROWS", "Report", "check", "class_name"]
 MIN_ROWS = 4
 
 _SPLIT_OF_ROLE = {"training": Split.TRAIN, "validation": Split.VALIDATION, "test": Split.TEST}
-#: What only a training file needs of its schema: the others count whole.
-_FOR_TRAINING = ("schema.split", "schema.group")
+_LEFT_OUT = "This row is left out."
+_MASKED = "The cell counts as missing."
 
 
 @dataclass
@@ -36,6 +41,10 @@ class Report:
     #: Rows by split, as the file has them: nothing is held out yet.
     counts: dict[str, int] = field(default_factory=dict)
     issues: list[Issue] = field(default_factory=list)
+    #: What is left out or taken as missing; empty unless the spec's `on_bad_row` allows it.
+    bad: BadRows = field(default_factory=BadRows)
+    #: What the training rows hold, to be compared with other files.
+    contents: Contents = field(default_factory=Contents, repr=False)
 
     @property
     def errors(self) -> list[Issue]:
@@ -47,56 +56,33 @@ def check(
     spec: Multimodal,
     *,
     role: str = "training",
-    classes: Sequence[str] | None = None,
+    trained: Report | None = None,
     hold_out: bool = True,
+    text_limits: Mapping[str, TextLimit] | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Report:
     """Every problem that `dataset` has as a `training`, `validation` or `test` file.
 
-    `classes` are the training file's, for the other two; `hold_out` says that no validation file is given.
-    The report is unfinished if `should_stop` ever said so.
+    `trained` is the training file's report, for the other two; `hold_out` says that no validation file is
+    given. `progress` hears of rows done and of all rows. The report is unfinished if `should_stop` ever said so.
     """
     types = {name: column.type for name, column in dataset.schema.columns.items()}
-    used = _used(spec, types)
-    report = Report(len(dataset.rows), types, issues=list(_known(dataset, used, role)))
+    used = used_columns(spec.towers, types)
+    report = Report(len(dataset.rows), types, issues=list(relevant(dataset, used, role)))
     if not dataset.rows:
         return report
     report.issues += _column_issues(spec, types, used)
-    splits = [_split(row, role) for row in dataset.rows]
-    report.counts = {str(split): count for split, count in sorted(Counter(splits).items())}
-    probe = _Probe(dataset, used, _seconds(dataset, spec))
-    for row in dataset.rows:
+    cells = Cells(dataset, used, _seconds(dataset, spec))
+    for number, row in enumerate(dataset.rows):
         if should_stop():
             return report
-        report.issues += probe.issues(row)
-    report.issues += _repeated(dataset.rows, list(used))
-    report.task = task_of(dataset) if spec.task == "auto" else Task(spec.task)
-    trained = None if role == "training" else classes
-    report.classes, of_classes = class_issues(dataset, splits, trained, report.task)
-    report.issues += [*of_classes, *spec_issues(spec, report.task, report.classes)]
-    if role == "training":
-        report.issues += _size_issues(dataset.rows, splits.count(Split.TRAIN), hold_out)
-    return report
-
-
-def _split(row: Row, role: str) -> Split:
-    """A validation or test file counts whole, whatever its rows say."""
-    return Split(row.split) if row.split and role == "training" else _SPLIT_OF_ROLE[role]
-
-
-def _used(spec: Multimodal, types: Mapping[str, ColumnType]) -> dict[str, ColumnType]:
-    """The columns that the towers read; all that an encoder can read if none is named."""
-    names = spec.towers or types
-    return {name: types[name] for name in sorted(names) if types.get(name) in MODALITIES}
-
-
-def _known(dataset: Dataset, used: Mapping[str, ColumnType], role: str) -> Iterator[Issue]:
-    """What was found while reading the table, without what this job does not touch."""
-    for issue in dataset.issues:
-        idle_column = issue.column in dataset.schema.columns and issue.column not in used
-        idle_role = issue.code == Code.UNKNOWN_SPLIT or issue.param in _FOR_TRAINING
-        if not idle_column and not (idle_role and role != "training"):
-            yield issue
+        progress(number, len(dataset.rows))
+        report.issues += cells.issues(row)
+    report.issues += long_texts(dataset.rows, text_limits or {})
+    progress(len(dataset.rows), len(dataset.rows))
+    whole = _Whole(spec, role, trained, hold_out, cells.digests, list(used))
+    return _settled(report, dataset, spec, used, whole)
 
 
 def _column_issues(
@@ -108,68 +94,64 @@ def _column_issues(
         yield Issue(Code.MISSING_COLUMN, message)
     for name in sorted(set(spec.towers) - set(used)):
         why = f"reads text, image or audio, not {types[name]}" if name in types else "has no column"
-        message = f"The tower '{name}' {why}; there are: {there}."
+        message = f"The tower '{name}' {why}; name one of: {there}."
         code = Code.SCHEMA_MISMATCH if name in types else Code.MISSING_COLUMN
         yield Issue(code, message, column=name, param=f"multimodal.towers.{name}")
 
 
-def _seconds(dataset: Dataset, spec: Multimodal) -> dict[str, float | None]:
+def _seconds(dataset: Dataset, spec: Multimodal) -> dict[str, float]:
     """How much of each column's sounds is read."""
     columns = dataset.schema.columns
     towers = {name: tower.max_seconds for name, tower in spec.towers.items()}
-    return {name: towers.get(name) or column.max_seconds for name, column in columns.items()}
+    return {
+        name: towers.get(name) or column.max_seconds or DEFAULT_MAX_SECONDS
+        for name, column in columns.items()
+    }
 
 
-class _Probe:
-    """Looks at rows; a file that many rows share is read once."""
+@dataclass(frozen=True)
+class _Whole:
+    """What is asked of rows together: it is asked again once some are left out."""
 
-    def __init__(
-        self, dataset: Dataset, used: Mapping[str, ColumnType], seconds: Mapping[str, float | None]
-    ) -> None:
-        self._dataset, self._used, self._seconds = dataset, used, seconds
-        self._named = {(issue.line, issue.column) for issue in errors_in(dataset.issues)}
-        self._found: dict[tuple[str, MediaRef], tuple[Code, str] | None] = {}
+    spec: Multimodal
+    role: str
+    trained: Report | None
+    hold_out: bool
+    digests: Mapping[int, bytes]
+    used: Sequence[str]
 
-    def issues(self, row: Row) -> Iterator[Issue]:
-        for name in self._used:
-            value = row.values[name]
-            if isinstance(value, MediaRef) and (problem := self._problem(name, value)):
-                code, words = problem
-                shown = excerpt(value.name)
-                yield Issue(code, f"'{shown}': {words}.", row.line, name, shown)
-        # A cell that was refused is no missing one, and has its issue already.
-        is_empty = all(
-            row.values[name] is None and (row.line, name) not in self._named for name in self._used
-        )
-        if self._used and is_empty:
-            message = f"The row has none of {', '.join(self._used)}; give it one, or remove it."
-            yield Issue(Code.ALL_MODALITIES_MISSING, message, row.line)
+    def issues(self, dataset: Dataset, report: Report) -> list[Issue]:
+        """The problems; classes, counts and contents go into `report`."""
+        rows = dataset.rows
+        if not rows:
+            message = "No row is left that could be used; correct the bad ones."
+            return [Issue(Code.TOO_FEW_EXAMPLES, message)]
+        splits = [self._split(row) for row in rows]
+        report.counts = {str(split): count for split, count in sorted(Counter(splits).items())}
+        training = [row for row, split in zip(rows, splits, strict=True) if split is Split.TRAIN]
+        others = [row for row, split in zip(rows, splits, strict=True) if split is not Split.TRAIN]
+        known = None if self.role == "training" or self.trained is None else self.trained.classes
+        report.task = task_of(dataset) if self.spec.task == "auto" else Task(self.spec.task)
+        report.classes, found = class_issues(dataset, splits, known, report.task)
+        found += spec_issues(self.spec, report.task, report.classes)
+        report.contents = contents_of(training, self.digests)
+        found += repeated(rows, self.digests)
+        found += overlap(others, self.digests, self._learned(report))
+        found += missing_rates(rows, self.used)
+        if self.role == "training":
+            found += class_imbalance(training, report.task, dataset.schema.label)
+            found += _size_issues(rows, len(training), self.hold_out)
+        return found
 
-    def _problem(self, name: str, ref: MediaRef) -> tuple[Code, str] | None:
-        if (name, ref) not in self._found:
-            self._found[name, ref] = self._look(name, ref)
-        return self._found[name, ref]
+    def _split(self, row: Row) -> Split:
+        """A validation or test file counts whole, whatever its rows say."""
+        return Split(row.split) if row.split and self.role == "training" else _SPLIT_OF_ROLE[self.role]
 
-    def _look(self, name: str, ref: MediaRef) -> tuple[Code, str] | None:
-        try:
-            data = self._dataset.read(ref)
-            if self._used[name] is ColumnType.IMAGE:
-                probe_image(data)
-            else:
-                probe_audio(data, self._seconds[name])
-        except (Unreadable, Undecodable) as error:
-            return error.code, error.message
-        return None
-
-
-def _repeated(rows: Sequence[Row], used: Sequence[str]) -> Iterator[Issue]:
-    first: dict[object, int] = {}
-    for row in rows:
-        content = (row.label, *(row.values[name] for name in used))
-        seen = first.setdefault(content, row.line)
-        if seen != row.line and any(content[1:]):
-            message = f"The row says the same as line {seen}; remove one."
-            yield Issue(Code.DUPLICATE_ROW, message, row.line, severity="warning")
+    def _learned(self, report: Report) -> Contents:
+        if self.role == "training":
+            return report.contents
+        other = self.trained.contents if self.trained else Contents()
+        return dataclasses.replace(other, where="of the training file")
 
 
 def _size_issues(rows: Sequence[Row], training: int, hold_out: bool) -> Iterator[Issue]:
@@ -181,3 +163,44 @@ def _size_issues(rows: Sequence[Row], training: int, hold_out: bool) -> Iterator
         assign_splits(rows, 0, hold_out=hold_out)
     except EngineError as error:
         yield Issue(error.code, error.message)
+
+
+def _settled(
+    report: Report, dataset: Dataset, spec: Multimodal, used: Mapping[str, ColumnType], whole: _Whole
+) -> Report:
+    """The report, once it is decided which bad rows the job does without."""
+    strict = whole.issues(dataset, report)
+    alone = [issue for issue in report.issues if not is_of_row(issue)]
+    fatal = [issue for issue in (*report.issues, *strict) if is_of_row(issue)]
+    if spec.on_bad_row == "fail" or not fatal or not dataset.is_whole:
+        report.issues += strict
+        return report
+    kept, bad, excused, together = dataset, BadRows(), list[Issue](), strict
+    # What is left may have problems of its own: a class that only bad rows were trained on.
+    while fatal:
+        excused += fatal
+        bad = widened(bad, fatal, dataset, used, spec.on_bad_row)
+        kept = sieved(dataset, bad)
+        together = whole.issues(kept, report)
+        fatal = [issue for issue in together if is_of_row(issue)]
+    total = len({row.line for row in dataset.rows} | bad.skipped)
+    if len(bad) > spec.max_bad_fraction * total:
+        report.issues += [*strict, _too_many(len(bad), total, spec.max_bad_fraction)]
+        return report
+    report.bad = bad
+    report.issues = [*_excused(excused, bad), *alone, *together]
+    return report
+
+
+def _excused(errors: Iterable[Issue], bad: BadRows) -> Iterator[Issue]:
+    for issue in errors:
+        fate = _LEFT_OUT if issue.line in bad.skipped else _MASKED
+        yield dataclasses.replace(issue, message=f"{issue.message} {fate}", severity="warning")
+
+
+def _too_many(bad: int, total: int, allowed: float) -> Issue:
+    message = (
+        f"{bad} of {total} rows are bad ({bad / total:.2%}), and max_bad_fraction allows {allowed:.2%}; "
+        "correct them, or allow more."
+    )
+    return Issue(Code.TOO_MANY_BAD_ROWS, message, param="multimodal.max_bad_fraction")

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from domain.manifest import Code, Column, ColumnType, Issue, Schema
+from engine.data.references import data_url_type, is_data_url
 from engine.data.tables import Table, excerpt
 
 MEDIA = frozenset({ColumnType.IMAGE, ColumnType.AUDIO})
@@ -50,7 +51,9 @@ def is_missing(cell: Any) -> bool:
 
 
 def media_type(text: str) -> ColumnType | None:
-    """What a path names, by its extension."""
+    """What a path names, by its extension, or a `data:` URL by its type."""
+    if is_data_url(text):
+        return data_url_type(text)
     if len(text) > _MAX_PATH or "\n" in text:
         return None
     return _BY_EXTENSION.get(PurePosixPath(text).suffix[1:].lower())

@@ -1,4 +1,7 @@
-"""An uploaded file as a data set: a zip with its table, or a bare table. Knows no encoder and no training."""
+"""An uploaded file as a data set: a zip with its table, or a bare table. Knows no encoder and no training.
+
+A folder on this machine is read the same way, for whoever checks data before packing it.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -6,11 +9,13 @@ from types import TracebackType
 
 from domain.manifest import Code, Issue, Schema, errors_in
 from engine.data.archive import Archive, Unreadable
+from engine.data.folder import Folder
 from engine.data.infer import lay_out
+from engine.data.references import explained, inline_bytes, is_data_url, refuse_address
 from engine.data.rows import MediaRef, Row, Value, class_name, make_rows
 from engine.data.tables import read_table
 
-__all__ = ["Dataset", "MediaRef", "Row", "Unreadable", "Value", "class_name", "open_dataset"]
+__all__ = ["Dataset", "MediaRef", "Row", "Unreadable", "Value", "class_name", "open_dataset", "open_folder"]
 
 #: Rows are held in memory, and a table of this size has millions of them.
 MAX_TABLE_BYTES = 512 * 2**20
@@ -28,18 +33,29 @@ class Dataset:
     schema: Schema
     rows: list[Row] = field(default_factory=list)
     issues: list[Issue] = field(default_factory=list)
-    archive: Archive | None = field(default=None, repr=False)
+    archive: Archive | Folder | None = field(default=None, repr=False)
     #: The folder inside the zip that holds the table.
     prefix: str = ""
+    #: False where lines were lost that nobody can count, so that no row may be left out for being bad.
+    is_whole: bool = True
     #: False for CSV, whose cells are all words.
     typed: bool = True
 
     def read(self, ref: MediaRef) -> bytes:
         """A media file's bytes; raises Unreadable. Any thread may read."""
+        if is_data_url(ref.name):
+            return inline_bytes(ref.name)
+        refuse_address(ref.name)
+        try:
+            return self._file(ref.name)
+        except Unreadable as error:
+            raise explained(ref.name, error) from error
+
+    def _file(self, name: str) -> bytes:
         if self.archive is None:
             message = "a bare table brings no files; upload a zip of the table with its media"
             raise Unreadable(Code.MISSING_MEDIA, message)
-        return self.archive.read(ref.name, folder=self.prefix)
+        return self.archive.read(name, folder=self.prefix)
 
     def close(self) -> None:
         if self.archive is not None:
@@ -65,10 +81,30 @@ def open_dataset(path: Path, *, schema: Schema | None = None, filename: str | No
     except Unreadable as error:
         dataset.issues.append(Issue(error.code, error.message))
         return dataset
+    return _filled(dataset, data, kind)
+
+
+def open_folder(path: Path, *, schema: Schema | None = None) -> Dataset:
+    """The data set in a folder with metadata.jsonl or metadata.csv, read in place; nothing is raised either."""
+    dataset = Dataset(schema or Schema(), archive=(folder := Folder(path)))
+    names = [name for name in _TABLES if (path / name).exists()]
+    try:
+        if len(names) != 1:
+            found = "both metadata.jsonl and metadata.csv" if names else "no metadata.jsonl or metadata.csv"
+            message = f"The folder has {found}; one of them is needed, with one line a sample."
+            raise Unreadable(Code.UNSUPPORTED_FORMAT, message)
+        data = folder.read(names[0])
+    except Unreadable as error:
+        dataset.issues.append(Issue(error.code, error.message))
+        return dataset
+    return _filled(dataset, data, PurePosixPath(names[0]).suffix[1:])
+
+
+def _filled(dataset: Dataset, data: bytes, kind: str) -> Dataset:
     table = read_table(data, kind)
     dataset.typed = table.typed
     layout, of_columns = lay_out(table, dataset.schema)
-    dataset.schema = layout.schema
+    dataset.schema, dataset.is_whole = layout.schema, table.is_whole
     dataset.rows, of_rows = make_rows(table, layout)
     dataset.issues += [*table.issues, *of_columns, *of_rows]
     if not dataset.rows and not errors_in(dataset.issues):

@@ -60,8 +60,8 @@ def probe_image(data: bytes) -> None:
         ImageOps.exif_transpose(picture, in_place=True)
 
 
-def probe_audio(data: bytes, max_seconds: float | None = None) -> None:
-    """Raises Undecodable unless the sound is there up to `max_seconds`."""
+def probe_audio(data: bytes, max_seconds: float | None = None) -> float:
+    """The sound's length in seconds; raises Undecodable unless it is there up to `max_seconds`."""
     with open_sound(data) as sound:
         last = wanted_frames(sound, max_seconds) - 1
         # Of MP3 the length is only estimated, so that its last frame may not be there.
@@ -69,6 +69,7 @@ def probe_audio(data: bytes, max_seconds: float | None = None) -> None:
             sound.seek(last)
             if not len(sound.read(1)):
                 raise cut_off()
+        return float(sound.frames / sound.samplerate)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The files of a job as labelled rows: which train, which validate, which test, and the classes they have."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from domain.bad_rows import BadRows
 from domain.errors import EngineError
 from domain.manifest import Code, Schema, Split, errors_in
 from domain.specs import Multimodal
@@ -16,6 +17,7 @@ from engine.data.classes import Label, Mislabelled, names_of, read_label, task_o
 from engine.data.dataset import Example
 from engine.data.holdout import assign_splits
 from engine.data.manifest import Dataset, Row, open_dataset
+from engine.data.sieve import relevant, sieved, used_columns
 from engine.data.targets import Goal, goal_of, target_tensor
 
 
@@ -26,6 +28,9 @@ class Splits:
     train: list[Example]
     validation: list[Example]
     test: list[Example]
+    #: Rows that were left out, and rows with a cell that counts as missing.
+    skipped: int = 0
+    masked: int = 0
 
     @property
     def all(self) -> list[Example]:
@@ -44,13 +49,14 @@ def open_splits(
     validation: Path | None,
     test: Path | None,
     seed: int,
+    bad_rows: Mapping[str, BadRows] | None = None,
 ) -> Splits:
     """A validation or test file counts whole; without one, the training file's own rows of that split do.
 
-    `files` closes what stays open for reading media.
+    `files` closes what stays open for reading media. What no tower reads may be wrong; `bad_rows` are, by the spec's field, what a check of the files decided to do without.
     """
-    schema = spec.schema_
-    main = files.enter_context(_open(training, schema, "training_file"))
+    bad = bad_rows or {}
+    main = files.enter_context(_open(training, spec, spec.schema_, "training_file", bad))
     task = task_of(main) if spec.task == "auto" else Task(spec.task)
     rows = _labelled(main.rows, task)
     given = {Split.VALIDATION: (validation, "validation_file"), Split.TEST: (test, "multimodal.test_file")}
@@ -64,17 +70,31 @@ def open_splits(
     }
     for split, (path, param) in given.items():
         if path is not None:
-            other = files.enter_context(_open(path, schema or main.schema, param))
+            schema = spec.schema_ or main.schema
+            other = files.enter_context(_open(path, spec, schema, param, bad))
             made[split] = [Example(other, row, _label(row)) for row in _labelled(other.rows, task)]
     goal = goal_of(task, known, [example.label for example in made[Split.TRAIN]])
     _refuse_unknown(goal, made)
-    return Splits(main.schema, goal, made[Split.TRAIN], made[Split.VALIDATION], made[Split.TEST])
+    return Splits(
+        main.schema,
+        goal,
+        made[Split.TRAIN],
+        made[Split.VALIDATION],
+        made[Split.TEST],
+        skipped=sum(len(rows.skipped) for rows in bad.values()),
+        masked=sum(len(rows.masked_rows) for rows in bad.values()),
+    )
 
 
-def _open(path: Path, schema: Schema | None, param: str) -> Dataset:
+def _open(
+    path: Path, spec: Multimodal, schema: Schema | None, param: str, bad_rows: Mapping[str, BadRows]
+) -> Dataset:
     """A stored upload has no suffix: what is neither a zip nor JSON lines is read as CSV."""
     dataset = open_dataset(path, schema=schema, filename=path.name if path.suffix else "table.csv")
-    problems = errors_in(dataset.issues)
+    dataset = sieved(dataset, bad_rows.get(param, BadRows()))
+    used = used_columns(spec.towers, {name: column.type for name, column in dataset.schema.columns.items()})
+    role = "training" if param == "training_file" else "measuring"
+    problems = errors_in(list(relevant(dataset, used, role)))
     if problems:
         dataset.close()
         raise EngineError(problems[0].code, problems[0].message, param=param)

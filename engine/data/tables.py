@@ -29,6 +29,8 @@ class Table:
     issues: list[Issue] = field(default_factory=list)
     #: In CSV every cell is a string, and what it means is inferred.
     typed: bool = True
+    #: False where lines were lost that nobody can count.
+    is_whole: bool = True
 
 
 class _BadLine(Exception):
@@ -128,11 +130,14 @@ def _read_csv(data: bytes) -> Table:
     table = Table(typed=False)
     # Bytes that are not UTF-8 become half characters, so that each row with some is named.
     text = data.decode("utf-8", "surrogateescape")
-    records = _records(csv.reader(io.StringIO(text, newline=""), strict=True), table.issues)
+    # The module's own limit is too low for pictures in `data:` URLs.
+    csv.field_size_limit(MAX_LINE_BYTES)
+    records = _records(csv.reader(io.StringIO(text, newline=""), strict=True), table)
     line, names = next(records, (1, []))
     table.issues.extend(_repeated(names, line))
     if table.issues:
         # Under a header that cannot be trusted no cell has a name.
+        table.is_whole = False
         return table
     for line, cells in records:
         try:
@@ -142,7 +147,7 @@ def _read_csv(data: bytes) -> Table:
     return table
 
 
-def _records(reader: Any, issues: list[Issue]) -> Iterator[tuple[int, list[str]]]:
+def _records(reader: Any, table: Table) -> Iterator[tuple[int, list[str]]]:
     """Records with the line that each begins on, blank lines left out."""
     while True:
         line = reader.line_num + 1
@@ -153,7 +158,9 @@ def _records(reader: Any, issues: list[Issue]) -> Iterator[tuple[int, list[str]]
         except csv.Error as error:
             code = Code.TOO_LARGE if "field limit" in str(error) else Code.SCHEMA_MISMATCH
             message = f"This is not CSV ({error}); quote cells with commas, quotes or line breaks."
-            issues.append(Issue(code, message, line))
+            table.issues.append(Issue(code, message, line))
+            # A quote that nobody closed swallows the lines behind it.
+            table.is_whole = table.is_whole and reader.line_num <= line
         else:
             if cells:
                 yield line, cells

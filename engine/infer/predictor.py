@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from domain.manifest import Code
+from domain.tasks import Task
 from engine.hub.mirror import resolve
 from engine.infer.answers import Modalities, Prediction, Problem, WeightsBy
 from engine.infer.cells import Cells, sort_out
@@ -73,7 +74,7 @@ class Predictor:
         schema = card.schema
         named = (schema.label, schema.id, schema.split, schema.group)
         self._ignored = frozenset({*schema.columns, *(n for n in named if n)} - set(self.columns))
-        self._readout = readout(card.spec.task, card.classes, getattr(card, "target", None))
+        self._readout = readout(Task(card.spec.task), card.classes, card.target)
 
     def predict(
         self,

@@ -1,12 +1,13 @@
 """From the head's outputs to answers in words: one readout a task. Knows no encoder."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from domain.tasks import Task
+from engine.data.targets import Scale
 from engine.infer.answers import Scored
 
 
@@ -48,23 +49,23 @@ def multilabel(classes: Sequence[str]) -> Readout:
     return Readout(lambda outputs: outputs.double().sigmoid(), lambda scores, _: scores, words)
 
 
-def regression(target: Mapping[str, float] | None) -> Readout:
-    """`target` is what the values were standardised by in training."""
-    mean, std = (target["mean"], target["std"]) if target else (0.0, 1.0)
+def regression(target: Scale | None) -> Readout:
+    """`target` leads back to the unit of the training data."""
+    scale = target or Scale(0.0, 1.0)
 
     def words(scores: list[float], _: int) -> dict[str, Any]:
         return {"value": scores[0]}
 
-    return Readout(lambda outputs: outputs.double().view(-1, 1) * std + mean, lambda scores, _: scores, words)
+    return Readout(lambda outputs: scale.undone(outputs.view(-1, 1)), lambda scores, _: scores, words)
 
 
-def readout(task: str, classes: Sequence[str], target: Mapping[str, float] | None) -> Readout:
-    if task == "regression":
+def readout(task: Task, classes: Sequence[str], target: Scale | None) -> Readout:
+    if task is Task.REGRESSION:
         return regression(target)
-    return multilabel(classes) if task == "multilabel" else classification(classes)
+    return multilabel(classes) if task is Task.MULTILABEL else classification(classes)
 
 
 def _ranked(classes: Sequence[str], scores: list[float]) -> list[Scored]:
     """Likeliest first; equals in the classes' order."""
-    order = torch.tensor(scores).argsort(descending=True, stable=True).tolist()
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])
     return [Scored(classes[i], scores[i]) for i in order]

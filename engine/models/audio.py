@@ -11,11 +11,9 @@ from transformers import AutoFeatureExtractor
 
 from domain.errors import EngineError
 from domain.specs import Tower
+from engine.data.lengths import DEFAULT_MAX_SECONDS
 from engine.models.parts import Parts
 from engine.models.pretrained import masked_mean, open_network, open_processor
-
-#: Where neither spec nor encoder sets a limit.
-DEFAULT_MAX_SECONDS = 30.0
 
 
 def open_parts(folder: Path, tower: Tower) -> Parts:

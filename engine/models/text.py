@@ -9,11 +9,9 @@ from transformers import AutoTokenizer
 
 from domain.errors import EngineError
 from domain.specs import Tower
+from engine.data.lengths import DEFAULT_MAX_LENGTH
 from engine.models.parts import Parts
 from engine.models.pretrained import masked_mean, open_network, open_processor
-
-#: Long enough for most captions; more must be asked for, as cost grows with the square.
-DEFAULT_MAX_LENGTH = 512
 
 
 def open_parts(folder: Path, tower: Tower) -> Parts:

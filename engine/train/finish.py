@@ -87,6 +87,7 @@ def _report(
             "validation": len(splits.validation),
             "test": len(splits.test),
         },
+        "bad_rows": {"skipped": splits.skipped, "masked": splits.masked},
         "steps": memory.step,
         "best_step": memory.best_step or memory.step,
         "metrics": found,

@@ -1,7 +1,7 @@
 """A whole fine-tune from files to a model folder: what a worker, a test or a notebook calls. Knows no job."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from domain.bad_rows import BadRows
 from domain.errors import EngineError
 from domain.manifest import MODALITIES, Schema
 from domain.specs import DEFAULT_ENCODERS, Multimodal, Tower
@@ -48,6 +49,7 @@ def train(
     cache: Path,
     out: Path,
     seed: int = 0,
+    bad_rows: Mapping[str, BadRows] | None = None,
     resume: Path | None = None,
     report: Report = lambda _: None,
     save: Save = lambda _, __: None,
@@ -58,12 +60,14 @@ def train(
 ) -> Finished | Stopped:
     """Fills `out` with `checkpoints/`, `model/` and `results/`; on a stop the last checkpoint is there.
 
+    `bad_rows` are what a check decided to do without, by file: `training_file`, `validation_file`,
+    `multimodal.test_file`.
     `decided` hears the spec with every `auto` replaced, before the first step.
     """
     snapshot = checkpoint.read(resume) if resume else None
     with ExitStack() as files:
         report(Progress("loading"))
-        splits = open_splits(files, spec, training, validation, test, seed)
+        splits = open_splits(files, spec, training, validation, test, seed, bad_rows)
         spec = spec.model_copy(update={"towers": spec.towers or default_towers(splits.schema)})
         spec = spec.settled(splits.goal.task)
         place = _device(device)

@@ -65,7 +65,13 @@ def test_the_version_is_a_calendar_version() -> None:
 
 @pytest.mark.parametrize(
     "statement",
-    ["import api.app", "import worker.app", "import worker.handlers.validate", "import worker.upkeep"],
+    [
+        "import api.app",
+        "import worker.app",
+        "import worker.handlers.validate",
+        "import worker.handlers.check",
+        "import worker.upkeep",
+    ],
 )
 def test_only_the_training_child_loads_torch(statement: str) -> None:
     assert not {"torch", "transformers"} & loaded_by(statement)

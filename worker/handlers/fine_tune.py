@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from db.artifacts import Artifacts, seal
+from domain.bad_rows import BadRows
 from domain.specs import Multimodal
 from engine.hub.mirror import resolve
 from engine.train.run import Finished, Progress, train
@@ -16,7 +17,8 @@ def fine_tune(desk: Desk) -> None:
     """Ends in `done` with the model's folder and metrics, or in `stopped` with its last checkpoint told."""
     place, artifacts = desk.place, Artifacts(desk.store)
     dispatch.use(place["kernels"])
-    resolved = {k: v for k, v in desk.resolved.items() if k != "classes"}
+    resolved = {k: v for k, v in desk.resolved.items() if k not in ("classes", "bad_rows")}
+    bad_rows = {field: BadRows.read(rows) for field, rows in desk.resolved.get("bad_rows", {}).items()}
 
     def save(folder: Path, about: dict[str, Any]) -> None:
         seal(folder)
@@ -36,6 +38,7 @@ def fine_tune(desk: Desk) -> None:
         cache=Path(place["cache"]),
         out=desk.folder,
         seed=desk.spec.get("seed") or 0,
+        bad_rows=bad_rows,
         resume=desk.checkpoint,
         report=lambda progress: _report(desk, progress),
         save=save,

@@ -1,17 +1,18 @@
 """The check of a fine-tune, on the cpu lane: every row, every media header, every encoder. Loads no torch."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from domain.errors import EngineError
-from domain.manifest import MODALITIES, Code, Issue, Schema, errors_in
+from domain.manifest import MODALITIES, Code, Issue, errors_in
 from domain.specs import DEFAULT_ENCODERS, Multimodal, Tower
-from engine.data.check import Report, check
-from engine.data.manifest import open_dataset
+from engine.data.check import Report
 from engine.hub.mirror import resolve
 from worker.child import Desk
+from worker.handlers.reading import in_order, note, read_through, write_issues
 
+#: Of the issues, as many travel to the keeper, which shows the first few in an event.
+ISSUES_TOLD = 100
 #: The role a file plays in the job, by the spec's field.
 _ROLES = {"training_file": "training", "validation_file": "validation", "multimodal.test_file": "test"}
 
@@ -23,7 +24,14 @@ def validate(desk: Desk) -> None:
     for field, file in desk.files.items():
         desk.event("validation", f"Checking {file['filename']}.", file=file["id"])
         # The training file comes first; the others are read as it was, and know its classes.
-        report, schema = _check(desk, spec, field, file, reports.get("training_file"))
+        report, schema = read_through(
+            desk,
+            spec,
+            file,
+            role=_ROLES[field],
+            trained=reports.get("training_file"),
+            hold_out="validation_file" not in desk.files,
+        )
         spec = spec if spec.schema_ else spec.model_copy(update={"schema_": schema})
         spec = spec if spec.task != "auto" else spec.model_copy(update={"task": report.task})
         reports[field] = report
@@ -34,23 +42,6 @@ def validate(desk: Desk) -> None:
     issues = [(field, issue) for field, report in reports.items() for issue in report.issues]
     issues += [("multimodal.towers", issue) for issue in _absent_encoders(desk, towers)]
     _tell(desk, spec, towers, reports, issues)
-
-
-def _check(
-    desk: Desk, spec: Multimodal, field: str, file: dict[str, Any], trained: Report | None
-) -> tuple[Report, Schema]:
-    """What the file is, and the schema that it was read by."""
-    declared = spec.schema_ or (Schema.model_validate(file["schema"]) if file["schema"] else None)
-    with open_dataset(Path(file["path"]), schema=declared, filename=file["filename"]) as dataset:
-        report = check(
-            dataset,
-            spec,
-            role=_ROLES[field],
-            classes=trained.classes if trained else None,
-            hold_out="validation_file" not in desk.files,
-            should_stop=lambda: bool(desk.should_stop()),
-        )
-        return report, dataset.schema
 
 
 def resolved_towers(spec: Multimodal, report: Report) -> dict[str, Tower]:
@@ -87,23 +78,25 @@ def _tell(
     reports: dict[str, Report],
     issues: list[tuple[str, Issue]],
 ) -> None:
-    checked = {desk.files[field]["id"]: _note(report) for field, report in reports.items()}
-    listed = [{**issue.as_dict(), "param": issue.param or field} for field, issue in issues]
+    checked = {desk.files[field]["id"]: note(report) for field, report in reports.items()}
+    listed = in_order(issues)
     errors = errors_in([issue for _, issue in issues])
+    words: dict[str, Any] = {"checked": checked, "files": write_issues(desk, listed)}
+    shown = {"issues": listed[:ISSUES_TOLD], "issues_total": len(listed)}
     if errors:
-        _write_issues(desk, listed)
-        desk.tell(
-            "failed",
-            error=_summary(listed, errors),
-            retryable=False,
-            issues=listed,
-            checked=checked,
-            files=["results/issues.jsonl"],
-        )
+        desk.tell("failed", error=_summary(listed, errors), retryable=False, **shown, **words)
         return
     resolved = spec.model_copy(update={"towers": towers}).model_dump(mode="json", by_alias=True)
-    classes = reports["training_file"].classes
-    desk.tell("done", resolved={**resolved, "classes": classes}, checked=checked, warnings=listed)
+    resolved["classes"] = reports["training_file"].classes
+    bad = {field: report.bad for field, report in reports.items() if report.bad}
+    if bad:
+        # The training opens the files again, in another process: it does without the same rows.
+        resolved["bad_rows"] = {field: rows.spelled() for field, rows in bad.items()}
+    counts = {
+        "skipped": sum(len(rows.skipped) for rows in bad.values()),
+        "masked": sum(len(rows.masked_rows) for rows in bad.values()),
+    }
+    desk.tell("done", resolved=resolved, **counts, **shown, **words)
 
 
 def _summary(listed: list[dict[str, Any]], errors: list[Issue]) -> dict[str, Any]:
@@ -122,21 +115,3 @@ def _kind(param: str) -> str:
     return (
         param if param in ("training_file", "validation_file") else "test_file" if "test" in param else "spec"
     )
-
-
-def _write_issues(desk: Desk, listed: list[dict[str, Any]]) -> None:
-    target = desk.folder / "results" / "issues.jsonl"
-    target.parent.mkdir()
-    target.write_text("".join(json.dumps(entry) + "\n" for entry in listed))
-
-
-def _note(report: Report) -> dict[str, Any]:
-    """What the file's row keeps of its check."""
-    errors = len(report.errors)
-    return {
-        "rows": report.rows,
-        "columns": {name: str(kind) for name, kind in report.columns.items()},
-        "issues": {"errors": errors, "warnings": len(report.issues) - errors},
-        "status": "error" if errors else "processed",
-        "status_details": f"{errors} errors in the data" if errors else None,
-    }

@@ -1,13 +1,14 @@
 """The web process as it is started: the stock client against it, its size, and how it ends."""
 
 import json
+import select
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import psutil
 import pytest
 
 import settings as configuration
-from db import predictions, tenants
+from db import jobs, predictions, tenants
 from db.session import Database
 from support.databases import migrated
 from support.predictions import registered
@@ -215,8 +216,8 @@ def test_sigterm_ends_it_soon_although_a_client_keeps_its_connection(tmp_path: P
             assert time.monotonic() - began < 8
 
 
-def test_sigterm_answers_a_request_that_waits_for_a_job(tmp_path: Path) -> None:
-    settings = configuration.Settings(data=tmp_path, log_level="warning")
+def test_requests_that_wait_leave_threads_to_others_and_are_answered_at_sigterm(tmp_path: Path) -> None:
+    settings = configuration.Settings(data=tmp_path, log_level="warning", api_threads=4)
     with migrated(settings.database) as database, socket.create_server(("127.0.0.1", 0)) as door:
         with database.transaction() as session:
             tenants.ensure(session)
@@ -224,17 +225,24 @@ def test_sigterm_answers_a_request_that_waits_for_a_job(tmp_path: Path) -> None:
         model = registered(database, tenants.DEFAULT_TENANT)
         process = start(settings, door)
         body = json.dumps({"model": model, "inputs": [{"text": "x"}]})
-        head = (
-            f"POST /v1/predictions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nPrefer: wait=60\r\n"
-        )
-        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        with closing(socket.create_connection(door.getsockname(), timeout=20)) as wire:
-            wire.sendall((head + body).encode())
-            until(lambda: predictions_of(database), bool, limit_s=20)
+        head = f"POST /v1/predictions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nPrefer: wait=60\r\n\r\n"
+        with ExitStack() as wires:
+            waiting = [
+                wires.enter_context(socket.create_connection(door.getsockname(), timeout=20))
+                for _ in range(4)
+            ]
+            for number, wire in enumerate(waiting, start=1):
+                wire.sendall((head + body).encode())
+                until(lambda n=number: len(predictions_of(database)) == n, bool, limit_s=20)
 
+            # Three may be held; for the fourth there is no place.
+            answered, _, _ = select.select(waiting, [], [], 20)
+            assert len(answered) == 1
             process.send_signal(signal.SIGTERM)
 
-            assert wire.recv(1000).startswith(b"HTTP/1.1 202")
+            answers = [wire.recv(1000)[:12] for wire in waiting]
+            assert answers == [b"HTTP/1.1 202"] * 4
         assert process.wait(15) == 0
 
 
@@ -256,3 +264,67 @@ def test_the_worker_of_the_door_does_not_outlive_it(tmp_path: Path) -> None:
         process.wait()
 
         assert psutil.wait_procs(children, timeout=10)[1] == []
+
+
+@dataclass
+class Watched:
+    """A server of its own and a job that nobody works on, whose stream never ends by itself."""
+
+    served: Served
+    job_id: str
+
+    @contextmanager
+    def stream(self) -> Iterator[socket.socket]:
+        """An open stream that has told its first event."""
+        request = (
+            f"GET /v1/fine_tuning/jobs/{self.job_id}/events?stream=true HTTP/1.1\r\nHost: x\r\n"
+            f"Authorization: Bearer {self.served.key}\r\n\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", self.served.port), timeout=20) as wire:
+            wire.sendall(request.encode())
+            heard = b""
+            while b"data: " not in heard and b" 429 " not in heard:
+                heard += wire.recv(65536)
+            self.answer = heard.decode()
+            yield wire
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    settings = configuration.Settings(data=tmp_path, api_threads=4, log_level="warning")
+    with migrated(settings.database) as database, database.transaction() as session:
+        tenants.ensure(session)
+        _, key = tenants.create_key(session, tenants.DEFAULT_TENANT, name="test")
+        new = jobs.Submission(tenant=tenants.DEFAULT_TENANT, spec={"model": "m", "training_file": "f"})
+        job = jobs.submit(session, new)
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        process = start(settings, door)
+        try:
+            yield Watched(Served(process, door.getsockname()[1], key, settings.database), job.id)
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def test_a_client_that_goes_away_frees_its_stream(watched: Watched) -> None:
+    # With four threads a tenant may have one stream.
+    with watched.stream(), watched.stream():
+        assert " 429 " in watched.answer
+
+    def opened_again() -> str:
+        with watched.stream():
+            return watched.answer
+
+    assert " 200 " in until(opened_again, lambda answer: " 200 " in answer, limit_s=10)
+
+
+def test_sigterm_ends_it_soon_although_a_stream_is_open(watched: Watched) -> None:
+    with watched.stream() as wire:
+        began = time.monotonic()
+
+        watched.served.process.send_signal(signal.SIGTERM)
+        rest = b"".join(iter(lambda: wire.recv(65536), b""))
+
+        assert rest.endswith(b"0\r\n\r\n"), "the stream ends as one that was not cut"
+        assert watched.served.process.wait(15) == 0
+        assert time.monotonic() - began < 8

@@ -285,6 +285,29 @@ def test_a_prediction_that_kills_three_children_is_given_up(plait: Plait) -> Non
     assert plait.answers({"text": "a"})[0]["label"]
 
 
+def test_a_child_that_hangs_costs_one_prediction_its_time_and_no_other_anything(plait: Plait) -> None:
+    plait.answers({"text": "a"})
+    frozen = plait.child()
+    frozen.suspend()
+
+    job = plait.final(plait.submit({"text": "a"}, timeout_s=1.0))
+
+    assert (job.state, job.error["code"]) == (State.FAILED, "timeout")
+    assert plait.answers({"text": "a"})[0]["label"]
+    assert plait.child().pid != frozen.pid
+
+
+def test_a_child_that_died_while_it_was_idle_is_no_death_of_the_next_prediction(plait: Plait) -> None:
+    plait.answers({"text": "a"})
+    idle = plait.child()
+    idle.kill()
+    until(idle.status, lambda s: s == psutil.STATUS_ZOMBIE, limit_s=5)
+
+    job = plait.final(plait.submit({"text": "a"}))
+
+    assert (job.state, job.deaths) == (State.SUCCEEDED, 0)
+
+
 def test_an_idle_child_ends_with_its_killed_keeper(plait: Plait) -> None:
     plait.answers({"text": "a"})
     child, worker = plait.child(), plait.worker()

@@ -58,6 +58,7 @@ def test_later_routes_are_not_promised(document: dict[str, Any]) -> None:
         "/v1/files",
         "/v1/files/{file_id}",
         "/v1/files/{file_id}/content",
+        "/v1/files/{file_id}/validate",
         "/v1/fine_tuning/jobs",
         "/v1/fine_tuning/jobs/{job_id}",
         "/v1/fine_tuning/jobs/{job_id}/cancel",

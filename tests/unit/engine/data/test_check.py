@@ -164,7 +164,7 @@ def test_classes_are_words_whole_numbers_or_flags_in_one_order(tmp_path: Path) -
 def test_a_validation_file_counts_whole_and_knows_the_trained_classes(tmp_path: Path) -> None:
     rows = [{"text": "a", "label": "a", "split": "train"}, {"text": "b", "label": "z", "split": "?"}]
 
-    report = checked(tmp_path, rows, role="validation", classes=["a", "b"])
+    report = checked(tmp_path, rows, role="validation", trained=Report(0, {}, ["a", "b"]))
 
     assert found(report) == [(2, "label", "unknown_class")]
     assert (report.counts, report.classes) == ({"validation": 2}, ["a", "b"])

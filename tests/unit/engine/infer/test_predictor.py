@@ -21,7 +21,6 @@ from domain.specs import Multimodal
 from engine import infer
 from engine.infer.answers import Problem
 from engine.infer.predictor import Predictor
-from engine.infer.readout import readout
 from engine.infer.towers import ROWS_AT_ONCE
 from engine.train.run import train
 from engine.train.words import StopAsked
@@ -148,16 +147,6 @@ def test_what_is_hidden_moves_the_answer_by_its_weight(model: Predictor) -> None
     assert whole.modalities.weights_by == "leave_one_out"
     for name, amount in moved.items():
         assert whole.modalities.weights[name] == pytest.approx(amount / sum(moved.values()), abs=1e-4)
-
-
-def test_a_fusion_with_gates_says_the_weights_itself(model: Predictor, monkeypatch: Any) -> None:
-    gates = torch.tensor([[0.5, 0.2, 0.3]])  # audio, image, text
-    monkeypatch.setattr(model.model.fusion, "gates", lambda pooled, present: gates, raising=False)
-
-    [prediction] = model.predict([{"image": row(0)["image"], "text": "a"}])
-
-    assert prediction.modalities.weights_by == "gates"
-    assert prediction.modalities.weights == pytest.approx({"image": 0.4, "text": 0.6})
 
 
 def _bomb() -> bytes:
@@ -304,22 +293,6 @@ def test_without_the_encoders_the_command_that_gets_them_is_named(folder: Path, 
         infer.load(folder, tmp_path)
 
     assert refused.value.code == "encoder_unavailable"
-
-
-def test_several_labels_are_those_of_half_and_more() -> None:
-    read = readout("multilabel", ["a", "b", "c"], None)
-
-    words = read.words(read.scores(torch.tensor([[2.0, 0.0, -2.0]]))[0].tolist(), 2)
-
-    assert words["labels"] == ["a", "b"]
-    assert [s.label for s in words["top"]] == ["a", "b"]
-    assert words["probabilities"]["c"] == pytest.approx(0.1192, abs=1e-4)
-
-
-def test_a_value_comes_in_the_unit_of_the_training_data() -> None:
-    read = readout("regression", [], {"mean": 10.0, "std": 4.0})
-
-    assert read.words(read.scores(torch.tensor([[0.5]]))[0].tolist(), 1) == {"value": 12.0}
 
 
 def test_a_model_folder_says_what_it_is(folder: Path) -> None:

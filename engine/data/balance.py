@@ -1,0 +1,55 @@
+"""What is lopsided in a data set: classes with few rows, columns with few cells. Reads no media."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+
+from domain.manifest import Code, Issue
+from domain.tasks import Task
+from engine.data.classes import Mislabelled, names_of, read_label
+from engine.data.manifest import Row
+from engine.data.tables import excerpt
+
+#: A class this many times rarer than the most frequent one is hardly learned without weights.
+IMBALANCE = 20
+#: A column that lacks more than this share of its cells mostly teaches its token for missing ones.
+MISSING_SHARE = 0.5
+#: Classes that a message names.
+_NAMED = 5
+
+
+def class_imbalance(training: Sequence[Row], task: Task, column: str | None) -> Iterator[Issue]:
+    """Of the training rows' classes; a regression has none."""
+    counts = Counter(chain.from_iterable(_classes(row, task) for row in training)).most_common()
+    if not counts:
+        return
+    usual, most = counts[0]
+    rare = [(name, count) for name, count in reversed(counts) if count * IMBALANCE < most]
+    if rare:
+        named = ", ".join(f"'{excerpt(name)}' ({count})" for name, count in rare[:_NAMED])
+        more = f" and {len(rare) - _NAMED} more" if len(rare) > _NAMED else ""
+        message = (
+            f"Of '{excerpt(usual)}' there are {most} training rows, but few of {named}{more}; "
+            "add rows of those, or set loss.class_weights to balanced; judge by f1_macro, not by accuracy."
+        )
+        yield Issue(
+            Code.CLASS_IMBALANCE, message, column=column, value=excerpt(rare[0][0]), severity="warning"
+        )
+
+
+def missing_rates(rows: Sequence[Row], used: Iterable[str]) -> Iterator[Issue]:
+    for name in used:
+        missing = sum(row.values[name] is None for row in rows)
+        if missing > MISSING_SHARE * len(rows):
+            message = (
+                f"'{name}' is missing in {missing} of {len(rows)} rows ({missing / len(rows):.0%}); "
+                "fill it, or train without that column."
+            )
+            yield Issue(Code.HIGH_MISSING_RATE, message, column=name, severity="warning")
+
+
+def _classes(row: Row, task: Task) -> tuple[str, ...]:
+    try:
+        return names_of(read_label(row.label, task)) if row.label is not None else ()
+    except Mislabelled:
+        return ()

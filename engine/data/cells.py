@@ -1,0 +1,101 @@
+"""Looks into the cells of a row that towers read: media are opened, and each content gets a digest."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from domain.manifest import Code, ColumnType, Issue, errors_in
+from engine.data.lengths import TextLimit
+from engine.data.manifest import Dataset, MediaRef, Row, Unreadable
+from engine.data.probe import Undecodable, probe_audio, probe_image
+from engine.data.references import shown
+from engine.data.tables import excerpt
+
+#: A sound may be this much longer than what is read of it before it is worth a word.
+_SLACK_S = 0.05
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one media file turned out to be."""
+
+    digest: bytes
+    problem: tuple[Code, str] | None = None
+    seconds: float | None = None
+
+
+class Cells:
+    """Looks at rows, one after the other; a file that many rows share is read once."""
+
+    def __init__(
+        self, dataset: Dataset, used: Mapping[str, ColumnType], seconds: Mapping[str, float]
+    ) -> None:
+        self._dataset, self._used, self._seconds = dataset, used, seconds
+        self._named = {(issue.line, issue.column) for issue in errors_in(dataset.issues)}
+        self._looks: dict[tuple[str, MediaRef], _Look] = {}
+        #: Line -> what the row's used cells hold; rows without any are not among them.
+        self.digests: dict[int, bytes] = {}
+
+    def issues(self, row: Row) -> Iterator[Issue]:
+        whole, is_empty = sha256(), True
+        for name in self._used:
+            value = row.values[name]
+            content = b""
+            if isinstance(value, MediaRef):
+                look = self._look(name, value)
+                content = look.digest
+                yield from self._media_issues(name, value, look, row.line)
+            elif value is not None:
+                content = str(value).encode()
+            is_empty = is_empty and value is None
+            # With its length, so that no content can pass for two.
+            whole.update(len(content).to_bytes(8) + content)
+        if not is_empty:
+            self.digests[row.line] = whole.digest()
+        # A cell that was refused is no missing one, and has its issue already.
+        elif self._used and not any((row.line, name) in self._named for name in self._used):
+            message = f"The row has none of {', '.join(self._used)}; give it one, or remove it."
+            yield Issue(Code.ALL_MODALITIES_MISSING, message, row.line)
+
+    def _media_issues(self, name: str, ref: MediaRef, look: _Look, line: int) -> Iterator[Issue]:
+        if look.problem:
+            code, words = look.problem
+            yield Issue(code, f"'{shown(ref.name)}': {words}.", line, name, shown(ref.name))
+        elif look.seconds is not None and look.seconds > self._seconds[name] + _SLACK_S:
+            message = (
+                f"'{shown(ref.name)}' is {look.seconds:.1f} s long and cut to {self._seconds[name]:g} s; "
+                "shorten it, or raise max_seconds if the encoder hears more."
+            )
+            yield Issue(Code.TOO_LONG, message, line, name, shown(ref.name), severity="warning")
+
+    def _look(self, name: str, ref: MediaRef) -> _Look:
+        if (name, ref) not in self._looks:
+            self._looks[name, ref] = self._looked(name, ref)
+        return self._looks[name, ref]
+
+    def _looked(self, name: str, ref: MediaRef) -> _Look:
+        try:
+            data = self._dataset.read(ref)
+        except Unreadable as error:
+            return _Look(ref.name.encode(), (error.code, error.message))
+        digest = sha256(data).digest()
+        try:
+            if self._used[name] is ColumnType.IMAGE:
+                probe_image(data)
+                return _Look(digest)
+            return _Look(digest, seconds=probe_audio(data, self._seconds[name]))
+        except Undecodable as error:
+            return _Look(digest, (error.code, error.message))
+
+
+def long_texts(rows: Sequence[Row], limits: Mapping[str, TextLimit]) -> Iterator[Issue]:
+    """The texts that their encoder reads only the beginning of."""
+    for name, limit in sorted(limits.items()):
+        held = [(row.line, text) for row in rows if isinstance(text := row.values.get(name), str)]
+        for place in limit.too_long([text for _, text in held]):
+            line, text = held[place]
+            message = (
+                f"Of the text in '{name}' only the first {limit.tokens} tokens are read; "
+                "shorten it, or raise the tower's max_length if the encoder reads more."
+            )
+            yield Issue(Code.TEXT_TOO_LONG, message, line, name, excerpt(text), severity="warning")

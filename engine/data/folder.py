@@ -1,0 +1,42 @@
+"""A folder on this machine in the place of a zip: the same reads, and none that leads out of it."""
+
+from pathlib import Path
+
+from domain.manifest import Code
+from engine.data.archive import MAX_MEMBER_BYTES, Unreadable, escapes
+
+
+class Folder:
+    """Any thread may read. Links inside the folder are followed, links out of it refused."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.resolve()
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def read(self, name: str, *, folder: str = "") -> bytes:
+        """The bytes of the file `name`; else raises Unreadable."""
+        if escapes(name):
+            message = "the path leads out of the folder; write it relative to the table, with '/'"
+            raise Unreadable(Code.PATH_ESCAPES_ARCHIVE, message)
+        try:
+            return self._bytes((self._root / folder / name).resolve())
+        except (OSError, ValueError) as error:
+            if isinstance(error, Unreadable):
+                raise
+            message = f"the file cannot be read ({error.__class__.__name__}); look at its name and its rights"
+            raise Unreadable(Code.UNREADABLE_MEDIA, message) from error
+
+    def _bytes(self, path: Path) -> bytes:
+        if not path.is_relative_to(self._root):
+            message = "a link leads out of the folder; copy the file into it"
+            raise Unreadable(Code.PATH_ESCAPES_ARCHIVE, message)
+        # A pipe or a device would be read for ever.
+        if not path.is_file():
+            raise Unreadable(Code.MISSING_MEDIA, "the folder has no such file; add it, or write null")
+        size = path.stat().st_size
+        if size > MAX_MEMBER_BYTES:
+            message = f"the file has {size} bytes, at most {MAX_MEMBER_BYTES} are read; make it smaller"
+            raise Unreadable(Code.TOO_LARGE, message)
+        return path.read_bytes()

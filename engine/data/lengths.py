@@ -1,0 +1,83 @@
+"""How much of a text or a sound an encoder reads, told from its folder. Loads no torch."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from domain.errors import EngineError
+from domain.manifest import ColumnType
+from domain.specs import DEFAULT_ENCODERS, Multimodal, Tower
+
+#: Tokens; long enough for most captions. More must be asked for, as cost grows with the square.
+DEFAULT_MAX_LENGTH = 512
+#: Where neither spec nor encoder sets a limit.
+DEFAULT_MAX_SECONDS = 30.0
+
+#: Of a text no more is tokenised than this many bytes for each token that is read.
+_BYTES_A_TOKEN = 64
+_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class TextLimit:
+    """What a text tower reads of a text: its first `tokens` tokens, its own marks at the ends included."""
+
+    tokenizer: Any
+    tokens: int
+
+    def too_long(self, texts: Sequence[str]) -> Iterator[int]:
+        """The places of the texts that are longer."""
+        for start in range(0, len(texts), _AT_ONCE):
+            # A token takes at least a byte, so most texts need no second look.
+            long = [n for n in range(start, min(start + _AT_ONCE, len(texts))) if self._may_be(texts[n])]
+            cut = [texts[n][: self.tokens * _BYTES_A_TOKEN] for n in long]
+            for n, encoding in zip(long, self.tokenizer.encode_batch_fast(cut), strict=True):
+                if len(encoding.ids) > self.tokens:
+                    yield n
+
+    def _may_be(self, text: str) -> bool:
+        marks = 8
+        return len(text.encode()) + marks > self.tokens
+
+
+def text_limits(
+    spec: Multimodal, types: Mapping[str, ColumnType], find: Callable[[str], Path]
+) -> dict[str, TextLimit]:
+    """By column; one whose encoder `find` does not know, or that has no tokenizer.json, is left out."""
+    limits: dict[str, TextLimit] = {}
+    for name in spec.towers or types:
+        if types.get(name) is ColumnType.TEXT:
+            tower = spec.towers.get(name) or Tower(encoder=DEFAULT_ENCODERS[ColumnType.TEXT])
+            try:
+                limit = _limit(find(tower.encoder), tower.max_length)
+            except EngineError:
+                continue
+            if limit is not None:
+                limits[name] = limit
+    return limits
+
+
+def _limit(folder: Path, asked: int | None) -> TextLimit | None:
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return None
+    config = _read(folder / "config.json")
+    # Of a two-sided model (CLIP) the text side.
+    most = config.get("text_config", config).get("max_position_embeddings")
+    limits = (_read(folder / "tokenizer_config.json").get("model_max_length"), most, DEFAULT_MAX_LENGTH)
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return TextLimit(tokenizer, asked or int(min(n for n in limits if isinstance(n, int | float) and n > 0)))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

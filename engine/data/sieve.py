@@ -1,0 +1,66 @@
+"""Leaves bad rows out of a data set, or takes bad cells as missing: first as the check decides, then as it decided."""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+from domain.bad_rows import BadRows
+from domain.manifest import MODALITIES, Code, ColumnType, Issue
+from domain.specs import OnBadRow
+from engine.data.manifest import Dataset, Row
+
+#: What only a training file needs of its schema: the others count whole.
+_FOR_TRAINING = ("schema.split", "schema.group")
+
+
+def relevant(dataset: Dataset, used: Collection[str], role: str) -> Iterator[Issue]:
+    """What was found while reading the table, without what this job does not touch."""
+    for issue in dataset.issues:
+        idle_column = issue.column in dataset.schema.columns and issue.column not in used
+        idle_role = issue.code == Code.UNKNOWN_SPLIT or issue.param in _FOR_TRAINING
+        if not idle_column and not (idle_role and role != "training"):
+            yield issue
+
+
+def used_columns(towers: Collection[str], types: Mapping[str, ColumnType]) -> dict[str, ColumnType]:
+    """The columns that the towers read; all that an encoder can read if none is named."""
+    return {name: types[name] for name in sorted(towers or types) if types.get(name) in MODALITIES}
+
+
+def is_of_row(issue: Issue) -> bool:
+    """Whether it is an error of one row: it names a line."""
+    return issue.severity == "error" and issue.line is not None
+
+
+def widened(
+    bad: BadRows, errors: Iterable[Issue], dataset: Dataset, used: Collection[str], policy: OnBadRow
+) -> BadRows:
+    """`bad`, and the rows (under `mask`: the cells) that `errors` are about."""
+    skipped, masked = set(bad.skipped), defaultdict(set, {k: set(lines) for k, lines in bad.masked.items()})
+    for issue in errors:
+        if issue.line is None:
+            continue
+        if policy == "mask" and issue.column in used:
+            masked[str(issue.column)].add(issue.line)
+        else:
+            skipped.add(issue.line)
+    left = {row.line: {name for name in used if row.values[name] is not None} for row in dataset.rows}
+    for line in set().union(*masked.values()):
+        # A line that was never read as a row, or a row that has nothing else.
+        if not left.get(line, set()) - {name for name, lines in masked.items() if line in lines}:
+            skipped.add(line)
+    return BadRows(frozenset(skipped), {name: frozenset(lines - skipped) for name, lines in masked.items()})
+
+
+def sieved(dataset: Dataset, bad: BadRows) -> Dataset:
+    """The same open data set without what is bad; the other rows keep their lines and ids."""
+    if not bad:
+        return dataset
+    rows = [_masked(row, bad) for row in dataset.rows if row.line not in bad.skipped]
+    issues = [issue for issue in dataset.issues if not bad.excuses(issue.line, issue.column)]
+    return dataclasses.replace(dataset, rows=rows, issues=issues)
+
+
+def _masked(row: Row, bad: BadRows) -> Row:
+    hidden = [name for name, lines in bad.masked.items() if row.line in lines]
+    return dataclasses.replace(row, values={**row.values, **dict.fromkeys(hidden)}) if hidden else row

@@ -1,0 +1,102 @@
+"""A check of data on this machine, before anything is uploaded: the code of the service's check, read and shown here."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from domain.checks import Check, Role
+from domain.errors import BadRequest, InvalidSpec
+from domain.manifest import Schema
+from domain.specs import Multimodal, parse
+from engine.data.check import Report, check
+from engine.data.lengths import text_limits
+from engine.data.manifest import Dataset, open_dataset, open_folder
+from engine.hub.mirror import resolve
+
+#: Of more nobody reads a table; `--json` has them all.
+MOST_SHOWN = 50
+
+
+def look(path: Path, spec: Multimodal, *, role: Role, mirror: Path, local_roots: list[Path]) -> Report:
+    """The check of a zip, a table or a folder with one; texts are measured where their encoder is in `mirror`."""
+
+    def find(encoder: str) -> Path:
+        return resolve(encoder, mirror=mirror, allow_hub=False, local_roots=local_roots)
+
+    with _open(path, spec.schema_) as dataset, _progress() as progress:
+        types = {name: column.type for name, column in dataset.schema.columns.items()}
+        limits = text_limits(spec, types, find)
+        return check(dataset, spec, role=role, text_limits=limits, progress=progress)
+
+
+def _open(path: Path, schema: Schema | None) -> Dataset:
+    return open_folder(path, schema=schema) if path.is_dir() else open_dataset(path, schema=schema)
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A bar for whoever watches; nothing in a pipe."""
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("Reading rows", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def spec_from(spec: Path | None, schema: Path | None) -> Multimodal:
+    """The spec of two files; the schema's own file counts first. Raises BadRequest with all that is wrong."""
+    written = _mapping(spec) if spec else {}
+    # A whole job's body is as good as its `multimodal`.
+    multimodal = written.get("multimodal", written)
+    if schema and isinstance(multimodal, dict):
+        multimodal = {**multimodal, "schema": _mapping(schema)}
+    try:
+        return parse(Check, {"multimodal": multimodal}).multimodal
+    except InvalidSpec as error:
+        problems = [f"  {problem['path']}: {problem['message']}" for problem in error.problems]
+        raise BadRequest("\n".join(["The spec is wrong:", *problems])) from None
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    """A JSON or YAML file's object; JSON is YAML, too."""
+    try:
+        found = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadRequest(f"{path} is neither JSON nor YAML that can be read: {error}") from error
+    if not isinstance(found, dict):
+        raise BadRequest(f"{path} must hold an object, such as {{'columns': {{...}}}}")
+    return found
+
+
+def as_json(report: Report) -> str:
+    return json.dumps({"issues": [issue.as_dict() for issue in report.issues]})
+
+
+def show(report: Report) -> None:
+    """What the data are, and the first issues as a table, errors first."""
+    console = Console(highlight=False)
+    columns = ", ".join(f"{name} ({kind})" for name, kind in report.columns.items()) or "none"
+    splits = ", ".join(f"{count} {split}" for split, count in report.counts.items())
+    console.print(Text(f"{report.rows} rows{f' ({splits})' if splits else ''}; columns: {columns}"))
+    if report.classes:
+        console.print(Text(f"{len(report.classes)} classes: {', '.join(report.classes[:20])}"))
+    issues = sorted(report.issues, key=lambda issue: issue.severity != "error")
+    if issues:
+        table = Table(box=None, pad_edge=False)
+        for heading in ("line", "column", "severity", "code", "what to do"):
+            table.add_column(heading, overflow="fold", no_wrap=heading in ("severity", "line"))
+        for issue in issues[:MOST_SHOWN]:
+            cells = (issue.line or "", issue.column or "", issue.severity, issue.code, issue.message)
+            table.add_row(*(Text(str(cell)) for cell in cells))
+        console.print(table)
+    if len(issues) > MOST_SHOWN:
+        console.print(Text(f"... and {len(issues) - MOST_SHOWN} more; --json lists all."))
+    errors = len(report.errors)
+    console.print(Text(f"{errors} errors, {len(issues) - errors} warnings"))

@@ -1,0 +1,34 @@
+"""A check of one file without a training, on the cpu lane. Loads no torch."""
+
+from domain.specs import Multimodal
+from worker.child import Desk
+from worker.handlers.reading import in_order, note, read_through, write_issues
+
+#: Of the issues, as many are in the job's row; all of them are in its result file.
+ISSUES_IN_RESULT = 100
+
+
+def check(desk: Desk) -> None:
+    """Ends in `done` with what was found, however bad: the check itself did its work."""
+    spec, file = Multimodal.model_validate(desk.spec["multimodal"]), desk.files["file"]
+    report, _ = read_through(desk, spec, file, role=desk.spec["role"])
+    if why := desk.should_stop():
+        desk.tell("stopped", why=why)
+        return
+    listed = in_order([("file", issue) for issue in report.issues])
+    about = note(report)
+    desk.tell(
+        "done",
+        result={
+            "rows": about["rows"],
+            "columns": about["columns"],
+            "classes": report.classes,
+            **about["issues"],
+            "skipped": len(report.bad.skipped),
+            "masked": len(report.bad.masked_rows),
+            "issues": listed[:ISSUES_IN_RESULT],
+            "issues_total": len(listed),
+        },
+        checked={file["id"]: about},
+        files=write_issues(desk, listed),
+    )

@@ -1,0 +1,96 @@
+"""What both kinds of checks do with a file: open it, read it through, and put down what is wrong. Loads no torch."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from domain.manifest import Issue, Schema
+from domain.specs import Multimodal
+from engine.data.check import Report, check
+from engine.data.lengths import text_limits
+from engine.data.manifest import open_dataset
+from engine.hub.mirror import resolve
+from worker.child import Desk
+
+ISSUES = "results/issues.jsonl"
+_PROGRESS_S = 0.5
+
+
+def read_through(
+    desk: Desk,
+    spec: Multimodal,
+    file: dict[str, Any],
+    *,
+    role: str,
+    trained: Report | None = None,
+    hold_out: bool = True,
+) -> tuple[Report, Schema]:
+    """What the file is, and the schema that it was read by."""
+    declared = spec.schema_ or (Schema.model_validate(file["schema"]) if file["schema"] else None)
+    with open_dataset(Path(file["path"]), schema=declared, filename=file["filename"]) as dataset:
+        types = {name: column.type for name, column in dataset.schema.columns.items()}
+        report = check(
+            dataset,
+            spec,
+            role=role,
+            trained=trained,
+            hold_out=hold_out,
+            text_limits=text_limits(spec, types, lambda encoder: _in_mirror(desk, encoder)),
+            progress=_progress(desk),
+            should_stop=lambda: bool(desk.should_stop()),
+        )
+        return report, dataset.schema
+
+
+def _in_mirror(desk: Desk, encoder: str) -> Path:
+    """Only what is here: nothing is fetched for the sake of a warning."""
+    roots = [Path(p) for p in desk.place["local_roots"]]
+    return resolve(encoder, mirror=Path(desk.place["encoders"]), allow_hub=False, local_roots=roots)
+
+
+def _progress(desk: Desk) -> Callable[[int, int], None]:
+    """Tells of rows now and then. A small file is done before anybody would look."""
+    began = due = time.monotonic()
+    due += _PROGRESS_S
+
+    def tell(done: int, total: int) -> None:
+        nonlocal due
+        instant = time.monotonic()
+        if instant >= due:
+            due, pace = instant + _PROGRESS_S, done / (instant - began)
+            eta = (total - done) / pace if pace else None
+            words = {"step": done, "total_steps": total, "samples_per_second": pace, "eta_s": eta}
+            desk.tell("progress", progress={"stage": "checking", **words})
+
+    return tell
+
+
+def in_order(issues: Sequence[tuple[str, Issue]]) -> list[dict[str, Any]]:
+    """The issues of several files as they are shown, errors first; each names its field of the spec."""
+    listed = [{**issue.as_dict(), "param": issue.param or field} for field, issue in issues]
+    return sorted(listed, key=lambda entry: entry["severity"] != "error")
+
+
+def write_issues(desk: Desk, listed: Sequence[dict[str, Any]]) -> list[str]:
+    """The result file of all issues, if there are any; its name is for the verdict."""
+    if not listed:
+        return []
+    target = desk.folder / ISSUES
+    target.parent.mkdir()
+    with target.open("w") as out:
+        out.writelines(json.dumps(entry) + "\n" for entry in listed)
+    return [ISSUES]
+
+
+def note(report: Report) -> dict[str, Any]:
+    """What the file's row keeps of its check."""
+    errors = len(report.errors)
+    return {
+        "rows": report.rows,
+        "columns": {name: str(kind) for name, kind in report.columns.items()},
+        "issues": {"errors": errors, "warnings": len(report.issues) - errors},
+        "status": "error" if errors else "processed",
+        "status_details": f"{errors} errors in the data" if errors else None,
+    }
