@@ -112,9 +112,9 @@ def inline(data: bytes) -> dict[str, str]:
 PICTURE = png(shape(0, 32, np.random.default_rng(0)))
 
 
-def slow(plait: Plait, rows: int) -> list[Cells]:
+def slow(plait: Plait, rows: int, px: int = 3000) -> list[Cells]:
     """Rows that take a good part of a second each: pictures of 9 megapixels."""
-    key = plait.blob(png(np.zeros((3000, 3000, 3), np.uint8)))
+    key = plait.blob(png(np.zeros((px, px, 3), np.uint8)))
     return [{"image": {"blob": key, "sha256": "", "bytes": 0, "file": "file-x"}} for _ in range(rows)]
 
 
@@ -244,7 +244,7 @@ def test_a_model_deleted_meanwhile_fails_the_prediction_and_not_the_worker(plait
 def test_a_running_prediction_is_cancelled_at_once_and_its_child_serves_the_next(plait: Plait) -> None:
     plait.answers({"text": "a"})
     child = plait.child()
-    job_id = plait.submit(*slow(plait, 200))
+    job_id = plait.submit(*slow(plait, 1500, px=1000))
     plait.stack.until(job_id, running)
 
     plait.stack.cancel(job_id)
