@@ -19,13 +19,9 @@ class Scope(StrEnum):
 
 ALL_SCOPES = frozenset(Scope)
 
-#: A prediction is a job, and a model is what a job made: who may handle jobs may predict and may delete models,
-#: and keys made before these scopes were go on working. A narrower scope is for a key that may do that alone.
-_WIDER = {
-    Scope.PREDICTIONS_READ: Scope.JOBS_READ,
-    Scope.PREDICTIONS_WRITE: Scope.JOBS_WRITE,
-    Scope.MODELS_WRITE: Scope.JOBS_WRITE,
-}
+#: A prediction is a job: who may handle jobs may predict, and keys made before these scopes were go on
+#: working. The narrower scope is for a key that may predict and nothing else.
+_WIDER = {Scope.PREDICTIONS_READ: Scope.JOBS_READ, Scope.PREDICTIONS_WRITE: Scope.JOBS_WRITE}
 
 
 @dataclass(frozen=True)
