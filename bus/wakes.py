@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 #: Without a broker, or after a lost wake, a waiter looks at the database this often.
 LOOK_EVERY_S = 1.0
+MOST_COUNTS = 10_000
 _CHANNEL = f"{PREFIX}job:"
 
 
@@ -25,12 +26,13 @@ class Wakes:
     def __init__(self, redis_url: str) -> None:
         self._url = redis_url
         self._changed = threading.Condition()
+        self._count = 0
         self._heard: dict[str, int] = {}
         self._waiting: dict[str, int] = defaultdict(int)
         self._thread: threading.Thread | None = None
 
     def wait(self, job_id: str, heard: int, seconds: float) -> int:
-        """Returns when the job was woken more than `heard` times, or after a look's time (at most `seconds`).
+        """Returns when the job was woken after `heard`, or after a look's time (at most `seconds`).
 
         What it returns is the next call's `heard`; begin with 0. The caller looks at the database between two
         waits, so a wake that was lost or came too early costs LOOK_EVERY_S, and none is missed in between.
@@ -40,7 +42,7 @@ class Wakes:
             self._waiting[job_id] += 1
             try:
                 self._changed.wait_for(lambda: self._heard.get(job_id, 0) > heard, min(seconds, LOOK_EVERY_S))
-                return self._heard.get(job_id, 0)
+                return max(heard, self._heard.get(job_id, 0))
             finally:
                 self._leave(job_id)
 
@@ -65,18 +67,21 @@ class Wakes:
                     while True:
                         message = channel.get_message(timeout=1.0)
                         if message is not None and message["type"] == "pmessage":
-                            self._note(message["channel"].decode().removeprefix(_CHANNEL))
+                            self.note(message["channel"].decode().removeprefix(_CHANNEL))
             except (redis.RedisError, OSError) as error:
                 log.debug("no wakes (%s); waiters look at the database", type(error).__name__)
                 time.sleep(0.5)
 
-    def _note(self, job_id: str) -> None:
+    def note(self, job_id: str) -> None:
+        """The job changed: whoever waits for it is woken."""
         with self._changed:
-            self._heard[job_id] = self._heard.get(job_id, 0) + 1
+            # One count for all jobs: it rises even for a job whose last was forgotten.
+            self._count += 1
+            self._heard[job_id] = self._count
             self._forget()
             self._changed.notify_all()
 
     def _forget(self) -> None:
         """Counts of jobs that nobody waits for go, once there are many."""
-        if len(self._heard) > 10_000:
+        if len(self._heard) > MOST_COUNTS:
             self._heard = {job: n for job, n in self._heard.items() if job in self._waiting}

@@ -15,7 +15,7 @@ _ID = re.compile(r"[a-z]+[-_][a-z0-9]+")
 #: What may open a door: our keys, tokens of the Hub, cloud keys, passwords in addresses, headers.
 _SECRETS = re.compile(
     r"plait-[\w-]{20,}|hf_\w{16,}|sk-[\w-]{16,}|AKIA[0-9A-Z]{16}|(?<=://)[^\s/@]*:[^\s/@]+(?=@)"
-    r"|(?i:(?<=bearer )[\w.~+/=-]{8,})"
+    r"|(?i:(?<=bearer )\S{8,})"
 )
 #: Control characters can make a terminal do things; only the two that lay out text stay.
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")

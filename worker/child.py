@@ -55,6 +55,9 @@ class Desk:
         self._last_published: str | None = None
 
     def tell(self, say: str, **words: Any) -> None:
+        if say == "failed":
+            # A job's log is read when it failed: there it stands whatever else was printed.
+            sys.stderr.write(f"{words['error']['code']}: {words['error']['message']}\n")
         self._mouth.tell(say=say, **words)
 
     def event(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 import settings as configuration
-from db import predictions, tenants
+from db import jobs, predictions, tenants
 from db.session import Database
 from support.databases import migrated
 from support.predictions import registered
@@ -264,3 +264,67 @@ def test_the_worker_of_the_door_does_not_outlive_it(tmp_path: Path) -> None:
         process.wait()
 
         assert psutil.wait_procs(children, timeout=10)[1] == []
+
+
+@dataclass
+class Watched:
+    """A server of its own and a job that nobody works on, whose stream never ends by itself."""
+
+    served: Served
+    job_id: str
+
+    @contextmanager
+    def stream(self) -> Iterator[socket.socket]:
+        """An open stream that has told its first event."""
+        request = (
+            f"GET /v1/fine_tuning/jobs/{self.job_id}/events?stream=true HTTP/1.1\r\nHost: x\r\n"
+            f"Authorization: Bearer {self.served.key}\r\n\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", self.served.port), timeout=20) as wire:
+            wire.sendall(request.encode())
+            heard = b""
+            while b"data: " not in heard and b" 429 " not in heard:
+                heard += wire.recv(65536)
+            self.answer = heard.decode()
+            yield wire
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    settings = configuration.Settings(data=tmp_path, api_threads=4, log_level="warning")
+    with migrated(settings.database) as database, database.transaction() as session:
+        tenants.ensure(session)
+        _, key = tenants.create_key(session, tenants.DEFAULT_TENANT, name="test")
+        new = jobs.Submission(tenant=tenants.DEFAULT_TENANT, spec={"model": "m", "training_file": "f"})
+        job = jobs.submit(session, new)
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        process = start(settings, door)
+        try:
+            yield Watched(Served(process, door.getsockname()[1], key, settings.database), job.id)
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def test_a_client_that_goes_away_frees_its_stream(watched: Watched) -> None:
+    # With four threads a tenant may have one stream.
+    with watched.stream(), watched.stream():
+        assert " 429 " in watched.answer
+
+    def opened_again() -> str:
+        with watched.stream():
+            return watched.answer
+
+    assert " 200 " in until(opened_again, lambda answer: " 200 " in answer, limit_s=10)
+
+
+def test_sigterm_ends_it_soon_although_a_stream_is_open(watched: Watched) -> None:
+    with watched.stream() as wire:
+        began = time.monotonic()
+
+        watched.served.process.send_signal(signal.SIGTERM)
+        rest = b"".join(iter(lambda: wire.recv(65536), b""))
+
+        assert rest.endswith(b"0\r\n\r\n"), "the stream ends as one that was not cut"
+        assert watched.served.process.wait(15) == 0
+        assert time.monotonic() - began < 8

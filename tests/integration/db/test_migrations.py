@@ -9,11 +9,14 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import text
 
-from db import events, jobs, tenants, version
+from db import events, job_pages, jobs, tenants, version
+from db.job_pages import Wanted
 from db.migrate import config, upgrade
 from db.session import Database
 from db.tables import Table
+from domain.access import Scope
 from domain.job import Kind
 from support.databases import database_url
 
@@ -81,3 +84,40 @@ def test_a_database_of_the_first_version_keeps_every_row(tmp_path: Path) -> None
         assert jobs.submit(session, checked).id.startswith("check_")
         assert session.connection().exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
     database.close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_metadata_of_jobs_from_before_can_be_searched_and_their_keys_may_delete_models(
+    kind: str, tmp_path: Path
+) -> None:
+    with database_url(kind, tmp_path) as url:
+        database = Database(url)
+        with database.engine.begin() as connection:
+            made = config()
+            made.attributes["connection"] = connection
+            command.upgrade(made, "0002")
+        with database.transaction() as session:
+            tenants.ensure(session)
+            scopes = [Scope.JOBS_WRITE, Scope.MODELS_READ]
+            _, writer = tenants.create_key(session, "default", name="w", scopes=scopes)
+            _, reader = tenants.create_key(session, "default", name="r", scopes=[Scope.MODELS_READ])
+            document = ":labels" if kind == "sqlite" else "CAST(:labels AS JSONB)"
+            for n, labels in enumerate(('{"a\\"b": "x", "é": "y"}', "null", None)):
+                columns = "id, tenant, kind, stage, lane, priority, state, want, fence, attempt, deaths"
+                values = f"'ftjob-{n}', 'default', 'fine_tune', 'run', 'cpu', 0, 'queued', 'run', 0, 0, 0"
+                session.execute(
+                    text(
+                        f"INSERT INTO jobs ({columns}, max_attempts, max_deaths, event_seq, spec, metadata) "
+                        f"VALUES ({values}, 3, 3, 1, '{{}}', {document})"
+                    ),
+                    {"labels": labels},
+                )
+
+        upgrade(database)
+
+        with database.transaction() as session:
+            found, _ = job_pages.page(session, "default", Wanted(labels={'a"b': "x", "é": "y"}))
+            assert [job.id for job in found] == ["ftjob-0"]
+            assert Scope.MODELS_WRITE in tenants.authenticate(session, writer).scopes
+            assert Scope.MODELS_WRITE not in tenants.authenticate(session, reader).scopes
+        database.close()
