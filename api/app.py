@@ -73,7 +73,9 @@ def create_app(
     app.extensions["waiting"] = services.waiting
     trace.install(app)
     errors.install(app)
-    mount(app, services, (route for group in GROUPS for route in group))
+    served = [route for group in GROUPS for route in group]
+    app.extensions["openapi"] = openapi.describe(served)
+    mount(app, services, served)
     return app
 
 

@@ -4,8 +4,8 @@ from flask import Response
 from sqlalchemy.orm import Session
 
 from api import requests, waiting
-from api.job_shapes import AnyJob, any_job
-from api.routes import Routes, respond
+from api.job_shapes import AnyJob, any_job, polled
+from api.routes import Routes
 from api.services import Services
 from db import files, jobs, tables
 from domain.access import Principal, Scope
@@ -70,9 +70,8 @@ def _answer(plait: Services, who: Principal, job_id: str) -> Response:
         shape = any_job(
             row, position=jobs.position(session, row), result_files=files.results_of(session, row.id)
         )
-    response = respond(shape)
+    response = polled(shape)
     if shape.status not in FINAL:
         response.status_code = 202
         response.headers["Location"] = f"/v1/jobs/{job_id}"
-        response.headers["Retry-After"] = "1"
     return waiting.applied(response)

@@ -1,17 +1,16 @@
 """The OpenAPI 3.1 document, made from the registered routes: what is served is what is documented."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.metadata import version
-from itertools import chain
 from typing import Any
 
-from flask import Response, json
+from flask import Response, current_app, json
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from api import checks, events, files, fine_tuning, health, jobs, models, predictions, shapes, training
+from api import shapes
 from api.errors import error_type
 from api.routes import Route, Routes
 from api.services import Services
@@ -45,24 +44,12 @@ _Shapes = Mapping[Any, dict[str, Any]]
 @routes.get("/openapi.json", answer=None)
 def openapi_json(_plait: Services) -> Response:
     """This document."""
-    return Response(_rendered(), content_type="application/json")
+    return Response(current_app.extensions["openapi"](), content_type="application/json")
 
 
-@cache
-def _rendered() -> str:
-    served = (
-        files.routes,
-        fine_tuning.routes,
-        events.routes,
-        training.routes,
-        jobs.routes,
-        models.routes,
-        health.routes,
-        routes,
-        predictions.routes,
-        checks.routes,
-    )
-    return json.dumps(document(chain(*served)))
+def describe(served: Iterable[Route]) -> Callable[[], str]:
+    """The document's text, made when it is first asked for."""
+    return cache(lambda: json.dumps(document(served)))
 
 
 def document(served: Iterable[Route]) -> dict[str, Any]:

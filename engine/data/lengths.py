@@ -1,6 +1,7 @@
 """How much of a text or a sound an encoder reads, told from its folder. Loads no torch."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from tokenizers import Tokenizer
 from domain.errors import EngineError
 from domain.manifest import ColumnType
 from domain.specs import DEFAULT_ENCODERS, Multimodal, Tower
+
+log = logging.getLogger(__name__)
 
 #: Tokens; long enough for most captions. More must be asked for, as cost grows with the square.
 DEFAULT_MAX_LENGTH = 512
@@ -62,17 +65,28 @@ def text_limits(
 
 
 def _limit(folder: Path, asked: int | None) -> TextLimit | None:
-    path = folder / "tokenizer.json"
-    if not path.is_file():
+    tokenizer = _tokenizer(folder / "tokenizer.json")
+    if tokenizer is None:
         return None
     config = _read(folder / "config.json")
     # Of a two-sided model (CLIP) the text side.
     most = config.get("text_config", config).get("max_position_embeddings")
     limits = (_read(folder / "tokenizer_config.json").get("model_max_length"), most, DEFAULT_MAX_LENGTH)
-    tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return TextLimit(tokenizer, asked or int(min(n for n in limits if isinstance(n, int | float) and n > 0)))
+
+
+def _tokenizer(path: Path) -> Any | None:
+    """None where there is none, or a broken one: a warning is not worth a failed check."""
+    if not path.is_file():
+        return None
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:
+        # The library raises Exception itself for whatever it cannot parse.
+        log.warning("%s cannot be read (%s); texts are not measured", path, error)
+        return None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -20,10 +20,12 @@ NOT_RUN = {
     "make up": "does not end; every document is run beside an installation that is up",
     "pip install ./client": "`make setup` installs the same folder, and the test must not change what it runs on",
 }
+#: Documents that a test of their own runs, block by block, since they take a folder of data for granted.
+RUN_ELSEWHERE = {"client/README.md": "tests/acceptance/test_client.py"}
 RUNNABLE = {
-    path.relative_to(ROOT).as_posix(): path
+    name: path
     for path in documents.DOCUMENTS
-    if documents.session(path, NOT_RUN)
+    if (name := path.relative_to(ROOT).as_posix()) not in RUN_ELSEWHERE and documents.session(path, NOT_RUN)
 }
 
 
@@ -68,6 +70,12 @@ def test_continuous_integration_runs_the_targets_that_the_documents_leave_to_it(
     steps = (ROOT / ".ci" / "run").read_text().splitlines()
 
     assert {f"make {target}" for target in ("check", "test", "test-slow")} <= set(steps)
+
+
+def test_the_other_runner_of_a_document_reads_it() -> None:
+    assert [
+        test for name, test in RUN_ELSEWHERE.items() if Path(name).name not in (ROOT / test).read_text()
+    ] == []
 
 
 def test_every_block_says_what_it_is() -> None:

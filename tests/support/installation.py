@@ -32,13 +32,13 @@ class Installation:
 
 
 @contextmanager
-def installation(data: Path, **settings: Any) -> Iterator[Installation]:
-    """Up on any free port, ready; stopped as a user stops it."""
+def installation(data: Path, *, port: int = 0, **settings: Any) -> Iterator[Installation]:
+    """Up on `port` or any free one, ready; stopped as a user stops it."""
     data.mkdir(exist_ok=True)
     values = {"data": data, "lease_s": 8.0, "poll_s": 0.5, "allow_hub": False, **settings}
     with (data / "up.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "manage", "up", "--port", "0"],
+            [sys.executable, "-m", "manage", "up", "--port", str(port)],
             cwd=ROOT,
             env=configuration.environment(configuration.Settings(**values)) | {"OMP_NUM_THREADS": "1"},
             stdout=log,

@@ -220,6 +220,18 @@ def test_a_fenced_worker_can_write_nothing(database: Database) -> None:
         assert events.series(session, old.id, "train_loss") == []
 
 
+def test_what_a_run_decided_is_seen_while_it_runs(database: Database) -> None:
+    job = submit(database)
+    claimed = claim(database)
+    decided = {"hyperparameters": {"n_epochs": 7}}
+
+    with database.transaction() as session:
+        reports.report(session, job.id, claimed.fence, reports.Words(resolved=decided))
+        reports.report(session, job.id, claimed.fence, reports.Words(progress={"step": 1}))
+
+    assert read(database, job).resolved == decided
+
+
 def test_a_workers_move_needs_its_fence(database: Database) -> None:
     submit(database)
     job = claim(database)

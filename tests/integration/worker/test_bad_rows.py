@@ -163,6 +163,18 @@ def test_a_check_of_a_good_file_has_no_result_file(plait: Stack, tmp_path: Path)
     assert results(plait, job) == {}
 
 
+def test_a_check_that_is_cancelled_while_it_reads_ends_soon(plait: Stack, tmp_path: Path) -> None:
+    path = tmp_path / "many.jsonl"
+    path.write_text("".join(f'{{"text": "row {n}", "label": "{n % 2}"}}\n' for n in range(300_000)))
+    job_id = submit_check(plait, plait.upload(path))
+    plait.until(job_id, lambda job: job.state == State.RUNNING)
+
+    plait.cancel(job_id)
+
+    job = ended(plait, job_id)
+    assert (job.state, job.result) == (State.CANCELLED, None)
+
+
 def test_a_file_stays_while_a_check_waits_to_read_it(plait: Stack, tmp_path: Path) -> None:
     file_id = plait.upload(tiny_av(tmp_path))
 

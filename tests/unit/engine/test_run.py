@@ -17,6 +17,7 @@ from domain.errors import EngineError
 from domain.manifest import ColumnType
 from domain.specs import DEFAULT_ENCODERS, Multimodal
 from engine.data import decode
+from engine.infer import load
 from engine.models.build import build_model
 from engine.models.store import load_model
 from engine.train import encode
@@ -274,6 +275,8 @@ def test_several_labels_are_learned_tested_and_reported(place: Place) -> None:
     report = json.loads((place.folder / "out/results/report.json").read_text())
     assert (report["task"], report["classes"], report["target"]) == ("multilabel", ["blue", "red"], None)
     assert [entry["class"] for entry in report["test"]["per_class"]] == ["blue", "red"]
+    answer = load(place.folder / "out/model", place.encoders.__getitem__).predict([{"text": "red"}])[0]
+    assert (answer.modalities.weights, answer.modalities.weights_by) == ({"text": 1.0}, "gates")
     assert report["hyperparameters"]["metric_for_best_model"] == "f1_macro"
 
 
@@ -287,14 +290,12 @@ def test_a_number_is_learned_in_its_own_unit(place: Place) -> None:
     assert ending.metrics["test_rmse"] < spread
     assert ending.metrics["test_pearsonr"] > 0.5
     config = json.loads((place.folder / "out/model/config.json").read_text())
-    model, card = load_model(place.folder / "out/model", place.encoders.__getitem__)
+    _, card = load_model(place.folder / "out/model", place.encoders.__getitem__)
     assert config["classes"] == card.classes == []
     assert config["target"]["mean"] == pytest.approx(card.target.mean if card.target else None)
-    seen = model.encoder("text")
-    with torch.no_grad():
-        value = model({"text": seen(seen.prepare([_words(3)]))}, torch.tensor([[True]]))
-    assert card.target is not None
-    assert abs(card.target.undone(value).item() - (1000.5 + 10 * len(_words(3)))) < 3 * spread
+    answer = load(place.folder / "out/model", place.encoders.__getitem__).predict([{"text": _words(3)}])[0]
+    assert answer.value is not None
+    assert abs(answer.value - (1000.5 + 10 * len(_words(3)))) < 3 * spread
 
 
 def _words(n: int) -> str:

@@ -262,6 +262,12 @@ def test_a_long_text_costs_no_more_than_its_beginning(tmp_path: Path) -> None:
     assert list(limit.too_long(["short", "a " * 2**22, "one two three four five six"])) == [1]
 
 
+def test_texts_are_not_measured_by_a_tokenizer_that_is_broken(tmp_path: Path) -> None:
+    (word_encoder(tmp_path) / "tokenizer.json").write_text("{")
+
+    assert text_limits(Multimodal(), {"text": ColumnType.TEXT}, lambda _: tmp_path) == {}
+
+
 def test_a_zip_that_is_no_table_is_told_what_to_add(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as out:
