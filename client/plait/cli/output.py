@@ -66,10 +66,11 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[Any]], widths: Sequence
 
 def fields(values: Mapping[str, Any]) -> None:
     """One value a line; what is absent is left out."""
-    for name, value in values.items():
-        if value not in (None, "", [], {}):
-            shown = json.dumps(value) if isinstance(value, (dict, list)) else value
-            line(f"{name + ':':18}{shown}")
+    there = {name: value for name, value in values.items() if value not in (None, "", [], {})}
+    width = max([18, *(len(name) + 2 for name in there)])
+    for name, value in there.items():
+        shown = json.dumps(value) if isinstance(value, (dict, list)) else value
+        line(f"{name + ':':{width}}{shown}")
 
 
 def when(seconds: float | None) -> str:
