@@ -111,17 +111,17 @@ def is_retry() -> bool:
 
 
 def limit(default: int = 20, most: int = 100) -> int:
-    return number("limit", default, least=1, most=most, code="invalid_limit")
+    return number("limit", default, least=1, most=most)
 
 
-def number(name: str, default: int, *, least: int, most: int, code: str = "invalid_parameter") -> int:
+def number(name: str, default: int, *, least: int, most: int) -> int:
     """A whole number of the query, from `least` to `most`."""
     text = request.args.get(name)
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
         message = f"{name}: must be a number from {least} to {most}."
-        raise BadRequest(message, code=code, param=name)
+        raise BadRequest(message, code=f"invalid_{name}", param=name)
     return int(text)
 
 
@@ -136,7 +136,7 @@ def one_of(name: str, allowed: Sequence[str]) -> str | None:
     text = request.args.get(name)
     if text is not None and text not in allowed:
         listed = ", ".join(allowed)
-        raise BadRequest(f"{name}: must be one of {listed}.", code="invalid_parameter", param=name)
+        raise BadRequest(f"{name}: must be one of {listed}.", code=f"invalid_{name}", param=name)
     return text
 
 
