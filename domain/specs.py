@@ -131,13 +131,14 @@ class Hyperparameters(Shape):
         description="rows; auto: 32 (16 if an encoder is trained)",
     )
     learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = Field(
-        default="auto", description="auto: 0.001 for fusion and head, 0.00002 for encoders that are trained"
+        default="auto",
+        description="auto: 0.001 for fusion and head, 0.00002 for trained encoders (sgd: 0.02 and 0.001)",
     )
     learning_rate_multiplier: Auto | Annotated[float, Field(gt=0, le=1000)] = Field(
         default="auto", description="scales every learning rate; auto: 1"
     )
     gradient_accumulation_steps: int = Field(default=1, ge=1, le=4096, description="batches to a step")
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="how steps are made")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd")
     weight_decay: float = Field(default=0.01, ge=0, le=10, description="norms and biases are not decayed")
     lr_scheduler_type: Annotated[Literal["cosine", "linear", "constant"], BeforeValidator(_schedule)] = Field(
@@ -155,7 +156,7 @@ class Hyperparameters(Shape):
         description="evaluations in a row without a better one that end training",
     )
     metric_for_best_model: Annotated[str, AfterValidator(_known_metric)] = Field(
-        default="auto", description="picks the best checkpoint; auto: accuracy, f1_macro or rmse, by the task"
+        default="auto", description="picks the best checkpoint: a metric of the task; auto: its first"
     )
     eval_steps: Auto | Annotated[int, Field(ge=1)] = Field(default="auto", description="auto: once an epoch")
     save_steps: Auto | Literal["clock"] | Annotated[int, Field(ge=1)] = Field(

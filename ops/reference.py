@@ -14,6 +14,7 @@ from pydantic import AliasChoices, BaseModel
 
 import manage
 from domain.specs import FineTune
+from domain.tasks import METRICS, VALID_LOSS, Task
 from plait import cli
 
 _NOTE = "<!-- Made by `make docs`; do not edit. -->\n"
@@ -43,7 +44,14 @@ def pages() -> dict[str, str]:
 
 def spec_page(shape: type[BaseModel]) -> str:
     """One table for `shape` and for each shape in it, in the order in which they are met."""
-    return "\n".join([_SPEC, *(_section(inner) for inner in _shapes(shape))])
+    return "\n".join([_SPEC, *(_section(inner) for inner in _shapes(shape)), _metrics()])
+
+
+def _metrics() -> str:
+    """What `metric_for_best_model` may name."""
+    rows = [f"| {task} | {', '.join(f'`{n}`' for n in (*METRICS[task], VALID_LOSS))} |" for task in Task]
+    head = "## Metrics\n\nBy task; the first is taken where the spec says `auto`.\n"
+    return "\n".join([head, "| task | metrics |", "|---|---|", *rows, ""])
 
 
 def _shapes(shape: type[BaseModel]) -> list[type[BaseModel]]:
