@@ -4,10 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, inspect
 
 from db import job_pages, jobs, tenants
 from db.job_pages import Wanted
+from db.session import Database
+from db.tables import Job
+from domain.errors import NotFound
 from domain.job import Kind
 from support.databases import migrated
 
@@ -44,3 +47,35 @@ def test_a_page_is_read_from_indexes_only(wanted: Wanted, tmp_path: Path) -> Non
     assert len(queries) >= 4
     assert any("SEARCH jobs" in step for step in plans)
     assert [step for step in plans if step.startswith("SCAN job")] == []
+
+
+def test_of_a_prediction_no_list_reads_what_was_sent_or_answered(database: Database) -> None:
+    sent = {"model": "ft:m", "inputs": [{"id": "0", "values": {"image": {"inline": "x" * 1000}}}]}
+    with database.transaction() as session:
+        tenants.ensure(session, "a")
+        about = {"tenant": "a", "spec": sent}
+        made = [jobs.submit(session, jobs.Submission(kind=kind, **about)).id for kind in Kind]
+        session.get_one(Job, made[-1]).result = {"predictions": ["x" * 1000]}
+
+    with database.reading() as session:
+        listed, _ = job_pages.page(session, "a", Wanted())
+        alone = job_pages.get(session, "a", made[-1])
+        seen = [(job.id, job.spec, job.result) for job in (*listed, alone)]
+        with pytest.raises(NotFound):
+            job_pages.get(session, "b", made[-1])
+
+    light = (made[-1], {"model": "ft:m"}, None)
+    assert Kind(listed[0].kind) is Kind.PREDICT
+    assert seen == [light, (made[1], sent, None), (made[0], sent, None), light]
+
+
+def test_whoever_watches_a_job_reads_neither_what_was_sent_nor_answered(database: Database) -> None:
+    with database.transaction() as session:
+        tenants.ensure(session, "a")
+        job_id = jobs.submit(session, jobs.Submission(tenant="a", spec={"inputs": ["x" * 1000]})).id
+
+    with database.reading() as session:
+        job = jobs.get(session, "a", job_id, only=(Job.state, Job.stage))
+
+        assert (job.state, job.stage) == ("queued", "validate")
+        assert not {"spec", "result", "resolved"} & set(inspect(job).dict)
