@@ -191,9 +191,10 @@ class Outcome:
 
     def _sweep(self) -> None:
         """A final job keeps what its row names; other claims' folders go, and media that only it was given."""
+        told = (Job.finished_at, Job.checkpoint_ref, Job.result_ref)
         with self.database.reading() as session:
-            job = jobs.get(session, self.job.tenant, self.job.id)
+            job = jobs.get(session, self.job.tenant, self.job.id, only=told)
         if job.finished_at is not None:
             self.artifacts.prune(job.id, keep=[job.checkpoint_ref, job.result_ref])
-            for key in own_blobs(job):
+            for key in own_blobs(self.job):
                 self.blobs.delete(key)
