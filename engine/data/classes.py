@@ -16,6 +16,8 @@ Label = str | tuple[str, ...] | float
 SEPARATOR = ";"
 #: Larger numbers are mistakes, and their squares would be no numbers.
 _LARGEST = 1e30
+#: Characters of all classes' names together: they stand in the job's row and in every answer about it.
+MOST_NAMES = 1_000_000
 
 
 class Mislabelled(ValueError):
@@ -75,6 +77,12 @@ def class_issues(
         if split is Split.TRAIN and row.line in read
     ]
     known = sorted({name for label in training for name in names_of(label)} if trained is None else trained)
+    if sum(map(len, known)) > MOST_NAMES:
+        message = (
+            f"The labels name {len(known)} classes, with more than {MOST_NAMES} characters together: that is a "
+            "text rather than a label. Name another column as the schema's label, or shorten the names."
+        )
+        return [], [*issues, Issue(Code.LABEL_TYPE_MISMATCH, message, column=dataset.schema.label)]
     if known:
         issues += _unknown(read, dataset.schema.label, known)
     if trained is None and training and all(label == training[0] for label in training):

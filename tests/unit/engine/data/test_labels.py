@@ -13,6 +13,7 @@ from domain.manifest import Schema
 from domain.specs import Multimodal
 from domain.tasks import Task
 from engine.data.check import Report, check
+from engine.data.classes import MOST_NAMES
 from engine.data.manifest import open_dataset
 from engine.data.splits import Splits, open_splits
 
@@ -40,6 +41,14 @@ def opened(path: Path, task: str = "auto") -> Splits:
 
 def found(report: Report) -> list[tuple[int | None, str]]:
     return [(issue.line, str(issue.code)) for issue in report.errors]
+
+
+def test_a_column_of_texts_is_no_label(tmp_path: Path) -> None:
+    report = checked(written(tmp_path, ["x" * (MOST_NAMES // 2), "y" * (MOST_NAMES // 2), "z"] * 4))
+
+    assert found(report) == [(None, "label_type_mismatch")]
+    assert report.classes == []
+    assert len(report.errors[0].message) < 300
 
 
 @pytest.mark.parametrize(
