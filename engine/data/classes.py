@@ -18,6 +18,8 @@ SEPARATOR = ";"
 _LARGEST = 1e30
 #: Characters of all classes' names together: they stand in the job's row and in every answer about it.
 MOST_NAMES = 1_000_000
+#: Of one name: a prediction repeats it for every row.
+_LONGEST_NAME = 200
 
 
 class Mislabelled(ValueError):
@@ -60,9 +62,17 @@ def read_label(label: str | tuple[str, ...] | float, task: Task) -> Label:
         )
     if task is Task.MULTILABEL:
         names = label if isinstance(label, tuple) else tuple(part.strip() for part in label.split(SEPARATOR))
-        return tuple(sorted({name for name in names if name}))
+        return _short(tuple(sorted({name for name in names if name})))
     if isinstance(label, tuple):
         raise Mislabelled("must be one word or whole number; for lists of classes set task to multilabel")
+    return _short(label)
+
+
+def _short(label: Label) -> Label:
+    if any(len(name) > _LONGEST_NAME for name in names_of(label)):
+        raise Mislabelled(
+            f"must have at most {_LONGEST_NAME} characters a class; name another column as label"
+        )
     return label
 
 

@@ -13,7 +13,6 @@ from domain.manifest import Schema
 from domain.specs import Multimodal
 from domain.tasks import Task
 from engine.data.check import Report, check
-from engine.data.classes import MOST_NAMES
 from engine.data.manifest import open_dataset
 from engine.data.splits import Splits, open_splits
 
@@ -43,12 +42,32 @@ def found(report: Report) -> list[tuple[int | None, str]]:
     return [(issue.line, str(issue.code)) for issue in report.errors]
 
 
-def test_a_column_of_texts_is_no_label(tmp_path: Path) -> None:
-    report = checked(written(tmp_path, ["x" * (MOST_NAMES // 2), "y" * (MOST_NAMES // 2), "z"] * 4))
+def test_more_names_of_classes_than_a_job_can_bear_are_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.data.classes.MOST_NAMES", 200)
+
+    report = checked(written(tmp_path, ["x" * 100, "y" * 100, "z"] * 4))
 
     assert found(report) == [(None, "label_type_mismatch")]
     assert report.classes == []
-    assert len(report.errors[0].message) < 300
+
+
+def test_a_long_list_of_short_names_in_a_csv_is_good(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\n" + "".join(f"row {n},{'a;' * 150}{'bc'[n % 2]}\n" for n in range(8)))
+
+    report = checked(path, "multilabel")
+
+    assert (report.classes, found(report)) == (["a", "b", "c"], [])
+
+
+@pytest.mark.parametrize("labels", [["a", "b", "x" * 201], [["a"] * 200, ["b"], ["a", "x" * 201]]])
+def test_a_text_is_no_class(tmp_path: Path, labels: list[Any]) -> None:
+    report = checked(written(tmp_path, labels * 2))
+
+    assert found(report) == [(3, "label_type_mismatch"), (6, "label_type_mismatch")]
+    assert report.classes == ["a", "b"]
 
 
 @pytest.mark.parametrize(
