@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from db import jobs, tenants
+from db import events, jobs, tenants
 from db.session import Database
 from db.tables import Job
-from domain.job import Kind, Lane, Stage, State
+from domain.job import Kind, Lane, Stage, State, Want
 from settings import Settings
 from worker.hold import Ending
 from worker.keeper import Keeper
+from worker.reporter import Reporter
 
 
 @pytest.fixture
@@ -64,3 +65,20 @@ def test_a_result_that_no_database_keeps_fails_its_job_once(
         assert job.state == State.SUCCEEDED
     else:
         assert (job.state, job.error["code"]) == (State.FAILED, "result_not_stored")
+
+
+def test_words_that_no_database_keeps_do_not_stand_in_the_way_of_others(database: Database) -> None:
+    job_id = submitted(database)
+    job = jobs.claim(database, Lane.CPU, "w", 60.0)
+    assert job is not None
+    reporter = Reporter(database, job.id, job.fence)
+    word = {"say": "event", "message": "m", "level": "info", "type": "message", "data": {}}
+    reporter.hear({**word, "name": None})
+
+    assert reporter.flush() is Want.RUN
+    reporter.hear({**word, "name": "good"})
+    reporter.flush()
+
+    with database.reading() as session:
+        told = [event.name for event in events.since(session, job_id, 0)]
+    assert told == ["job.created", "job.claimed", "good"]
