@@ -111,6 +111,7 @@ class Ear:
         if "job" in message:
             # What was still said to the job before is heard by nobody.
             self._desk = Desk(message, self._mouth)
+            self._desk.tell("heard")
             self.assigned.put(self._desk)
         elif self._desk is not None and "published" in message:
             self._desk.note_published(message["published"])

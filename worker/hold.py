@@ -40,6 +40,8 @@ class Ending:
     """How a hold ended. `verdict` is the child's last word (`done`, `stopped`, `failed`), if it had one."""
 
     verdict: dict[str, Any] | None = None
+    #: The child has heard of the job.
+    heard: bool = False
     #: Why the child was asked to stop.
     asked: str | None = None
     fenced: bool = False
@@ -47,6 +49,11 @@ class Ending:
     exit_code: int = 0
     #: Until when (monotonic) the outcome may still be written.
     writable_until: float = 0.0
+
+    @property
+    def never_began(self) -> bool:
+        """The child was gone before it heard of the job, and nobody had asked it to be."""
+        return not (self.heard or self.fenced or self.timed_out or self.asked)
 
 
 def time_limit_s(job: Job) -> float | None:
@@ -142,12 +149,13 @@ class Hold:
 
     def _hear(self, message: dict[str, Any]) -> None:
         say = message["say"]
+        self.ending.heard = True
         if say in ("done", "stopped", "failed"):
             self.ending.verdict = message
         elif say == "checkpoint":
             self.unpublished = message
             self._publish()
-        else:
+        elif say != "heard":
             self.reporter.hear(message)
 
     def _publish(self) -> None:

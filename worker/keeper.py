@@ -128,6 +128,14 @@ class Keeper:
             # What the job needs is gone since it was accepted.
             said = {"code": error.code, "message": error.message, "param": error.param}
             return self._failed(said, taken, retryable=False)
+        stayed = self._child is not None
+        ending = self._hold(job, assignment, taken)
+        if stayed and ending.never_began:
+            # The child that had stayed was dying when it was told, of what is no fault of this job.
+            ending = self._hold(job, assignment, taken)
+        return ending
+
+    def _hold(self, job: Job, assignment: dict[str, Any], taken: float) -> Ending:
         child = self._child_for(self.logs.make(job.id, job.fence))
         try:
             return Hold(

@@ -1,9 +1,9 @@
 """JSON lines between keeper and child over one socket pair. The words of both sides are listed here.
 
 keeper -> child: an assignment (it has `job`), `{"lease": instant}` or null, `{"stop": why}`, `{"published": ref}`
-child -> keeper: `{"say": "progress" | "metrics" | "event" | "checkpoint" | "done" | "stopped" | "failed", ...}`
+child -> keeper: `{"say": "heard" | "progress" | "metrics" | "event" | "resolved" | "checkpoint" | "done" | "stopped" | "failed", ...}`
 
-`done`, `stopped` and `failed` are a job's last word.
+`heard` is said at once to an assignment: a child that ends before it never began. `done`, `stopped` and `failed` are a job's last word.
 """
 
 import json

@@ -311,6 +311,19 @@ def test_a_child_that_died_while_it_was_idle_is_no_death_of_the_next_prediction(
     assert (job.state, job.deaths) == (State.SUCCEEDED, 0), plait.stack.explain(job.id)
 
 
+def test_a_child_that_dies_before_it_hears_of_a_prediction_is_no_death_of_it(plait: Plait) -> None:
+    plait.answers({"text": "a"})
+    idle = plait.child()
+    idle.suspend()
+    job_id = plait.submit({"text": "a"})
+    plait.stack.until(job_id, running)
+
+    idle.kill()
+
+    job = plait.final(job_id)
+    assert (job.state, job.deaths) == (State.SUCCEEDED, 0), plait.stack.explain(job.id)
+
+
 def test_an_idle_child_ends_with_its_killed_keeper(plait: Plait) -> None:
     plait.answers({"text": "a"})
     child, worker = plait.child(), plait.worker()
