@@ -64,6 +64,8 @@ def test_the_task_is_told_by_what_most_labels_are(tmp_path: Path, labels: list[A
     ("cells", "task", "classes"),
     [
         ("a;b b c;a a", "multilabel", ["a", "b", "c"]),
+        # Few rows have two: what they name are the labels of others.
+        ("a b a;b c a b c", "multilabel", ["a", "b", "c"]),
         ("a b c a", "classification", ["a", "b", "c"]),
         ("1.5 2 3.25 4", "regression", []),
     ],
@@ -75,6 +77,18 @@ def test_csv_tells_the_task_too(tmp_path: Path, cells: str, task: str, classes: 
     report = checked(path)
 
     assert (report.task, report.classes, report.issues) == (task, classes, [])
+
+
+def test_a_csv_row_without_any_label_is_told_how_to_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,labels\nx,a;b\ny,a\nz,\nw,b\n")
+
+    report = checked(path)
+
+    assert (report.task, found(report)) == ("multilabel", [(4, "label_missing")])
+    assert "write ; if it has none" in report.errors[0].message
+    path.write_text("text,labels\nx,a;b\ny,a\nz,;\nw,b\n")
+    assert found(checked(path)) == []
 
 
 def test_a_class_of_its_own_may_hold_a_semicolon(tmp_path: Path) -> None:
