@@ -16,7 +16,8 @@ from rich.text import Text
 from domain.checks import Check, Role
 from domain.errors import BadRequest, InvalidSpec
 from domain.manifest import Schema
-from domain.specs import Multimodal, parse
+from domain.shapes import parse
+from domain.specs import Multimodal
 from engine.data.check import Report, check
 from engine.data.lengths import text_limits
 from engine.data.manifest import Dataset, open_dataset, open_folder

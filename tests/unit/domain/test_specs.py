@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from domain.errors import InvalidSpec
-from domain.specs import FineTune, Multimodal, parse
+from domain.shapes import parse
+from domain.specs import FineTune, Multimodal
 from domain.tasks import LOSSES, Task
 
 GOOD = {"model": "late-fusion", "training_file": "file-1"}
