@@ -75,6 +75,17 @@ def test_the_server_filters_jobs_by_kind_and_status(plait, server):
     ]
 
 
+def test_the_server_filters_jobs_by_metadata(plait, server):
+    server.on(f"GET {ROUTE}", page([job()]))
+
+    assert plait("jobs", "list", "--metadata", "team=birds", "--metadata", "run=a=b").exit_code == 0
+    wrong = plait("jobs", "list", "--metadata", "team")
+
+    (asked,) = server.asked
+    assert asked.query == {"metadata[team]": "birds", "metadata[run]": "a=b", "limit": "20"}
+    assert (wrong.exit_code, "KEY=VALUE" in wrong.stderr) == (2, True)
+
+
 def test_text_of_the_server_cannot_steer_the_terminal(plait, server):
     server.on("GET /files", page([{"id": "file-1", "filename": "a\x1b[2J\u202e.zip\n"}]))
 
