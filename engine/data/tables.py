@@ -43,8 +43,12 @@ def excerpt(value: object) -> str:
     """A value as an issue shows it: short, and safe to store anywhere."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
-    shown = str(value)[:200].encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    return printable(str(value)[:200].encode("utf-8", "backslashreplace").decode())
+
+
+def printable(text: str) -> str:
+    """With control characters as escapes: data from elsewhere must not steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def read_table(data: bytes, kind: str) -> Table:

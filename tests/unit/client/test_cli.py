@@ -211,11 +211,9 @@ def test_wrong_usage_ends_with_2(plait):
 
 def test_a_watch_of_a_success_prints_events_and_numbers_and_ends_with_0(plait, server):
     running = job(progress={"stage": "train", "epoch": 1, "n_epochs": 2, "step": 3, "total_steps": 6})
-    server.on(
-        f"GET {ROUTE}/ftjob-1",
-        running,
-        job("succeeded", metrics={"test_accuracy": 0.9}, fine_tuned_model="ft:a"),
-    )
+    towers = {"image": {"encoder": "a/b"}, "a b": {"encoder": "a/b"}}
+    done = {"metrics": {"test_accuracy": 0.9}, "fine_tuned_model": "ft:a", "multimodal": {"towers": towers}}
+    server.on(f"GET {ROUTE}/ftjob-1", running, job("succeeded", **done))
     server.on(f"GET {ROUTE}/ftjob-1/events", page([event(1)]), page([event(2, level="warn"), event(1)]))
 
     done = plait("jobs", "watch", "ftjob-1")
@@ -226,7 +224,7 @@ def test_a_watch_of_a_success_prints_events_and_numbers_and_ends_with_0(plait, s
     assert told[1].endswith("  warn: event 2")
     assert told[2] == "ftjob-1 succeeded."
     assert told[4].split() == ["test_accuracy", "0.9000"]
-    assert told[5:] == ["Model: ft:a", "Ask it: plait predict ft:a --input COLUMN=VALUE"]
+    assert told[5:] == ["Model: ft:a", "Ask it: plait predict ft:a -i 'a b=VALUE' -i image=VALUE"]
     assert all(c.isprintable() or c == "\n" for c in done.output)
 
 

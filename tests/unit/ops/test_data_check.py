@@ -132,6 +132,15 @@ def test_a_users_words_are_shown_as_they_are(folder: Path) -> None:
     assert "[red]a[/red]" in run(folder).output
 
 
+def test_a_users_words_cannot_steer_the_terminal(folder: Path) -> None:
+    rewritten(folder, 3, label="\x1b[31ma", **{"odd\x1b[2J": "text"})
+
+    result = run(folder)
+
+    assert "\x1b" not in result.output
+    assert r"\x1b[31ma" in result.output
+
+
 def test_an_empty_folder_is_told_what_it_lacks(tmp_path: Path) -> None:
     result = run(tmp_path, "--json")
 
