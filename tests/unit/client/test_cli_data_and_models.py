@@ -118,7 +118,8 @@ def test_what_is_neither_here_nor_there_is_told_without_a_request(plait, server)
 
 def test_a_model_is_shown_with_what_was_measured(plait, server):
     known = {"id": MODEL, "owned_by": "default", "created": 0, "job": "ftjob-1", "family": "late-fusion"}
-    server.on(f"GET /models/{MODEL}", known | {"metrics": {"test_accuracy": 0.93}, "classes": ["a", "b"]})
+    found = {"metrics": {"test_accuracy": 0.93}, "classes": ["a", "b"], "columns": ["image", "text"]}
+    server.on(f"GET /models/{MODEL}", known | found)
 
     told = plait("models", "show", MODEL).stdout
 
@@ -128,6 +129,7 @@ def test_a_model_is_shown_with_what_was_measured(plait, server):
         "1970-01-01 00:00:00Z",
         "late-fusion",
         "ftjob-1",
+        "image, text",
         "a, b",
         "0.9300",
     ]

@@ -91,6 +91,29 @@ def test_a_csv_row_without_any_label_is_told_how_to_say_so(tmp_path: Path) -> No
     assert found(checked(path)) == []
 
 
+def test_whole_numbers_that_are_amounts_are_suspected(tmp_path: Path) -> None:
+    (issue,) = checked(written(tmp_path, list(range(30)))).issues
+
+    assert (issue.code, issue.severity, issue.column) == ("too_few_examples", "warning", "label")
+    assert issue.message.startswith("30 of 30 classes have one training row each")
+    assert "regression" in issue.message
+    assert checked(written(tmp_path, list(range(30)) * 2)).issues == []
+    assert checked(written(tmp_path, list(range(30))), "regression").issues == []
+
+
+@pytest.mark.parametrize(("mark", "word"), [(";", "semicolons"), ("\t", "tabs")])
+def test_csv_with_other_separators_is_told_from_a_table_of_one_column(
+    tmp_path: Path, mark: str, word: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"text{mark}label\nx{mark}a\ny{mark}b\n")
+
+    report = checked(path)
+
+    assert found(report) == [(1, "schema_mismatch")]
+    assert f"with commas, not {word}" in report.errors[0].message
+
+
 def test_a_class_of_its_own_may_hold_a_semicolon(tmp_path: Path) -> None:
     report = checked(written(tmp_path, ["a;b", "c"] * 4))
 
