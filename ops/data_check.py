@@ -86,10 +86,14 @@ def show(report: Report) -> None:
     console = Console(highlight=False)
     columns = ", ".join(f"{printable(name)} ({kind})" for name, kind in report.columns.items()) or "none"
     splits = ", ".join(f"{count} {split}" for split, count in report.counts.items())
-    console.print(Text(f"{report.rows} rows{f' ({splits})' if splits else ''}; columns: {columns}"))
+    console.print(
+        Text(f"{_counted(report.rows, 'row')}{f' ({splits})' if splits else ''}; columns: {columns}")
+    )
     if report.classes:
         console.print(
-            Text(f"{len(report.classes)} classes: {', '.join(map(printable, report.classes[:20]))}")
+            Text(
+                f"{_counted(len(report.classes), 'class', 'es')}: {', '.join(map(printable, report.classes[:20]))}"
+            )
         )
     issues = sorted(report.issues, key=lambda issue: issue.severity != "error")
     if issues:
@@ -103,4 +107,8 @@ def show(report: Report) -> None:
     if len(issues) > MOST_SHOWN:
         console.print(Text(f"... and {len(issues) - MOST_SHOWN} more; --json lists all."))
     errors = len(report.errors)
-    console.print(Text(f"{errors} errors, {len(issues) - errors} warnings"))
+    console.print(Text(f"{_counted(errors, 'error')}, {_counted(len(issues) - errors, 'warning')}"))
+
+
+def _counted(count: int, word: str, more: str = "s") -> str:
+    return f"{count} {word}{'' if count == 1 else more}"

@@ -55,6 +55,18 @@ def test_good_data_are_told_with_the_id_that_a_job_can_name(plait, server, rows)
     assert server.asked[1].json == {"role": "test"}
 
 
+def test_what_was_made_of_columns_and_labels_is_told(plait, server, rows):
+    found = check()
+    found["result"] |= {"columns": {"text": "text", "age": "number"}, "classes": [f"c{n}" for n in range(30)]}
+    server.on("POST /files/file-1/validate", found)
+
+    told = plait("data", "check", "rows.jsonl").stdout.splitlines()
+
+    assert told[0] == "Columns: age (number), text (text)"
+    assert told[1].startswith("30 classes: c0, c1,")
+    assert told[1].endswith("c19, ...")
+
+
 def test_bad_data_are_told_end_with_1_and_are_gone_again(plait, server, rows):
     server.on("POST /files/file-1/validate", check(issue("missing_media", message="no a.png\x1b[2J")))
 

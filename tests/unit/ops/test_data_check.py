@@ -59,7 +59,7 @@ def test_a_reader_gets_a_table_with_the_errors_first(folder: Path) -> None:
     result = run(folder)
 
     assert result.output.index("label_missing") < result.output.index("duplicate_row")
-    assert "1 errors, 2 warnings" in result.output
+    assert "1 error, 2 warnings" in result.output
     assert result.exit_code == 1
 
 
