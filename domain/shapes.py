@@ -26,12 +26,21 @@ def parse(shape: type[S], body: Any) -> S:
     try:
         return shape.model_validate(body)
     except ValidationError as error:
-        problems = {}
+        problems: dict[str, dict[str, Any]] = {}
         for e in error.errors(include_url=False):
             problem = _problem(shape, e)
-            # Of a field's tried alternatives the last is the one that the user most likely meant.
-            problems[problem["path"]] = problem
+            path = problem["path"]
+            # Of a field's tried alternatives the last is the one that the user most likely meant; its words are told too.
+            problems[path] = _or(problems[path], problem) if path in problems else problem
         raise InvalidSpec(list(problems.values())) from None
+
+
+def _or(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Two alternatives of one field; only of words (`auto`) both are told."""
+    if one["code"] != "literal_error":
+        return other
+    message = other["message"]
+    return other | {"message": f"{one['message']}; or {message[:1].lower()}{message[1:]}"}
 
 
 def _problem(shape: type[BaseModel], error: Any) -> dict[str, Any]:

@@ -169,7 +169,7 @@ def test_local_files_of_a_spec_are_sent_first_and_once(plait, server, tmp_path):
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("model: [", "not valid YAML"),
+        ("model: [", "is not valid YAML: line 1: expected the node content, but found"),
         ("- model", "does not hold a mapping"),
         ("seed: .nan", "not valid YAML"),
         ("training_file: data", "training_file: 'data' is neither"),

@@ -207,6 +207,16 @@ def test_named_curves_are_drawn_on_a_terminal(plait, server, monkeypatch):
     assert server.asked[0].query == {"names": "train_loss", "max_points": "80"}
 
 
+def test_a_metric_that_was_not_measured_and_an_empty_log_are_told(plait, server):
+    server.on(f"GET {JOB}/metrics", {"series": {}})
+    server.on(f"GET {JOB}/logs", {"data": []})
+
+    assert plait("jobs", "metrics", "ftjob-1", "--name", "train_los").stderr.startswith(
+        "Not measured: train_los."
+    )
+    assert plait("jobs", "logs", "ftjob-1").stderr == "Its processes have written nothing.\n"
+
+
 def test_logs_are_printed_line_by_line_and_cannot_steer_the_terminal(plait, server):
     server.on(f"GET {JOB}/logs", {"data": [{"attempt_fence": 1, "text": "one\n\ttwo\x1b[2J\n"}]})
 
