@@ -165,7 +165,12 @@ def test_a_model_is_deleted(plait, server):
     server.on("DELETE /models/late-fusion", refusal(403, "built_in", "late-fusion came with Plait."))
 
     assert plait("models", "delete", MODEL).stdout == f"{MODEL} is deleted.\n"
-    assert plait("models", "delete", "late-fusion").exit_code == 1
+    refused = plait("models", "delete", "late-fusion")
+    assert (refused.exit_code, "begin with ft:" in refused.stderr, "key" in refused.stderr) == (
+        1,
+        True,
+        False,
+    )
 
 
 def test_checkpoints_are_listed_with_their_numbers(plait, server):
