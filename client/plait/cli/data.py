@@ -12,6 +12,8 @@ from plait.client import Client
 from plait.errors import LocalFileError, PlaitError
 
 _CLASSES_SHOWN = 20
+#: Where a spec names a file of each role.
+_FIELDS = {"training": "training_file", "validation": "validation_file", "test": "multimodal.test_file"}
 
 
 @click.group(cls=Group)
@@ -53,7 +55,7 @@ def check(ctx: click.Context, path: str, role: str, spec_file: Path | None, as_j
     if as_json:
         output.data({"issues": [issue.raw for issue in found.issues]})
     else:
-        _tell(found, kept=found.is_good or not Path(path).exists())
+        _tell(found, _FIELDS[role], kept=found.is_good or not Path(path).exists())
     ctx.exit(1 if found.errors else 0)
 
 
@@ -93,7 +95,7 @@ def _multimodal(spec_file: Path | None) -> dict[str, Any] | None:
     return part
 
 
-def _tell(check: Check, *, kept: bool) -> None:
+def _tell(check: Check, field: str, *, kept: bool) -> None:
     if check.issues:
         rows = [(i.severity, i.code, _place(i), i.message) for i in check.issues]
         output.table(("SEVERITY", "CODE", "WHERE", "WHAT"), rows)
@@ -101,7 +103,7 @@ def _tell(check: Check, *, kept: bool) -> None:
     told = f"{_count(check.rows, 'row')}: " if check.rows is not None else ""
     output.line(f"{told}{_count(check.errors, 'error')}, {_count(check.warnings, 'warning')}.")
     if not check.errors and kept:
-        output.line(f"Train on it without sending it again: training_file: {check.file}")
+        output.line(f"Use it without sending it again: {field}: {check.file}")
 
 
 def _tell_how_read(check: Check) -> None:

@@ -51,7 +51,8 @@ def test_good_data_are_told_with_the_id_that_a_job_can_name(plait, server, rows)
         "image",
     ]
     assert "3 rows: 0 errors, 1 warning." in done.stdout
-    assert "training_file: file-1" in done.stdout
+    assert "again: multimodal.test_file: file-1" in done.stdout
+    assert "again: training_file: file-1" in plait("data", "check", "rows.jsonl").stdout
     assert server.asked[1].json == {"role": "test"}
 
 
