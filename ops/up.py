@@ -120,7 +120,7 @@ def _door(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port))
     except OSError as error:
         # The text of `create_server` repeats the address as Python writes it.
-        why = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         message = (
             f"{host}:{port} cannot be listened on: {why}; choose another --port (0: any free one) or --host."
         )
