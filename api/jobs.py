@@ -58,7 +58,7 @@ def retrieve(plait: Services, who: Principal, job_id: str) -> Response:
     """Tells how a job of any kind stands; with `wait`, once that has changed."""
     watched.until_it_changes(plait, who.tenant, job_id)
     with plait.database.reading() as session:
-        row = jobs.get(session, who.tenant, job_id)
+        row = job_pages.get(session, who.tenant, job_id)
         job = _shape(session, row, files.results_of(session, row.id))
     return waiting.applied(polled(job))
 

@@ -16,6 +16,8 @@ from domain.errors import BadRequest, UnsupportedMedia
 #: Most bytes of a JSON body.
 JSON_LIMIT = 4 * 1024 * 1024
 _MOST_DEPTH = 32
+#: As many as a job may carry. A database plans each of them, and hundreds keep it busy for seconds.
+_MOST_LABELS = 16
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
@@ -155,8 +157,12 @@ def newest_first() -> bool:
 def metadata_filter() -> dict[str, str]:
     """`metadata[k]=v` of the query, as a dictionary. Any character may stand in a name."""
     inside = slice(len("metadata["), -1)
-    return {
+    found = {
         name[inside]: value
         for name, value in request.args.items()
         if name.startswith("metadata[") and name.endswith("]")
     }
+    if len(found) > _MOST_LABELS:
+        message = f"metadata: a job carries at most {_MOST_LABELS} pairs; ask for fewer."
+        raise BadRequest(message, code="invalid_metadata", param="metadata")
+    return found

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from sqlalchemy.orm import Session
+
 from api import waiting
 from api.services import Services
 from db import jobs, tables
@@ -14,10 +16,12 @@ def until_it_changes(plait: Services, tenant: str, job_id: str, *, kind: Kind | 
     At once where the caller did not ask to wait, or too many wait already. NotFound where there is no such job.
     """
     seconds = waiting.asked()
+
+    def look(session: Session) -> tables.Job:
+        return jobs.get(session, tenant, job_id, kind=kind, only=(tables.Job.state, tables.Job.stage))
+
     if seconds:
-        plait.waiting.hold(
-            plait, lambda session: jobs.get(session, tenant, job_id, kind=kind), _changed(), job_id, seconds
-        )
+        plait.waiting.hold(plait, look, _changed(), job_id, seconds)
 
 
 def _changed() -> Callable[[tables.Job], bool]:

@@ -37,6 +37,13 @@ class Artifacts:
             raise ValueError(f"not an artifact: {ref!r}")
         return folder
 
+    def remove(self, ref: str) -> bool:
+        """Removes the folder of a ref; False if it was not there."""
+        folder = self.path(ref)
+        was_there = folder.is_dir()
+        shutil.rmtree(folder, ignore_errors=True)
+        return was_there
+
     def prune(self, job_id: str, *, keep: Iterable[str | None]) -> None:
         """Removes the folders of a final job's claims that nothing names any more."""
         named = {ref.split("/")[2] for ref in keep if ref}

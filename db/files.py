@@ -11,7 +11,7 @@ from db import predictions
 from db.session import now
 from db.tables import File, Job, Quota, ResultFile
 from domain.errors import Conflict, NotFound, OverQuota, Unprocessable
-from domain.job import FINAL, Kind
+from domain.job import UNFINISHED, Kind
 
 
 def add(session: Session, file: File) -> File:
@@ -97,7 +97,8 @@ def delete(session: Session, tenant: str, file_id: str) -> File:
 
 def _reader_of(session: Session, tenant: str, file_id: str) -> str | None:
     """An unfinished job that reads the file. Predictions are many and large: the database looks for those."""
-    others = select(Job).where(Job.tenant == tenant, Job.kind != Kind.PREDICT, Job.state.not_in(FINAL))
+    kinds = set(Kind) - {Kind.PREDICT}
+    others = select(Job).where(Job.tenant == tenant, Job.kind.in_(kinds), Job.state.in_(UNFINISHED))
     readers = (job.id for job in session.scalars(others) if file_id in files_of(job.spec))
     return next(readers, None) or predictions.reader_of(session, tenant, file_id)
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import ColumnElement, Select, and_, func, select, tuple_, union_all
-from sqlalchemy.exc import NoResultFound
-from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, defer
+from sqlalchemy.orm.attributes import set_committed_value
 
+from db import jobs
 from db.tables import Job, JobLabel
-from domain.errors import NotFound
 from domain.job import Kind, Stage, State, behind
 
 #: A place in the list: when the job was made, and its id.
@@ -61,17 +61,33 @@ def page(
     found = union_all(*(select(branch.subquery()) for branch in branches)).subquery()
     newest = select(found.c.id).order_by(found.c.created_at.desc(), found.c.id.desc()).limit(limit + 1)
     ids = session.scalars(newest).all()
-    rows = {row.id: row for row in session.scalars(select(Job).where(Job.id.in_(ids[:limit])))}
+    rows = _rows(session, ids[:limit])
     return [rows[id_] for id_ in ids[:limit]], len(ids) > limit
 
 
+def get(session: Session, tenant: str, job_id: str) -> Job:
+    """One job of any kind, as a list shows it."""
+    jobs.get(session, tenant, job_id, only=(Job.id,))
+    # An id names a job for ever: so what is read now is this tenant's.
+    return _rows(session, [job_id])[job_id]
+
+
+def _rows(session: Session, ids: Sequence[str]) -> dict[str, Job]:
+    """The jobs. A prediction's `spec` holds its model alone, and its `result` is left out: both may take
+    megabytes, and no list shows them."""
+    whole = select(Job).where(Job.id.in_(ids), Job.kind != Kind.PREDICT)
+    found = {job.id: job for job in session.scalars(whole)}
+    light = select(Job, Job.spec["model"].as_string()).options(defer(Job.spec), defer(Job.result))
+    for job, model in session.execute(light.where(Job.id.in_(ids), Job.kind == Kind.PREDICT)):
+        set_committed_value(job, "spec", {"model": model})
+        set_committed_value(job, "result", None)
+        found[job.id] = job
+    return found
+
+
 def _place(session: Session, tenant: str, job_id: str) -> _Place:
-    try:
-        query = select(Job.created_at, Job.id).where(Job.id == job_id, Job.tenant == tenant)
-        made, id_ = session.execute(query).one()
-        return made, id_
-    except NoResultFound:
-        raise NotFound(f"No job {job_id}.", code="job_not_found", param="after") from None
+    job = jobs.get(session, tenant, job_id, param="after", only=(Job.created_at,))
+    return job.created_at, job.id
 
 
 def _labels_lead(session: Session, tenant: str, wanted: Wanted) -> bool:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from db.tables import File, Job
 from domain.errors import NotFound
-from domain.job import FINAL, Kind, State
+from domain.job import FINAL, UNFINISHED, Kind, State
 
 
 @dataclass(frozen=True)
@@ -92,5 +92,5 @@ def states(session: Session, ids: Collection[str]) -> Mapping[str, State]:
 def reader_of(session: Session, tenant: str, file_id: str) -> str | None:
     """The id of an unfinished prediction that reads the file, if there is one."""
     named = Job.spec["files"].as_string().contains(f'"{file_id}"', autoescape=True)
-    unfinished = (Job.tenant == tenant) & (Job.kind == Kind.PREDICT) & Job.state.not_in(FINAL)
+    unfinished = (Job.tenant == tenant) & (Job.kind == Kind.PREDICT) & Job.state.in_(UNFINISHED)
     return session.scalar(select(Job.id).where(unfinished, named).limit(1))

@@ -54,7 +54,12 @@ def all_of(session: Session, tenant: str) -> Sequence[Model]:
 
 
 def delete(session: Session, tenant: str, model_id: str) -> Model:
-    """Nobody finds the model any more; its job still tells what it was. Its bytes are left to upkeep's sweep."""
+    """Nobody finds the model any more; its job still tells what it was. Its bytes are left to upkeep."""
     model = get(session, tenant, model_id)
     model.deleted_at = session.scalar(select(now()))
     return model
+
+
+def deleted(session: Session, *, before_s: float) -> Sequence[str]:
+    """The folders of models that were deleted more than `before_s` seconds ago."""
+    return session.scalars(select(Model.ref).where(Model.deleted_at < now() - before_s)).all()

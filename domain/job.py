@@ -48,6 +48,8 @@ class Want(StrEnum):
 
 
 FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
+#: The others. An index finds what is one of these, and not what is none of those.
+UNFINISHED = frozenset(State) - FINAL
 
 
 class Move(NamedTuple):

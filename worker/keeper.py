@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
@@ -86,6 +87,9 @@ class Keeper:
                 ran += 1
         except DBAPIError as error:
             log.warning("the database does not answer (%s); trying again soon", type(error).__name__)
+        except OSError:
+            # The thread that polls must go on; the job's lease ends, and another worker gets it.
+            log.exception("a job's outcome could not be written down")
         finally:
             self._busy.release()
         return ran
@@ -103,8 +107,12 @@ class Keeper:
             return False
         log.info("claimed %s (%s, fence %d)", job.id, job.stage, job.fence)
         self.bells.wake(job.id)
-        folder = self.artifacts.create(job.id, job.fence)
-        ending = self._run(job, folder, taken)
+        try:
+            folder = self.artifacts.create(job.id, job.fence)
+            ending = self._run(job, folder, taken)
+        except OSError as error:
+            log.exception("no work on %s", job.id)
+            folder, ending = self.artifacts.root, self._unable(error, taken)
         next_lane = Outcome(self.database, self.blobs, self.artifacts, self.logs, job, folder).settle(ending)
         if next_lane is not None:
             self.bells.ring(next_lane)
@@ -119,8 +127,7 @@ class Keeper:
         except PlaitError as error:
             # What the job needs is gone since it was accepted.
             said = {"code": error.code, "message": error.message, "param": error.param}
-            verdict = {"say": "failed", "error": said, "retryable": False}
-            return Ending(verdict, writable_until=taken + self.lease_s * 0.75)
+            return self._failed(said, taken, retryable=False)
         child = self._child_for(self.logs.make(job.id, job.fence))
         try:
             return Hold(
@@ -137,6 +144,18 @@ class Keeper:
         finally:
             if not child.is_alive:
                 self._end_child()
+
+    def _unable(self, error: OSError, taken: float) -> Ending:
+        """A full disk, mostly, or no memory for a child: another worker may do better, or this one later."""
+        message = f"The worker could not start on the job ({error.strerror or type(error).__name__})."
+        return self._failed(
+            {"code": "worker_unable", "message": message, "param": None}, taken, retryable=True
+        )
+
+    def _failed(self, error: dict[str, Any], taken: float, *, retryable: bool) -> Ending:
+        """An end without a child."""
+        verdict = {"say": "failed", "error": error, "retryable": retryable}
+        return Ending(verdict, writable_until=taken + self.lease_s * 0.75)
 
     def _child_for(self, log_file: Path) -> ChildProcess:
         """The one that stayed, or a new one: what ended it while it was idle is no fault of the next job."""

@@ -3,10 +3,11 @@
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
 from db import files, jobs
@@ -25,6 +26,17 @@ from worker.success import ISSUES_IN_EVENT, SUCCESS, Claimed
 
 log = logging.getLogger(__name__)
 
+#: Takes the place of a verdict that the database does not keep, such as one with a NUL character in it.
+_REFUSED = {
+    "say": "failed",
+    "error": {
+        "code": "result_not_stored",
+        "message": "The database refused what the job found; tell the server's operator the job's id.",
+        "param": None,
+    },
+    "retryable": False,
+}
+
 
 class Outcome:
     """Settles one claim. Returns the lane that has work now, if any."""
@@ -41,24 +53,40 @@ class Outcome:
         if ending.fenced:
             return None
         published = self._store_results(ending.verdict or {})
+        try:
+            lane = self._write(ending, published)
+        except Conflict:
+            # Ours was committed although its answer was lost, or another holds the job: either way, done.
+            log.info("job %s had moved on", self.job.id)
+            self._forget(published)
+            return None
+        except DBAPIError as error:
+            log.warning("job %s: outcome not written (%s)", self.job.id, type(error).__name__)
+            return None
+        self._sweep()
+        return lane
+
+    def _write(self, ending: Ending, published: list[File]) -> Lane | None:
         while True:
             try:
                 with self.database.transaction() as session:
-                    lane = self._move(session, ending, published)
-                break
-            except Conflict:
-                # Ours was committed although its answer was lost, or another holds the job: either way, done.
-                log.info("job %s had moved on", self.job.id)
-                for file in published:
-                    self.blobs.delete(file.blob)
-                return None
-            except DBAPIError as error:
+                    return self._move(session, ending, published)
+            except (DataError, IntegrityError) as error:
+                # It would refuse the same again, and the job would run again for nothing.
+                if ending.verdict is _REFUSED:
+                    raise
+                log.error("job %s: the database refuses its outcome (%s)", self.job.id, type(error).__name__)
+                self._forget(published)
+                ending, published = replace(ending, verdict=_REFUSED), []
+            except DBAPIError:
                 if time.monotonic() >= ending.writable_until:
-                    log.warning("job %s: outcome not written (%s)", self.job.id, type(error).__name__)
-                    return None
+                    raise
                 time.sleep(0.5)
-        self._sweep()
-        return lane
+
+    def _forget(self, published: list[File]) -> None:
+        """The bytes of files that got no row."""
+        for file in published:
+            self.blobs.delete(file.blob)
 
     def _move(self, session: Session, ending: Ending, published: list[File]) -> Lane | None:
         now_held = jobs.held(session, self.job.id, self.job.fence)
@@ -163,9 +191,10 @@ class Outcome:
 
     def _sweep(self) -> None:
         """A final job keeps what its row names; other claims' folders go, and media that only it was given."""
+        told = (Job.finished_at, Job.checkpoint_ref, Job.result_ref)
         with self.database.reading() as session:
-            job = jobs.get(session, self.job.tenant, self.job.id)
+            job = jobs.get(session, self.job.tenant, self.job.id, only=told)
         if job.finished_at is not None:
             self.artifacts.prune(job.id, keep=[job.checkpoint_ref, job.result_ref])
-            for key in own_blobs(job):
+            for key in own_blobs(self.job):
                 self.blobs.delete(key)

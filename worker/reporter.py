@@ -1,11 +1,16 @@
 """Gathers what a child says and stores it about once a second, under the fence."""
 
+import logging
 import time
 from typing import Any
+
+from sqlalchemy.exc import DataError, IntegrityError
 
 from db import reports
 from db.session import Database
 from domain.job import Want
+
+log = logging.getLogger(__name__)
 
 EVERY_S = 1.0
 #: Rather report early than hold this many metrics in memory.
@@ -43,9 +48,16 @@ class Reporter:
 
     def flush(self) -> Want | None:
         """Stores the words; what the user wants, or None when fenced off."""
-        words = reports.Words(self._events, self._metrics, self._progress, self._resolved)
-        with self._database.transaction() as session:
-            want = reports.report(session, self._job, self._fence, words)
+        try:
+            want = self._store(reports.Words(self._events, self._metrics, self._progress, self._resolved))
+        except (DataError, IntegrityError) as error:
+            # It would refuse them for ever, and with them all that come after.
+            log.error("job %s: the database refuses its words (%s)", self._job, type(error).__name__)
+            want = self._store(reports.Words())
         self._events, self._metrics, self._progress, self._resolved = [], [], None, None
         self.due = time.monotonic() + EVERY_S
         return want
+
+    def _store(self, words: reports.Words) -> Want | None:
+        with self._database.transaction() as session:
+            return reports.report(session, self._job, self._fence, words)

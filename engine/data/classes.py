@@ -16,6 +16,10 @@ Label = str | tuple[str, ...] | float
 SEPARATOR = ";"
 #: Larger numbers are mistakes, and their squares would be no numbers.
 _LARGEST = 1e30
+#: Characters of all classes' names together: they stand in the job's row and in every answer about it.
+MOST_NAMES = 1_000_000
+#: Of one name: a prediction repeats it for every row.
+_LONGEST_NAME = 200
 
 
 class Mislabelled(ValueError):
@@ -68,9 +72,18 @@ def read_label(label: str | tuple[str, ...] | float, task: Task) -> Label:
             "must be a word or a whole number: a class, not a measured value; for those set task to regression"
         )
     if task is Task.MULTILABEL:
-        return tuple(sorted({name for name in label if name})) if isinstance(label, tuple) else _parts(label)
+        named = {name for name in label if name} if isinstance(label, tuple) else _parts(label)
+        return _short(tuple(sorted(named)))
     if isinstance(label, tuple):
         raise Mislabelled("must be one word or whole number; for lists of classes set task to multilabel")
+    return _short(label)
+
+
+def _short(label: Label) -> Label:
+    if any(len(name) > _LONGEST_NAME for name in names_of(label)):
+        raise Mislabelled(
+            f"must have at most {_LONGEST_NAME} characters a class; name another column as label"
+        )
     return label
 
 
@@ -85,6 +98,12 @@ def class_issues(
         if split is Split.TRAIN and row.line in read
     ]
     known = sorted({name for label in training for name in names_of(label)} if trained is None else trained)
+    if sum(map(len, known)) > MOST_NAMES:
+        message = (
+            f"The labels name {len(known)} classes, with more than {MOST_NAMES} characters together: that is a "
+            "text rather than a label. Name another column as the schema's label, or shorten the names."
+        )
+        return [], [*issues, Issue(Code.LABEL_TYPE_MISMATCH, message, column=dataset.schema.label)]
     if known:
         issues += _unknown(read, dataset.schema.label, known)
     if trained is None and training and all(label == training[0] for label in training):

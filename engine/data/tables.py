@@ -115,14 +115,27 @@ def _no_constant(word: str) -> None:
 def _refuse_characters(cells: dict[str, Any]) -> None:
     """Half characters and NUL cannot be stored or tokenised: they are named here, not met later."""
     for key, cell in cells.items():
-        for text in (key, cell):
-            if isinstance(text, str) and not text.isascii() and not _is_utf8(text):
+        for text in _strings(key, cell):
+            if not text.isascii() and not _is_utf8(text):
                 message = "The line holds what is not UTF-8; save the table as UTF-8."
                 raise _BadLine(Code.ENCODING_ERROR, message, excerpt(key))
-            if isinstance(text, str) and "\0" in text:
+            if "\0" in text:
                 raise _BadLine(
                     Code.ENCODING_ERROR, "The line holds a NUL character; remove it.", excerpt(key)
                 )
+
+
+def _strings(*values: Any) -> Iterator[str]:
+    """Those among the values and inside of them: a list of labels holds words, too."""
+    left = list(values)
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            left += value
+        elif isinstance(value, dict):
+            left += [*value, *value.values()]
 
 
 def _is_utf8(text: str) -> bool:

@@ -43,10 +43,10 @@ class Prediction:
     """One row's answer, or its `error`. What the model's task does not have is None.
 
     label, score    classification: the likeliest class and its probability
-    labels          multilabel: the classes of probability .5 and more
+    labels          multilabel: the classes of probability .5 and more, at most `readout.MOST_TOLD`
     value           regression, in the unit of the training data
     top             the likeliest classes, at most `top_k`
-    probabilities   of every class
+    probabilities   of every class; None where there are more than `readout.MOST_TOLD`
     embedding       the fused vector before the head, if it was asked for
     """
 

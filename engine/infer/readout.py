@@ -10,6 +10,9 @@ from domain.tasks import Task
 from engine.data.targets import Scale
 from engine.infer.answers import Scored
 
+#: Of a model with more classes, a row tells the likeliest only: all of all rows may be too much for a job's row.
+MOST_TOLD = 1000
+
 
 @dataclass(frozen=True)
 class Readout:
@@ -29,7 +32,7 @@ def classification(classes: Sequence[str]) -> Readout:
             "label": ranked[0].label,
             "score": ranked[0].score,
             "top": tuple(ranked[:top_k]),
-            "probabilities": dict(zip(classes, scores, strict=True)),
+            "probabilities": _all(classes, scores),
         }
 
     def of_the_label(scores: Tensor, whole: Tensor) -> Tensor:
@@ -40,10 +43,12 @@ def classification(classes: Sequence[str]) -> Readout:
 
 def multilabel(classes: Sequence[str]) -> Readout:
     def words(scores: list[float], top_k: int) -> dict[str, Any]:
+        ranked = _ranked(classes, scores)
+        likely = {scored.label for scored in ranked[:MOST_TOLD] if scored.score >= 0.5}
         return {
-            "labels": [name for name, score in zip(classes, scores, strict=True) if score >= 0.5],
-            "top": tuple(_ranked(classes, scores)[:top_k]),
-            "probabilities": dict(zip(classes, scores, strict=True)),
+            "labels": [name for name in classes if name in likely],
+            "top": tuple(ranked[:top_k]),
+            "probabilities": _all(classes, scores),
         }
 
     return Readout(lambda outputs: outputs.double().sigmoid(), lambda scores, _: scores, words)
@@ -63,6 +68,10 @@ def readout(task: Task, classes: Sequence[str], target: Scale | None) -> Readout
     if task is Task.REGRESSION:
         return regression(target)
     return multilabel(classes) if task is Task.MULTILABEL else classification(classes)
+
+
+def _all(classes: Sequence[str], scores: list[float]) -> dict[str, float] | None:
+    return dict(zip(classes, scores, strict=True)) if len(classes) <= MOST_TOLD else None
 
 
 def _ranked(classes: Sequence[str], scores: list[float]) -> list[Scored]:

@@ -10,15 +10,16 @@ from sqlalchemy.exc import DBAPIError
 import settings as configuration
 from bus.bells import Bells
 from db import jobs
+from db.artifacts import Artifacts
 from db.blobs import Blobs
 from db.session import Database
-from worker.upkeep import media
+from worker.upkeep import media, models
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two rounds; a lost bell costs at most this much when workers do not poll.
 ROUND_S = 2.0
-#: Seconds between two looks for media that nobody needs any more.
+#: Seconds between two looks for media and models that nobody needs any more.
 SWEEP_S = 300.0
 
 
@@ -29,14 +30,18 @@ def run(settings: configuration.Settings, over: threading.Event) -> None:
     bells = Bells(settings.redis_url)
     round_s = min(ROUND_S, settings.lease_s / 2)
     blobs = Blobs(settings.data / "blobs")
+    artifacts = Artifacts(settings.data.absolute() / "artifacts")
     wait = sweep_at = 0.0
     while not over.wait(wait):
         wait = round_s * random.uniform(0.8, 1.2)
         try:
             tend(database, bells, grace=settings.grace_s)
             if time.monotonic() >= sweep_at:
-                media.sweep(database, blobs)
                 sweep_at = time.monotonic() + SWEEP_S
+                media.sweep(database, blobs)
+                models.sweep(database, artifacts)
+        except OSError as error:
+            log.warning("not all that nobody needs could be deleted (%s)", error.strerror)
         except DBAPIError as error:
             log.warning("the database does not answer (%s); no reaping for a lease", type(error).__name__)
             wait = settings.lease_s

@@ -119,6 +119,16 @@ def test_a_filter_that_is_no_word_of_ours_is_a_400_that_lists_them(door: Door, q
     assert (answer.json or {})["error"]["param"] == next(iter(query))
 
 
+def test_more_pairs_than_a_job_can_carry_are_refused_before_the_database_is_asked(door: Door) -> None:
+    pairs = {f"metadata[{n}]": "x" for n in range(17)}
+
+    answer = door.get(JOBS, query_string=pairs)
+
+    assert answer.status_code == 400
+    assert (answer.json or {})["error"]["code"] == "invalid_metadata"
+    assert found(door, **dict(list(pairs.items())[:16])) == []
+
+
 def test_another_tenants_jobs_are_as_absent_as_none(door: Door) -> None:
     job_id, stranger = submitted(door, team="red"), door.new_key("b")
     submitted(door, Kind.CHECK, tenant="b")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from db import events, job_pages, jobs, tenants, version
 from db.job_pages import Wanted
 from db.migrate import config, upgrade
 from db.session import Database
-from db.tables import Table
+from db.tables import Checkpoint, Metric, Model, Table
 from domain.access import Scope
 from domain.job import Kind
 from support.databases import database_url
@@ -66,24 +67,44 @@ def test_an_empty_database_is_not_current(tmp_path: Path) -> None:
     database.close()
 
 
-def test_a_database_of_the_first_version_keeps_every_row(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path / 'old.db'}")
-    with database.engine.begin() as connection:
-        made = config()
-        made.attributes["connection"] = connection
-        command.upgrade(made, "0001")
-    with database.transaction() as session:
-        tenants.ensure(session)
-        job = jobs.submit(session, jobs.Submission(tenant="default", spec={"model": "m"}))
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_database_of_the_first_version_keeps_every_row(kind: str, tmp_path: Path) -> None:
+    with database_url(kind, tmp_path) as url:
+        database = Database(url)
+        with database.engine.begin() as connection:
+            made = config()
+            made.attributes["connection"] = connection
+            command.upgrade(made, "0001")
+        with database.transaction() as session:
+            tenants.ensure(session)
+            tenants.create_key(session, "default", name="old")
+            job = jobs.submit(session, jobs.Submission(tenant="default", spec={"model": "m"}, key="k"))
+            job.labels = {"team": "red"}
+            session.add(Metric(job=job.id, name="loss", step=1, value=0.5))
+            session.add(Checkpoint(id="c", job=job.id, fence=1, step=1, ref="r", metrics={}))
+            session.add(Model(id="ft:m", tenant="default", job=job.id, family="late-fusion", ref="r"))
+        kept = ("tenants", "quota", "api_keys", "jobs", "events", "metrics", "checkpoints", "models")
+        before = _counts(database, kept)
 
-    upgrade(database)
+        upgrade(database)
 
-    with database.transaction() as session:
-        assert [e.name for e in events.since(session, job.id, 0)] == ["job.created"]
-        checked = jobs.Submission(tenant="default", spec={}, kind=Kind.CHECK)
-        assert jobs.submit(session, checked).id.startswith("check_")
-        assert session.connection().exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
-    database.close()
+        assert _counts(database, kept) == before == dict.fromkeys(kept, 1)
+        with database.transaction() as session:
+            assert [e.name for e in events.since(session, job.id, 0)] == ["job.created"]
+            found, _ = job_pages.page(session, "default", Wanted(labels={"team": "red"}))
+            assert [(job.id, job.idempotency_key) for job in found] == [(job.id, "k")]
+            checked = jobs.Submission(tenant="default", spec={}, kind=Kind.CHECK)
+            assert jobs.submit(session, checked).id.startswith("check_")
+            if database.sqlite:
+                assert session.connection().exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+        database.close()
+
+
+def _counts(database: Database, tables: Iterable[str]) -> dict[str, int]:
+    with database.reading() as session:
+        return {
+            table: session.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() for table in tables
+        }
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

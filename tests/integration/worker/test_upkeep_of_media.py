@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from db import jobs
+from db.artifacts import Artifacts
 from db.blobs import Blobs
 from db.session import Database
+from db.tables import Model
 from settings import Settings
 from support.door import Door
 from support.predictions import LARGE, answered, claimed, data_url, registered, submitted
-from worker.upkeep import media
+from worker.upkeep import media, models
 
 
 @pytest.fixture
@@ -71,3 +73,21 @@ def test_what_a_dead_process_was_writing_goes_after_a_day(door: Door) -> None:
 
 def test_a_folder_that_is_not_there_holds_nothing(database: Database, tmp_path: Path) -> None:
     assert media.sweep(database, Blobs(tmp_path / "none")) == 0
+
+
+def test_the_bytes_of_a_deleted_model_go_when_nobody_can_be_reading_them(door: Door) -> None:
+    artifacts = Artifacts(door.settings.data / "artifacts")
+    kept, young, old = (registered(door.database, ref=f"jobs/{n}/1-a/model") for n in range(3))
+    for n in range(3):
+        (artifacts.path(f"jobs/{n}/1-a/model")).mkdir(parents=True)
+        (artifacts.path(f"jobs/{n}/1-a/model") / "model.safetensors").write_bytes(b"weights")
+    for model in (young, old):
+        assert door.send("DELETE", f"/v1/models/{model}").status_code == 200
+    with door.database.transaction() as session:
+        session.get_one(Model, old).deleted_at -= 3700
+
+    gone = [models.sweep(door.database, artifacts) for _ in range(2)]
+
+    assert gone == [1, 0]
+    assert sorted(path.parts[-4] for path in artifacts.root.rglob("model.safetensors")) == ["0", "1"]
+    assert door.get(f"/v1/models/{kept}").status_code == 200

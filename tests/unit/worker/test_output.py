@@ -1,5 +1,6 @@
 """What a child prints: kept to its end, never more than a limit, and no reason for the child to fail."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,3 +49,15 @@ def test_a_log_that_cannot_be_written_does_not_trouble_the_child(tmp_path: Path)
     (tmp_path / "file").write_text("")
 
     assert printing("print('x' * 1_000_000)", tmp_path / "file" / "1.log", 1000) == 0
+
+
+def test_what_is_printed_before_the_next_job_is_in_the_log_of_the_one_before(tmp_path: Path) -> None:
+    logs, rounds = (tmp_path / "0.log", tmp_path / "1.log"), 200
+    output = Output(logs[0])
+    with output.writable() as said:
+        for n in range(rounds):
+            output.switch(logs[n % 2])
+            os.write(said, f"{n % 2}\n".encode())
+    output.finish()
+
+    assert [path.read_text() for path in logs] == ["0\n" * (rounds // 2), "1\n" * (rounds // 2)]

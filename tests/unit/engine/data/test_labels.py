@@ -42,6 +42,34 @@ def found(report: Report) -> list[tuple[int | None, str]]:
     return [(issue.line, str(issue.code)) for issue in report.errors]
 
 
+def test_more_names_of_classes_than_a_job_can_bear_are_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.data.classes.MOST_NAMES", 200)
+
+    report = checked(written(tmp_path, ["x" * 100, "y" * 100, "z"] * 4))
+
+    assert found(report) == [(None, "label_type_mismatch")]
+    assert report.classes == []
+
+
+def test_a_long_list_of_short_names_in_a_csv_is_good(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\n" + "".join(f"row {n},{'a;' * 150}{'bc'[n % 2]}\n" for n in range(8)))
+
+    report = checked(path, "multilabel")
+
+    assert (report.classes, found(report)) == (["a", "b", "c"], [])
+
+
+@pytest.mark.parametrize("labels", [["a", "b", "x" * 201], [["a"] * 200, ["b"], ["a", "x" * 201]]])
+def test_a_text_is_no_class(tmp_path: Path, labels: list[Any]) -> None:
+    report = checked(written(tmp_path, labels * 2))
+
+    assert found(report) == [(3, "label_type_mismatch"), (6, "label_type_mismatch")]
+    assert report.classes == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("labels", "task"),
     [

@@ -14,7 +14,7 @@ from domain.tasks import Task
 from engine import infer
 from engine.data.targets import Scale
 from engine.infer.predictor import Predictor
-from engine.infer.readout import readout
+from engine.infer.readout import MOST_TOLD, readout
 from engine.train.run import train
 from support.encoders import TEXT
 
@@ -117,3 +117,17 @@ def test_equally_likely_classes_come_in_their_own_order() -> None:
 
     assert words["label"] == "a"
     assert [s.label for s in words["top"]] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("task", [Task.CLASSIFICATION, Task.MULTILABEL])
+def test_of_very_many_classes_only_the_likeliest_are_told(task: Task) -> None:
+    classes = [f"class {n}" for n in range(MOST_TOLD + 2)]
+    scores = [1.0 - n / 1e6 for n in range(len(classes))]
+
+    words = readout(task, classes, None).words(scores, 1000)
+    few = readout(task, classes[:MOST_TOLD], None).words(scores[:MOST_TOLD], 1)
+
+    assert words["probabilities"] is None
+    assert [scored.label for scored in words["top"]] == classes[:1000]
+    assert len(words.get("labels", [])) <= MOST_TOLD
+    assert len(few["probabilities"]) == MOST_TOLD
