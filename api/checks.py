@@ -11,7 +11,7 @@ from db import files, jobs, tables
 from domain.access import Principal, Scope
 from domain.checks import Check
 from domain.job import FINAL, Kind, Lane, Stage
-from domain.specs import parse
+from domain.shapes import parse
 
 routes = Routes()
 

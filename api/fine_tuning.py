@@ -15,7 +15,8 @@ from db import files, job_pages, jobs, tables
 from domain.access import Principal, Scope
 from domain.errors import BadRequest, NotFound
 from domain.job import Kind, Lane
-from domain.specs import FineTune, parse
+from domain.shapes import parse
+from domain.specs import FineTune
 
 routes = Routes()
 

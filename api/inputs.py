@@ -19,7 +19,7 @@ from db.tables import File
 from domain import predictions
 from domain.errors import BadRequest, InvalidSpec, TooLarge
 from domain.predictions import FileRef, Flaw, Predict, Row
-from domain.specs import parse
+from domain.shapes import parse
 
 #: Most bytes of a JSON body: media stand in it as data: URLs.
 JSON_LIMIT = 64 * 1024 * 1024

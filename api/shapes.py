@@ -133,11 +133,12 @@ class Model(Listed):
     object: Literal["model"] = "model"
     created: int
     owned_by: str
-    #: Of a fine-tuned model: the job that made it, what was measured, the labels it tells apart.
+    #: Of a fine-tuned model: the job that made it, what was measured, the labels it tells apart, what it reads.
     job: str | None = None
     family: str | None = None
     metrics: dict[str, Any] | None = None
     classes: list[Any] | None = None
+    columns: list[str] | None = None
 
 
 class ModelDeleted(Shape):
@@ -279,4 +280,5 @@ def model(known: Described) -> Model:
         family=row.family,
         metrics=known.metrics,
         classes=known.classes,
+        columns=known.columns,
     )

@@ -12,7 +12,7 @@ from werkzeug.datastructures import FileStorage
 from api.requests import JSON_LIMIT, read_json
 from domain.errors import BadRequest, UnsupportedMedia
 from domain.manifest import Schema
-from domain.specs import Shape, parse
+from domain.shapes import Shape, parse
 
 #: What the form may hold beside the file itself: names, boundaries, the schema.
 FORM_SLACK = JSON_LIMIT

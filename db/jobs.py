@@ -300,7 +300,8 @@ def cancel(session: Session, tenant: str, job_id: str, *, kind: Kind | None = No
         return asked
     session.refresh(job)
     if job.state in FINAL:
-        raise Conflict(f"Job {job_id} has already {job.state}.", code="job_is_final", param="id")
+        ended = "been cancelled" if job.state == State.CANCELLED else job.state
+        raise Conflict(f"Job {job_id} has already {ended}.", code="job_is_final", param="id")
     return job
 
 

@@ -22,6 +22,8 @@ class Described:
     metrics: dict[str, Any]
     #: The labels that it tells apart; empty for a regression.
     classes: list[Any]
+    #: What it reads of a row.
+    columns: list[str]
 
 
 def get(session: Session, tenant: str, model_id: str) -> Model:
@@ -37,10 +39,12 @@ def describe(session: Session, models: Sequence[Model]) -> list[Described]:
     """The models, in their order, with what their jobs know."""
     query = select(Job.id, Job.result, Job.resolved).where(Job.id.in_({model.job for model in models}))
     known = {id_: (result or {}, resolved or {}) for id_, result, resolved in session.execute(query)}
-    return [
-        Described(model, known[model.job][0].get("metrics", {}), known[model.job][1].get("classes", []))
-        for model in models
-    ]
+    return [_described(model, *known[model.job]) for model in models]
+
+
+def _described(model: Model, result: dict[str, Any], resolved: dict[str, Any]) -> Described:
+    columns = sorted(resolved.get("towers", {}))
+    return Described(model, result.get("metrics", {}), resolved.get("classes", []), columns)
 
 
 def all_of(session: Session, tenant: str) -> Sequence[Model]:

@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from domain.specs import Multimodal, Shape
+from domain.shapes import Shape
+from domain.specs import Multimodal
 
 Role = Literal["training", "validation", "test"]
 

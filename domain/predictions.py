@@ -13,7 +13,8 @@ from urllib.parse import unquote_to_bytes
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from domain.specs import Multimodal, Shape
+from domain.shapes import Shape
+from domain.specs import Multimodal
 
 MOST_ROWS = 256
 #: More than any model has towers; a row holds this many beside its id.

@@ -5,23 +5,14 @@ Names are Hugging Face's; OpenAI's are accepted as aliases. A stored spec carrie
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field, model_validator
 
-from domain.errors import InvalidSpec
+from domain.hyperparameters import Hyperparameters
 from domain.manifest import ColumnType, Schema
-from domain.tasks import LOSSES, METRIC_NAMES, METRICS, Task, fits
+from domain.shapes import Shape, parse, wrong
+from domain.tasks import LOSSES, METRICS, Task, fits
 
 SPEC_VERSION = 1
 
@@ -40,12 +31,6 @@ def _encoder_id(value: str) -> str:
     if not folder and (not _HUB_ID.fullmatch(value) or ".." in value):
         raise ValueError("must be a Hub id such as 'openai/whisper-tiny.en' or an absolute folder")
     return value
-
-
-class Shape(BaseModel):
-    """Unknown fields are refused: a misspelt option must not be ignored in silence."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class Tower(Shape):
@@ -89,7 +74,6 @@ class Fusion(Shape):
     )
 
 
-Auto = Literal["auto"]
 OnBadRow = Literal["fail", "skip", "mask"]
 
 _ClassName = Annotated[str, Field(max_length=1000)]
@@ -103,68 +87,6 @@ class Loss(Shape):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="cross_entropy only")
     class_weights: Literal["none", "balanced"] | dict[_ClassName, _Weight] = Field(
         default="none", description="balanced: rare classes count more; or weights by class, 1 if not named"
-    )
-
-
-def _known_metric(name: str) -> str:
-    if name != "auto" and name not in METRIC_NAMES:
-        raise ValueError(f"no such metric; there are: auto, {', '.join(sorted(METRIC_NAMES))}")
-    return name
-
-
-def _schedule(name: Any) -> Any:
-    """Both constant schedules of Hugging Face's are one here: `warmup_ratio` says whether there is a warm-up."""
-    return "constant" if name == "constant_with_warmup" else name
-
-
-class Hyperparameters(Shape):
-    """`auto` leaves the choice to Plait; `resolved` says what it chose."""
-
-    n_epochs: Auto | Annotated[int, Field(ge=1, le=10_000)] = Field(
-        default="auto",
-        validation_alias=AliasChoices("n_epochs", "num_train_epochs"),
-        description="auto: what makes 600 steps, within 10 to 40 (3 to 10 if an encoder is trained)",
-    )
-    batch_size: Auto | Annotated[int, Field(ge=1, le=65_536)] = Field(
-        default="auto",
-        validation_alias=AliasChoices("batch_size", "per_device_train_batch_size"),
-        description="rows; auto: 32 (16 if an encoder is trained)",
-    )
-    learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = Field(
-        default="auto",
-        description="auto: 0.001 for fusion and head, 0.00002 for trained encoders (sgd: 0.02 and 0.001)",
-    )
-    learning_rate_multiplier: Auto | Annotated[float, Field(gt=0, le=1000)] = Field(
-        default="auto", description="scales every learning rate; auto: 1"
-    )
-    gradient_accumulation_steps: int = Field(default=1, ge=1, le=4096, description="batches to a step")
-    optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="how steps are made")
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd")
-    weight_decay: float = Field(default=0.01, ge=0, le=10, description="norms and biases are not decayed")
-    lr_scheduler_type: Annotated[Literal["cosine", "linear", "constant"], BeforeValidator(_schedule)] = Field(
-        default="cosine", description="of the learning rate, after the warm-up"
-    )
-    warmup_ratio: float = Field(default=0.1, ge=0, le=1, description="share of all steps")
-    max_grad_norm: float = Field(default=1.0, gt=0, le=1e6, description="longer gradients are cut to it")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        default="auto", description="of the arithmetic; auto: what the device does well"
-    )
-    early_stopping_patience: int | None = Field(
-        default=None,
-        ge=1,
-        le=10_000,
-        description="evaluations in a row without a better one that end training",
-    )
-    metric_for_best_model: Annotated[str, AfterValidator(_known_metric)] = Field(
-        default="auto", description="picks the best checkpoint: a metric of the task; auto: its first"
-    )
-    eval_steps: Auto | Annotated[int, Field(ge=1)] = Field(default="auto", description="auto: once an epoch")
-    save_steps: Auto | Literal["clock"] | Annotated[int, Field(ge=1)] = Field(
-        default="auto", description="clock, which auto means: every few seconds, and at an evaluation"
-    )
-    save_total_limit: int = Field(default=2, ge=1, le=100, description="checkpoints that are kept")
-    logging_steps: Auto | Annotated[int, Field(ge=1)] = Field(
-        default="auto", description="auto: so that a curve has 200 points"
     )
 
 
@@ -197,7 +119,7 @@ class Multimodal(Shape):
     def _options_fit_the_task(self) -> "Multimodal":
         if self.task != "auto":
             for field, reason in self.misfits(Task(self.task)):
-                raise _wrong(field, reason)
+                raise wrong(field, reason)
         return self
 
     def misfits(self, task: Task) -> Iterator[tuple[str, str]]:
@@ -269,7 +191,7 @@ class FineTune(Shape):
     def _model_is_the_family(self) -> "FineTune":
         if self.model != self.multimodal.family:
             family = self.multimodal.family
-            raise _wrong("model", f"'{self.model}' is not a family of Plait; use '{family}'")
+            raise wrong("model", f"'{self.model}' is not a family of Plait; use '{family}'")
         return self
 
     def merged(self) -> Multimodal:
@@ -280,64 +202,3 @@ class FineTune(Shape):
         inner = self.multimodal.hyperparameters.model_dump(exclude_unset=True)
         both = Hyperparameters.model_validate(outer.model_dump(exclude_unset=True) | inner)
         return self.multimodal.model_copy(update={"hyperparameters": both})
-
-
-def _wrong(field: str, reason: str) -> PydanticCustomError:
-    """What a check of several fields raises: the one to blame, by its path from there, and why."""
-    return PydanticCustomError("value_error", "{reason}", {"field": field, "reason": reason})
-
-
-S = TypeVar("S", bound=BaseModel)
-
-
-def parse(shape: type[S], body: Any) -> S:
-    """`body` as `shape`; raises InvalidSpec with every wrong path and what is allowed there."""
-    try:
-        return shape.model_validate(body)
-    except ValidationError as error:
-        problems = {}
-        for e in error.errors(include_url=False):
-            problem = _problem(shape, e)
-            # Of a field's tried alternatives the last is the one that the user most likely meant.
-            problems[problem["path"]] = problem
-        raise InvalidSpec(list(problems.values())) from None
-
-
-def _problem(shape: type[BaseModel], error: Any) -> dict[str, Any]:
-    parts = [str(p) for p in error["loc"] if not _is_union_branch(p)]
-    blamed = error.get("ctx", {}).get("field")
-    parts += blamed.split(".") if blamed else []
-    message = error["msg"].removeprefix("Value error, ")
-    problem = {"path": ".".join(parts) or "body", "code": error["type"], "message": message}
-    if error["type"] == "extra_forbidden":
-        allowed = allowed_fields(shape, parts[:-1])
-        problem |= {"code": "unknown_field", "allowed": allowed}
-        problem["message"] = f"unknown field; allowed here: {', '.join(allowed)}"
-    return problem
-
-
-def _is_union_branch(part: str | int) -> bool:
-    """pydantic names the tried branch of a union in the path (`literal['auto']`); users need not see it."""
-    return isinstance(part, str) and (
-        part.startswith(("literal[", "constrained-", "dict[")) or part in ("int", "float", "bool")
-    )
-
-
-def allowed_fields(shape: type[BaseModel], path: list[str]) -> list[str]:
-    """The names that the object at `path` takes."""
-    for part in path:
-        fields = {f.alias or name: f.annotation for name, f in shape.model_fields.items()}
-        shape = _model_in(fields[part]) if part in fields else shape
-    return sorted(f.alias or name for name, f in shape.model_fields.items())
-
-
-def _model_in(annotation: Any) -> type[BaseModel]:
-    """The model inside `X | None` or `dict[str, X]`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for inner in getattr(annotation, "__args__", ()):
-        try:
-            return _model_in(inner)
-        except TypeError:
-            continue
-    raise TypeError(f"no model in {annotation}")

@@ -16,10 +16,12 @@ from rich.text import Text
 from domain.checks import Check, Role
 from domain.errors import BadRequest, InvalidSpec
 from domain.manifest import Schema
-from domain.specs import Multimodal, parse
+from domain.shapes import parse
+from domain.specs import Multimodal
 from engine.data.check import Report, check
 from engine.data.lengths import text_limits
 from engine.data.manifest import Dataset, open_dataset, open_folder
+from engine.data.tables import printable
 from engine.hub.mirror import resolve
 
 #: Of more nobody reads a table; `--json` has them all.
@@ -82,11 +84,17 @@ def as_json(report: Report) -> str:
 def show(report: Report) -> None:
     """What the data are, and the first issues as a table, errors first."""
     console = Console(highlight=False)
-    columns = ", ".join(f"{name} ({kind})" for name, kind in report.columns.items()) or "none"
+    columns = ", ".join(f"{printable(name)} ({kind})" for name, kind in report.columns.items()) or "none"
     splits = ", ".join(f"{count} {split}" for split, count in report.counts.items())
-    console.print(Text(f"{report.rows} rows{f' ({splits})' if splits else ''}; columns: {columns}"))
+    console.print(
+        Text(f"{_counted(report.rows, 'row')}{f' ({splits})' if splits else ''}; columns: {columns}")
+    )
     if report.classes:
-        console.print(Text(f"{len(report.classes)} classes: {', '.join(report.classes[:20])}"))
+        console.print(
+            Text(
+                f"{_counted(len(report.classes), 'class', 'es')}: {', '.join(map(printable, report.classes[:20]))}"
+            )
+        )
     issues = sorted(report.issues, key=lambda issue: issue.severity != "error")
     if issues:
         table = Table(box=None, pad_edge=False)
@@ -94,9 +102,13 @@ def show(report: Report) -> None:
             table.add_column(heading, overflow="fold", no_wrap=heading in ("severity", "line"))
         for issue in issues[:MOST_SHOWN]:
             cells = (issue.line or "", issue.column or "", issue.severity, issue.code, issue.message)
-            table.add_row(*(Text(str(cell)) for cell in cells))
+            table.add_row(*(Text(printable(str(cell))) for cell in cells))
         console.print(table)
     if len(issues) > MOST_SHOWN:
         console.print(Text(f"... and {len(issues) - MOST_SHOWN} more; --json lists all."))
     errors = len(report.errors)
-    console.print(Text(f"{errors} errors, {len(issues) - errors} warnings"))
+    console.print(Text(f"{_counted(errors, 'error')}, {_counted(len(issues) - errors, 'warning')}"))
+
+
+def _counted(count: int, word: str, more: str = "s") -> str:
+    return f"{count} {word}{'' if count == 1 else more}"

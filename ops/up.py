@@ -31,6 +31,10 @@ STOP_S = 30.0
 READY_S = 60.0
 
 
+class CannotListen(RuntimeError):
+    """The address is taken, or is none of this machine's."""
+
+
 class AlreadyUp(RuntimeError):
     """Another `plait-server up` holds the data folder."""
 
@@ -48,7 +52,7 @@ def up(
     over = threading.Event()
     for sig in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sig, lambda *_: over.set())
-    with _only_one(settings.data), socket.create_server((host, port)) as door:
+    with _only_one(settings.data), _door(host, port) as door:
         settings = dataclasses.replace(settings, data=settings.data.absolute(), supervisor=os.getpid())
         broker_process, settings = _with_broker(settings)
         key = prepare(settings)
@@ -109,6 +113,18 @@ def _with_broker(settings: configuration.Settings) -> tuple[Any, configuration.S
         return None, settings
     process, url = broker.start(settings.data)
     return process, dataclasses.replace(settings, redis_url=url)
+
+
+def _door(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        # The text of `create_server` repeats the address as Python writes it.
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        message = (
+            f"{host}:{port} cannot be listened on: {why}; choose another --port (0: any free one) or --host."
+        )
+        raise CannotListen(message) from error
 
 
 def _family(settings: configuration.Settings, door: socket.socket, workers: dict[Lane, int]) -> list[Service]:

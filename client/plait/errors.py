@@ -79,6 +79,7 @@ _HINTS_BY_CODE = {
     "model_not_found": "See the models that there are with `plait models list`.",
     "job_not_found": "See the jobs that there are with `plait jobs list --kind all`.",
     "file_not_found": "See the files that there are with `plait files list`.",
+    "built_in": "See the models that can be deleted with `plait models list`: their ids begin with ft:.",
     "not_plait": "Is the address that of a Plait server? It ends in /v1: see PLAIT_BASE_URL.",
 }
 

@@ -144,7 +144,10 @@ class Transport:
                 f"The connection to {where} broke: {error or type(error).__name__}.",
                 hint="Try again; the server's log may say more.",
             )
-        here = "Start the server with `plait-server up`, or set PLAIT_BASE_URL to where it runs."
+        here = (
+            "Start the server with `plait-server up`, or set PLAIT_BASE_URL and PLAIT_API_KEY to what it wrote: "
+            "its data folder's plait.json."
+        )
         there = "Is the server up, and the address right? See PLAIT_BASE_URL."
         hint = here if self.config.is_local else there
         return PlaitConnectionError(f"No server answers at {where}: {error}.", hint=hint)

@@ -12,6 +12,8 @@ from engine.data.tables import excerpt
 
 #: A class this many times rarer than the most frequent one is hardly learned without weights.
 IMBALANCE = 20
+#: Of so many classes, more than half with one row each are hardly classes.
+MANY_CLASSES = 10
 #: A column that lacks more than this share of its cells mostly teaches its token for missing ones.
 MISSING_SHARE = 0.5
 #: Classes that a message names.
@@ -35,6 +37,21 @@ def class_imbalance(training: Sequence[Row], task: Task, column: str | None) -> 
         yield Issue(
             Code.CLASS_IMBALANCE, message, column=column, value=excerpt(rare[0][0]), severity="warning"
         )
+
+
+def lone_classes(training: Sequence[Row], task: Task, column: str | None) -> Iterator[Issue]:
+    """Most classes have one row: so it is where whole numbers are amounts, or ids."""
+    if task is not Task.CLASSIFICATION:
+        return
+    counts = Counter(chain.from_iterable(_classes(row, task) for row in training))
+    lone = [name for name, count in counts.items() if count == 1]
+    if len(counts) >= MANY_CLASSES and 2 * len(lone) > len(counts):
+        message = (
+            f"{len(lone)} of {len(counts)} classes have one training row each; add rows, or set task to regression "
+            "if the labels are amounts, or name another column as the schema's label."
+        )
+        shown = excerpt(lone[0])
+        yield Issue(Code.TOO_FEW_EXAMPLES, message, column=column, value=shown, severity="warning")
 
 
 def missing_rates(rows: Sequence[Row], used: Iterable[str]) -> Iterator[Issue]:

@@ -10,7 +10,7 @@ from domain.errors import EngineError
 from domain.manifest import Code, ColumnType, Issue, Split, errors_in
 from domain.specs import Multimodal
 from domain.tasks import Task
-from engine.data.balance import class_imbalance, missing_rates
+from engine.data.balance import class_imbalance, lone_classes, missing_rates
 from engine.data.cells import Cells, long_texts
 from engine.data.classes import class_issues, spec_issues, task_of
 from engine.data.holdout import assign_splits
@@ -140,6 +140,7 @@ class _Whole:
         found += missing_rates(rows, self.used)
         if self.role == "training":
             found += class_imbalance(training, report.task, dataset.schema.label)
+            found += lone_classes(training, report.task, dataset.schema.label)
             found += _size_issues(rows, len(training), self.hold_out)
         return found
 

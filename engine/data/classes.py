@@ -29,7 +29,9 @@ class Mislabelled(ValueError):
 def task_of(dataset: Dataset) -> Task:
     """What most labels are: lists mean multilabel, measured numbers regression, words and whole numbers classes."""
     labels = [row.label for row in dataset.rows if row.label is not None]
-    several = sum(isinstance(label, tuple) or _is_list_in_csv(dataset, label) for label in labels)
+    several = sum(isinstance(label, tuple) for label in labels)
+    if not dataset.typed:
+        several = _lists_in_csv([label for label in labels if isinstance(label, str)])
     measured = sum(isinstance(label, float) for label in labels)
     numbers = measured + sum(isinstance(label, str) and _number(label) is not None for label in labels)
     if several and 2 * several >= len(labels):
@@ -37,8 +39,17 @@ def task_of(dataset: Dataset) -> Task:
     return Task.REGRESSION if measured and 2 * numbers > len(labels) else Task.CLASSIFICATION
 
 
-def _is_list_in_csv(dataset: Dataset, label: object) -> bool:
-    return not dataset.typed and isinstance(label, str) and SEPARATOR in label
+def _lists_in_csv(labels: Sequence[str]) -> int:
+    """How many are lists. Where they name what other rows have alone, those are lists of one."""
+    joined = [label for label in labels if SEPARATOR in label]
+    parts = {name for label in joined for name in _parts(label)}
+    alone = set(labels) & parts
+    return len(labels) if joined and 2 * len(alone) >= len(parts) else len(joined)
+
+
+def _parts(label: str) -> tuple[str, ...]:
+    """The names in a list that is written as one string, sorted."""
+    return tuple(sorted({name for part in label.split(SEPARATOR) if (name := part.strip())}))
 
 
 def _number(word: str) -> float | None:
@@ -61,8 +72,8 @@ def read_label(label: str | tuple[str, ...] | float, task: Task) -> Label:
             "must be a word or a whole number: a class, not a measured value; for those set task to regression"
         )
     if task is Task.MULTILABEL:
-        names = label if isinstance(label, tuple) else tuple(part.strip() for part in label.split(SEPARATOR))
-        return _short(tuple(sorted({name for name in names if name})))
+        named = {name for name in label if name} if isinstance(label, tuple) else _parts(label)
+        return _short(tuple(sorted(named)))
     if isinstance(label, tuple):
         raise Mislabelled("must be one word or whole number; for lists of classes set task to multilabel")
     return _short(label)
@@ -139,7 +150,7 @@ def _read(dataset: Dataset, task: Task) -> tuple[dict[int, Label], list[Issue]]:
     for row in dataset.rows:
         if row.label is None:
             if row.line not in refused:
-                message = f"'{name}' is missing; give the row one, or remove it."
+                message = f"'{name}' is missing; {_give(dataset, task)}, or remove it."
                 issues.append(Issue(Code.LABEL_MISSING, message, row.line, name))
             continue
         try:
@@ -148,6 +159,12 @@ def _read(dataset: Dataset, task: Task) -> tuple[dict[int, Label], list[Issue]]:
             message = f"'{name}' {error}."
             issues.append(Issue(Code.LABEL_TYPE_MISMATCH, message, row.line, name, _shown(row)))
     return read, issues
+
+
+def _give(dataset: Dataset, task: Task) -> str:
+    if task is not Task.MULTILABEL:
+        return "give the row one"
+    return f"give the row some, write {'[]' if dataset.typed else SEPARATOR} if it has none"
 
 
 def _shown(row: Row) -> str:

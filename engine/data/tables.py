@@ -39,12 +39,19 @@ class _BadLine(Exception):
         self.code, self.message, self.column = code, message, column
 
 
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
 def excerpt(value: object) -> str:
     """A value as an issue shows it: short, and safe to store anywhere."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
-    shown = str(value)[:200].encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    return printable(str(value)[:200].encode("utf-8", "backslashreplace").decode())
+
+
+def printable(text: str) -> str:
+    """With control characters as escapes: data from elsewhere must not steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def read_table(data: bytes, kind: str) -> Table:
@@ -148,6 +155,7 @@ def _read_csv(data: bytes) -> Table:
     records = _records(csv.reader(io.StringIO(text, newline=""), strict=True), table)
     line, names = next(records, (1, []))
     table.issues.extend(_repeated(names, line))
+    table.issues.extend(_otherwise_separated(names, line))
     if table.issues:
         # Under a header that cannot be trusted no cell has a name.
         table.is_whole = False
@@ -177,6 +185,16 @@ def _records(reader: Any, table: Table) -> Iterator[tuple[int, list[str]]]:
         else:
             if cells:
                 yield line, cells
+
+
+def _otherwise_separated(names: list[str], line: int) -> Iterator[Issue]:
+    """What some spreadsheets write: one name alone could have no label beside it."""
+    found = next(
+        (word for mark, word in _OTHER_SEPARATORS.items() if len(names) == 1 and mark in names[0]), None
+    )
+    if found:
+        message = f"The header is one cell, '{excerpt(names[0])}'; separate cells with commas, not {found}."
+        yield Issue(Code.SCHEMA_MISMATCH, message, line)
 
 
 def _repeated(names: list[str], line: int) -> Iterator[Issue]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from domain.errors import EngineError
 from domain.manifest import Code
 from domain.tasks import Task
 from engine.hub.mirror import resolve
@@ -46,7 +47,15 @@ def _finder(encoders: Path | str | Callable[[str], Path] | None) -> Callable[[st
     if callable(encoders):
         return encoders
     mirror = DEFAULT_MIRROR if encoders is None else Path(encoders)
-    return lambda name: resolve(name, mirror=mirror, allow_hub=False)
+
+    def found(name: str) -> Path:
+        try:
+            return resolve(name, mirror=mirror, allow_hub=False)
+        except EngineError as error:
+            looked = f"It was looked for in {mirror.absolute()}; `encoders` names another folder."
+            raise EngineError(error.code, f"{error.message} {looked}") from None
+
+    return found
 
 
 def _device(wanted: str) -> torch.device:

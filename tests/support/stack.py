@@ -22,7 +22,8 @@ from db.session import Database
 from db.tables import Event, File, Job
 from domain.ids import new_id
 from domain.job import Lane
-from domain.specs import FineTune, parse
+from domain.shapes import parse
+from domain.specs import FineTune
 from ops import broker
 from support.databases import database_url, migrated
 

@@ -11,6 +11,10 @@ from plait.cli.command import Group, connected, json_option
 from plait.client import Client
 from plait.errors import LocalFileError, PlaitError
 
+_CLASSES_SHOWN = 20
+#: Where a spec names a file of each role.
+_FIELDS = {"training": "training_file", "validation": "validation_file", "test": "multimodal.test_file"}
+
 
 @click.group(cls=Group)
 def data() -> None:
@@ -51,7 +55,7 @@ def check(ctx: click.Context, path: str, role: str, spec_file: Path | None, as_j
     if as_json:
         output.data({"issues": [issue.raw for issue in found.issues]})
     else:
-        _tell(found, kept=found.is_good or not Path(path).exists())
+        _tell(found, _FIELDS[role], kept=found.is_good or not Path(path).exists())
     ctx.exit(1 if found.errors else 0)
 
 
@@ -91,14 +95,27 @@ def _multimodal(spec_file: Path | None) -> dict[str, Any] | None:
     return part
 
 
-def _tell(check: Check, *, kept: bool) -> None:
+def _tell(check: Check, field: str, *, kept: bool) -> None:
     if check.issues:
         rows = [(i.severity, i.code, _place(i), i.message) for i in check.issues]
         output.table(("SEVERITY", "CODE", "WHERE", "WHAT"), rows)
-    told = f"{check.rows} rows: " if check.rows is not None else ""
+    _tell_how_read(check)
+    told = f"{_count(check.rows, 'row')}: " if check.rows is not None else ""
     output.line(f"{told}{_count(check.errors, 'error')}, {_count(check.warnings, 'warning')}.")
     if not check.errors and kept:
-        output.line(f"Train on it without sending it again: training_file: {check.file}")
+        output.line(f"Use it without sending it again: {field}: {check.file}")
+
+
+def _tell_how_read(check: Check) -> None:
+    """What was made of columns and labels: a wrong guess is no issue, and must be seen all the same."""
+    if isinstance(check.columns, dict) and check.columns:
+        output.line(
+            "Columns: " + ", ".join(f"{name} ({kind})" for name, kind in sorted(check.columns.items()))
+        )
+    if check.classes:
+        more = ", ..." if len(check.classes) > _CLASSES_SHOWN else ""
+        named = ", ".join(map(str, check.classes[:_CLASSES_SHOWN])) + more
+        output.line(f"{_count(len(check.classes), 'class', 'es')}: {named}")
 
 
 def _place(issue: Issue) -> str:
@@ -109,5 +126,5 @@ def _place(issue: Issue) -> str:
     return ", ".join(places) or issue.param or ""
 
 
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else "s")
+def _count(count: int, noun: str, more: str = "s") -> str:
+    return f"{count} {noun}" + ("" if count == 1 else more)

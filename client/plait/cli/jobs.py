@@ -83,17 +83,20 @@ def _send(client: Client, path: Path) -> str:
     show_default=True,
     help="Only this kind of job.",
 )
+@click.option(
+    "--metadata", "pairs", multiple=True, metavar="KEY=VALUE", help="Only jobs with this metadata; repeat it."
+)
 @limit_option
 @json_option
-def list_jobs(status: str | None, kind: str, limit: int, as_json: bool) -> None:
+def list_jobs(status: str | None, kind: str, pairs: tuple[str, ...], limit: int, as_json: bool) -> None:
     """List jobs, newest first.
 
     \b
-    plait jobs list --status running
+    plait jobs list --status running --metadata team=birds
     plait jobs list --kind all --limit 100
     """
-    wanted = None if kind == "all" else kind
-    found = list(connected().jobs.list(kind=wanted, status=status, limit=limit))
+    wanted, metadata = None if kind == "all" else kind, _metadata(pairs)
+    found = list(connected().jobs.list(kind=wanted, status=status, metadata=metadata, limit=limit))
     if as_json:
         output.data([job.raw for job in found])
         return
@@ -101,6 +104,16 @@ def list_jobs(status: str | None, kind: str, limit: int, as_json: bool) -> None:
         (job.id, job.status, output.when(job.created_at), job.model, job.fine_tuned_model) for job in found
     ]
     output.table(("ID", "STATUS", "CREATED", "MODEL", "FINE-TUNED MODEL"), rows)
+
+
+def _metadata(pairs: tuple[str, ...]) -> dict[str, str]:
+    wanted = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise click.BadParameter(f"{pair!r}: write it as KEY=VALUE.", param_hint="--metadata")
+        wanted[key] = value
+    return wanted
 
 
 @jobs.command()

@@ -80,7 +80,8 @@ class Dashboard:
         self._bars, self._curves = bars, curves
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        series = dict(self._curves.series)
+        # Where only one has room, the validation's is shown: it says more.
+        series = dict(list(self._curves.series.items())[-max(options.max_width // _CHART_WIDTH, 1) :])
         room = options.max_width // max(len(series), 1)
         if series and room >= _CHART_WIDTH and console.size.height >= _LEAST_HEIGHT:
             height = min(6, (console.size.height - 8) // 2)
@@ -109,7 +110,7 @@ def live(console: Console, client: Client, job_id: str) -> Iterator[View]:
 
     def above(text: str) -> None:
         # The console that owns the display makes room for the line; any other writer would break into it.
-        console.print(output.clean(text), markup=False, highlight=False, soft_wrap=True)
+        console.print(output.clean(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def show(update: Update) -> None:
         for event in update.events:
@@ -117,12 +118,15 @@ def live(console: Console, client: Client, job_id: str) -> Iterator[View]:
                 above(event_line(event))
         curves.follow(update)
         progress = update.job.progress
+        stage = output.clean(progress.get("stage") or update.job.status)
+        # The bar takes what is left: it can be short, and the numbers must not be cut.
+        room = console.width - len(stage) - 4
         bars.update(
             bar,
-            description=output.clean(progress.get("stage") or update.job.status),
+            description=stage,
             total=progress.get("total_steps") or None,
             completed=progress.get("step") or 0,
-            facts=output.clean(facts(progress, curves.last_loss)),
+            facts=output.clean(facts(progress, curves.last_loss, room)),
         )
 
     with Live(Dashboard(bars, curves), console=console, transient=True):

@@ -56,6 +56,7 @@ def _known(model: Model) -> dict[str, Any]:
         "created": output.when(model.created),
     }
     known |= {name: model.raw.get(name) for name in ("family", "job")}
+    known["columns"] = ", ".join(map(str, model.raw.get("columns") or ()))
     known["classes"] = ", ".join(map(str, model.raw.get("classes") or ()))
     metrics = model.raw.get("metrics") or {}
     return known | {name: output.number(value) for name, value in sorted(metrics.items())}

@@ -97,6 +97,10 @@ class Reading:
     def _medium(self, cell: str) -> Path:
         if "\0" in cell:
             raise _NotSent("this is not the path of a file", is_media=True)
+        if "://" in cell:
+            raise _NotSent(
+                f"{cell!r}: addresses are not fetched; name a file beside the table", is_media=True
+            )
         path = (self.folder / cell).resolve()
         if not path.is_relative_to(self.folder.resolve()):
             # A table from elsewhere must not send what lies elsewhere on this machine.
@@ -123,11 +127,11 @@ def read(
     if reading.problems:
         more = len(reading.problems) - _PROBLEMS_SHOWN
         details = reading.problems[:_PROBLEMS_SHOWN] + ([f"and {more} more"] if more > 0 else [])
-        raise LocalFileError(
-            f"{path}: {len(reading.problems)} problems; nothing was sent:",
-            details=details,
-            hint="Correct these lines, or predict without bad media: --mask.",
+        # Masked are media only: what is left is to be corrected.
+        mend = (
+            "Correct these lines." if mask else "Correct these lines, or predict without bad media: --mask."
         )
+        raise LocalFileError(f"{path} has problems, and nothing was sent:", details=details, hint=mend)
     if not reading.rows:
         raise LocalFileError(
             f"{path} has no rows.", hint="Write one JSON object a line, or a CSV with a header."

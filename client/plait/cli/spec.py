@@ -42,6 +42,10 @@ def value(text: str, where: str) -> Any:
     """YAML as the plain values of JSON: dates are text, keys are text."""
     try:
         return json.loads(json.dumps(yaml.load(text, _Loader), default=str, allow_nan=False))
+    except yaml.MarkedYAMLError as error:
+        # Its own text has several lines and draws an arrow.
+        place = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise LocalFileError(f"{where} is not valid YAML: {place}{error.problem or error.context}.") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise LocalFileError(f"{where} is not valid YAML: {error}") from None
 

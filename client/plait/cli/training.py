@@ -56,6 +56,8 @@ def metrics(job_id: str, names: tuple[str, ...], points: int | None, as_json: bo
     plait jobs metrics ftjob-1a2b --json | jq .train_loss.values
     """
     found = connected().jobs.metrics(job_id, names, max_points=points)
+    if strange := sorted(set(names) - set(found)):
+        output.note(f"Not measured: {', '.join(strange)}. Without --name every metric is listed.")
     if as_json:
         output.data({name: series._asdict() for name, series in found.items()})
         return
@@ -94,6 +96,8 @@ def logs(job_id: str, tail: int | None, as_json: bool) -> None:
     if as_json:
         output.data([{"attempt_fence": one.fence, "text": one.text} for one in found])
         return
+    if not found:
+        output.note("Its processes have written nothing.")
     for one in found:
         output.note(f"-- attempt with fence {one.fence} --")
         for text in one.text.removesuffix("\n").split("\n"):

@@ -27,17 +27,27 @@ def issue_line(issue: dict[str, Any]) -> str:
     return f"{warning}{place}{issue.get('message')} [{issue.get('code')}]"
 
 
-def facts(progress: dict[str, Any], loss: float | None) -> str:
-    """What stands beside the bar: `epoch 2/5  step 60/150  412 samples/s  loss 0.1234  ETA 0:42`."""
-    told = []
+#: Where there is no room for all facts, these go one after the other.
+_SPARED = ("samples", "epoch", "loss", "ETA")
+
+
+def facts(progress: dict[str, Any], loss: float | None, width: int | None = None) -> str:
+    """What stands beside the bar: `epoch 2/5  step 60/150  412 samples/s  loss 0.1234  ETA 0:42`.
+
+    In `width` characters: less is told, and nothing is cut.
+    """
+    told = {}
     for what, total in (("epoch", "n_epochs"), ("step", "total_steps")):
         if progress.get(what) is not None:
-            told.append(f"{what} {progress[what]}" + (f"/{progress[total]}" if progress.get(total) else ""))
+            told[what] = f"{what} {progress[what]}" + (f"/{progress[total]}" if progress.get(total) else "")
     if progress.get("samples_per_second"):
-        told.append(f"{progress['samples_per_second']:.0f} samples/s")
+        told["samples"] = f"{progress['samples_per_second']:.0f} samples/s"
     if loss is not None:
-        told.append(f"loss {loss:.4f}")
+        told["loss"] = f"loss {loss:.4f}"
     if progress.get("eta_s") is not None:
         minutes, seconds = divmod(round(progress["eta_s"]), 60)
-        told.append(f"ETA {minutes}:{seconds:02}")
-    return "  ".join(told)
+        told["ETA"] = f"ETA {minutes}:{seconds:02}"
+    for spared in _SPARED:
+        if width is not None and len("  ".join(told.values())) > width:
+            told.pop(spared, None)
+    return "  ".join(told.values())

@@ -1,5 +1,6 @@
 """Follows a job: live on a terminal, in lines elsewhere, or as JSON lines; and tells how it ended."""
 
+import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -57,7 +58,13 @@ def conclude(job: Job, events: list[Event]) -> None:
         )
     if job.fine_tuned_model:
         output.line(f"Model: {job.fine_tuned_model}")
-        output.line(f"Ask it: plait predict {job.fine_tuned_model} --input COLUMN=VALUE")
+        output.line(f"Ask it: plait predict {job.fine_tuned_model} {_inputs(job)}")
+
+
+def _inputs(job: Job) -> str:
+    """How the columns that the model reads are given."""
+    towers = (job.raw.get("multimodal") or {}).get("towers") or {}
+    return " ".join(f"-i {shlex.quote(f'{column}=VALUE')}" for column in sorted(towers) or ("COLUMN",))
 
 
 def tell_failure(job: Job, events: list[Event]) -> None:

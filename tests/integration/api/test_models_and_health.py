@@ -58,12 +58,14 @@ def test_another_tenants_model_is_as_absent_as_none(door: Door, model: str) -> N
 
 def test_a_fine_tuned_model_tells_where_it_came_from(door: Door, model: str) -> None:
     with door.database.transaction() as session:
-        values = {"result": {"metrics": {"test_accuracy": 0.9}}, "resolved": {"classes": ["a", "b"]}}
+        resolved = {"classes": ["a", "b"], "towers": {"text": {}, "image": {}}}
+        values = {"result": {"metrics": {"test_accuracy": 0.9}}, "resolved": resolved}
         session.execute(update(Job).values(**values))
 
     answer = door.get(f"/v1/models/{model}").json or {}
 
     assert (answer["family"], answer["classes"]) == ("late-fusion", ["a", "b"])
+    assert answer["columns"] == ["image", "text"]
     assert answer["metrics"] == {"test_accuracy": 0.9}
     assert answer["job"].startswith("ftjob-")
     assert (door.get("/v1/models").json or {})["data"][0] == answer

@@ -1,6 +1,7 @@
 """`plait-server up`: everything starts, is watched, and ends with it."""
 
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -30,6 +31,19 @@ def test_up_says_where_it_is_in_a_file_that_only_its_owner_reads(tmp_path: Path)
         assert all(
             psutil.pid_exists(p) for p in [pids["api"], pids["broker"], pids["upkeep"], *pids["workers"]]
         )
+
+
+def test_a_port_that_is_taken_is_told_with_what_to_do(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        command = [sys.executable, "-m", "manage", "up", "--data", str(tmp_path), "--port", port]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 1
+    assert (
+        f"127.0.0.1:{port} cannot be listened on: Address already in use; choose another --port"
+        in done.stderr
+    )
 
 
 def test_a_stop_takes_everything_down_and_the_file_away(tmp_path: Path) -> None:

@@ -75,6 +75,17 @@ def test_the_server_filters_jobs_by_kind_and_status(plait, server):
     ]
 
 
+def test_the_server_filters_jobs_by_metadata(plait, server):
+    server.on(f"GET {ROUTE}", page([job()]))
+
+    assert plait("jobs", "list", "--metadata", "team=birds", "--metadata", "run=a=b").exit_code == 0
+    wrong = plait("jobs", "list", "--metadata", "team")
+
+    (asked,) = server.asked
+    assert asked.query == {"metadata[team]": "birds", "metadata[run]": "a=b", "limit": "20"}
+    assert (wrong.exit_code, "KEY=VALUE" in wrong.stderr) == (2, True)
+
+
 def test_text_of_the_server_cannot_steer_the_terminal(plait, server):
     server.on("GET /files", page([{"id": "file-1", "filename": "a\x1b[2J\u202e.zip\n"}]))
 
@@ -158,7 +169,7 @@ def test_local_files_of_a_spec_are_sent_first_and_once(plait, server, tmp_path):
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("model: [", "not valid YAML"),
+        ("model: [", "is not valid YAML: line 1: expected the node content, but found"),
         ("- model", "does not hold a mapping"),
         ("seed: .nan", "not valid YAML"),
         ("training_file: data", "training_file: 'data' is neither"),
@@ -200,11 +211,9 @@ def test_wrong_usage_ends_with_2(plait):
 
 def test_a_watch_of_a_success_prints_events_and_numbers_and_ends_with_0(plait, server):
     running = job(progress={"stage": "train", "epoch": 1, "n_epochs": 2, "step": 3, "total_steps": 6})
-    server.on(
-        f"GET {ROUTE}/ftjob-1",
-        running,
-        job("succeeded", metrics={"test_accuracy": 0.9}, fine_tuned_model="ft:a"),
-    )
+    towers = {"image": {"encoder": "a/b"}, "a b": {"encoder": "a/b"}}
+    done = {"metrics": {"test_accuracy": 0.9}, "fine_tuned_model": "ft:a", "multimodal": {"towers": towers}}
+    server.on(f"GET {ROUTE}/ftjob-1", running, job("succeeded", **done))
     server.on(f"GET {ROUTE}/ftjob-1/events", page([event(1)]), page([event(2, level="warn"), event(1)]))
 
     done = plait("jobs", "watch", "ftjob-1")
@@ -215,7 +224,7 @@ def test_a_watch_of_a_success_prints_events_and_numbers_and_ends_with_0(plait, s
     assert told[1].endswith("  warn: event 2")
     assert told[2] == "ftjob-1 succeeded."
     assert told[4].split() == ["test_accuracy", "0.9000"]
-    assert told[5:] == ["Model: ft:a", "Ask it: plait predict ft:a --input COLUMN=VALUE"]
+    assert told[5:] == ["Model: ft:a", "Ask it: plait predict ft:a -i 'a b=VALUE' -i image=VALUE"]
     assert all(c.isprintable() or c == "\n" for c in done.output)
 
 

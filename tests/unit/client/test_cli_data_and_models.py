@@ -51,8 +51,21 @@ def test_good_data_are_told_with_the_id_that_a_job_can_name(plait, server, rows)
         "image",
     ]
     assert "3 rows: 0 errors, 1 warning." in done.stdout
-    assert "training_file: file-1" in done.stdout
+    assert "again: multimodal.test_file: file-1" in done.stdout
+    assert "again: training_file: file-1" in plait("data", "check", "rows.jsonl").stdout
     assert server.asked[1].json == {"role": "test"}
+
+
+def test_what_was_made_of_columns_and_labels_is_told(plait, server, rows):
+    found = check()
+    found["result"] |= {"columns": {"text": "text", "age": "number"}, "classes": [f"c{n}" for n in range(30)]}
+    server.on("POST /files/file-1/validate", found)
+
+    told = plait("data", "check", "rows.jsonl").stdout.splitlines()
+
+    assert told[0] == "Columns: age (number), text (text)"
+    assert told[1].startswith("30 classes: c0, c1,")
+    assert told[1].endswith("c19, ...")
 
 
 def test_bad_data_are_told_end_with_1_and_are_gone_again(plait, server, rows):
@@ -118,7 +131,8 @@ def test_what_is_neither_here_nor_there_is_told_without_a_request(plait, server)
 
 def test_a_model_is_shown_with_what_was_measured(plait, server):
     known = {"id": MODEL, "owned_by": "default", "created": 0, "job": "ftjob-1", "family": "late-fusion"}
-    server.on(f"GET /models/{MODEL}", known | {"metrics": {"test_accuracy": 0.93}, "classes": ["a", "b"]})
+    found = {"metrics": {"test_accuracy": 0.93}, "classes": ["a", "b"], "columns": ["image", "text"]}
+    server.on(f"GET /models/{MODEL}", known | found)
 
     told = plait("models", "show", MODEL).stdout
 
@@ -128,6 +142,7 @@ def test_a_model_is_shown_with_what_was_measured(plait, server):
         "1970-01-01 00:00:00Z",
         "late-fusion",
         "ftjob-1",
+        "image, text",
         "a, b",
         "0.9300",
     ]
@@ -151,7 +166,12 @@ def test_a_model_is_deleted(plait, server):
     server.on("DELETE /models/late-fusion", refusal(403, "built_in", "late-fusion came with Plait."))
 
     assert plait("models", "delete", MODEL).stdout == f"{MODEL} is deleted.\n"
-    assert plait("models", "delete", "late-fusion").exit_code == 1
+    refused = plait("models", "delete", "late-fusion")
+    assert (refused.exit_code, "begin with ft:" in refused.stderr, "key" in refused.stderr) == (
+        1,
+        True,
+        False,
+    )
 
 
 def test_checkpoints_are_listed_with_their_numbers(plait, server):
@@ -191,6 +211,16 @@ def test_named_curves_are_drawn_on_a_terminal(plait, server, monkeypatch):
     assert "step 1 to 9" in told
     assert any("\u2800" < c <= "\u28ff" for c in told)
     assert server.asked[0].query == {"names": "train_loss", "max_points": "80"}
+
+
+def test_a_metric_that_was_not_measured_and_an_empty_log_are_told(plait, server):
+    server.on(f"GET {JOB}/metrics", {"series": {}})
+    server.on(f"GET {JOB}/logs", {"data": []})
+
+    assert plait("jobs", "metrics", "ftjob-1", "--name", "train_los").stderr.startswith(
+        "Not measured: train_los."
+    )
+    assert plait("jobs", "logs", "ftjob-1").stderr == "Its processes have written nothing.\n"
 
 
 def test_logs_are_printed_line_by_line_and_cannot_steer_the_terminal(plait, server):

@@ -101,6 +101,22 @@ def test_a_small_terminal_shows_the_bar_alone(plait, server, terminal, columns, 
     assert not drawn(done.stdout)
 
 
+def test_a_narrow_terminal_keeps_the_steps_the_time_left_and_one_curve(plait, server, terminal):
+    terminal(44, 30)
+    going = job(step=2580)
+    going["progress"] |= {"total_steps": 6600, "n_epochs": 600, "samples_per_second": 706.1, "eta_s": 42}
+    server.on(f"GET {JOB}", going, going | {"status": "succeeded"})
+    server.on(f"GET {JOB}/events", page([]))
+    server.on(f"GET {JOB}/metrics", series(train_loss=[0.9, 0.3], valid_f1_macro=[0.5, 0.75]))
+
+    told = plait("jobs", "watch", "ftjob-1").stdout
+
+    assert "step 2580/6600  ETA 0:42" in told
+    assert "samples/s" not in told
+    assert "valid_f1_macro 0.75" in told
+    assert "train_loss" not in told
+
+
 def test_without_a_terminal_no_curve_is_asked_for(plait, server):
     server.on(f"GET {JOB}", job(), job("succeeded"))
     server.on(f"GET {JOB}/events", page([]))

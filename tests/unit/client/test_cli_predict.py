@@ -258,3 +258,14 @@ def test_a_file_that_is_not_there_is_no_text(plait, server):
 
     assert (done.exit_code, server.asked) == (1, [])
     assert "There is no file absent.png.\nA text that begins with @ is written with @@." in done.stderr
+
+
+def test_what_masking_cannot_mend_is_told_without_that_advice(plait, server, tmp_path, known):
+    (tmp_path / "rows.jsonl").write_text('{"image_file_name": "https://a.b/c.png", "text": "a"}\nnot json\n')
+
+    plain, masked = (plait("predict", MODEL, "-f", "rows.jsonl", *more) for more in ([], ["--mask"]))
+
+    assert "line 1, column image: 'https://a.b/c.png': addresses are not fetched" in plain.stderr
+    assert "--mask" in plain.stderr
+    assert (masked.exit_code, "line 2" in masked.stderr, "--mask" in masked.stderr) == (1, True, False)
+    assert sent(server) == []

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from domain.errors import InvalidSpec
 from domain.predictions import Code, FileRef, Flaw, Predict, read_cell
-from domain.specs import parse
+from domain.shapes import parse
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JSON = st.recursive(

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from domain.errors import InvalidSpec
-from domain.specs import FineTune, Multimodal, parse
+from domain.shapes import parse
+from domain.specs import FineTune, Multimodal
 from domain.tasks import LOSSES, Task
 
 GOOD = {"model": "late-fusion", "training_file": "file-1"}
@@ -33,6 +34,17 @@ def test_every_wrong_path_is_listed_at_once() -> None:
         "multimodal.towers.a.fooo",
         "multimodal.hyperparameters.batch_size",
     }
+
+
+def test_a_number_that_may_be_auto_says_so() -> None:
+    hyper = {"n_epochs": "many", "save_steps": -1, "batch_size": 0}
+    found = problems(multimodal={"hyperparameters": hyper, "loss": {"class_weights": "even"}})
+
+    message = found["multimodal.hyperparameters.n_epochs"]["message"]
+    assert message.startswith("Input should be 'auto'; or input should be a valid integer")
+    assert "'clock'; or" in found["multimodal.hyperparameters.save_steps"]["message"]
+    assert "'none' or 'balanced'; or" in found["multimodal.loss.class_weights"]["message"]
+    assert found["multimodal.hyperparameters.batch_size"]["code"] == "greater_than_equal"
 
 
 def test_an_unknown_field_lists_what_is_allowed_there() -> None:

@@ -59,7 +59,7 @@ def test_a_reader_gets_a_table_with_the_errors_first(folder: Path) -> None:
     result = run(folder)
 
     assert result.output.index("label_missing") < result.output.index("duplicate_row")
-    assert "1 errors, 2 warnings" in result.output
+    assert "1 error, 2 warnings" in result.output
     assert result.exit_code == 1
 
 
@@ -130,6 +130,15 @@ def test_a_users_words_are_shown_as_they_are(folder: Path) -> None:
     rewritten(folder, 3, label="[red]a[/red]")
 
     assert "[red]a[/red]" in run(folder).output
+
+
+def test_a_users_words_cannot_steer_the_terminal(folder: Path) -> None:
+    rewritten(folder, 3, label="\x1b[31ma", **{"odd\x1b[2J": "text"})
+
+    result = run(folder)
+
+    assert "\x1b" not in result.output
+    assert r"\x1b[31ma" in result.output
 
 
 def test_an_empty_folder_is_told_what_it_lacks(tmp_path: Path) -> None:

@@ -92,6 +92,8 @@ def test_the_task_is_told_by_what_most_labels_are(tmp_path: Path, labels: list[A
     ("cells", "task", "classes"),
     [
         ("a;b b c;a a", "multilabel", ["a", "b", "c"]),
+        # Few rows have two: what they name are the labels of others.
+        ("a b a;b c a b c", "multilabel", ["a", "b", "c"]),
         ("a b c a", "classification", ["a", "b", "c"]),
         ("1.5 2 3.25 4", "regression", []),
     ],
@@ -103,6 +105,41 @@ def test_csv_tells_the_task_too(tmp_path: Path, cells: str, task: str, classes: 
     report = checked(path)
 
     assert (report.task, report.classes, report.issues) == (task, classes, [])
+
+
+def test_a_csv_row_without_any_label_is_told_how_to_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,labels\nx,a;b\ny,a\nz,\nw,b\n")
+
+    report = checked(path)
+
+    assert (report.task, found(report)) == ("multilabel", [(4, "label_missing")])
+    assert "write ; if it has none" in report.errors[0].message
+    path.write_text("text,labels\nx,a;b\ny,a\nz,;\nw,b\n")
+    assert found(checked(path)) == []
+
+
+def test_whole_numbers_that_are_amounts_are_suspected(tmp_path: Path) -> None:
+    (issue,) = checked(written(tmp_path, list(range(30)))).issues
+
+    assert (issue.code, issue.severity, issue.column) == ("too_few_examples", "warning", "label")
+    assert issue.message.startswith("30 of 30 classes have one training row each")
+    assert "regression" in issue.message
+    assert checked(written(tmp_path, list(range(30)) * 2)).issues == []
+    assert checked(written(tmp_path, list(range(30))), "regression").issues == []
+
+
+@pytest.mark.parametrize(("mark", "word"), [(";", "semicolons"), ("\t", "tabs")])
+def test_csv_with_other_separators_is_told_from_a_table_of_one_column(
+    tmp_path: Path, mark: str, word: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"text{mark}label\nx{mark}a\ny{mark}b\n")
+
+    report = checked(path)
+
+    assert found(report) == [(1, "schema_mismatch")]
+    assert f"with commas, not {word}" in report.errors[0].message
 
 
 def test_a_class_of_its_own_may_hold_a_semicolon(tmp_path: Path) -> None:

@@ -293,6 +293,7 @@ def test_without_the_encoders_the_command_that_gets_them_is_named(folder: Path, 
         infer.load(folder, tmp_path)
 
     assert refused.value.code == "encoder_unavailable"
+    assert f"looked for in {tmp_path}" in refused.value.message
 
 
 def test_a_model_folder_says_what_it_is(folder: Path) -> None:
