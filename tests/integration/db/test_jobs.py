@@ -316,7 +316,7 @@ def test_a_final_job_cannot_be_cancelled(database: Database) -> None:
     with database.transaction() as session:
         jobs.cancel(session, "a", job.id)
 
-    with pytest.raises(Conflict, match="already cancelled"), database.transaction() as session:
+    with pytest.raises(Conflict, match="already been cancelled"), database.transaction() as session:
         jobs.cancel(session, "a", job.id)
 
 
