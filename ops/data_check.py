@@ -15,7 +15,7 @@ from rich.text import Text
 
 from domain.checks import Check, Role
 from domain.errors import BadRequest, InvalidSpec
-from domain.manifest import Schema
+from domain.manifest import Schema, sorted_issues
 from domain.shapes import parse
 from domain.specs import Multimodal
 from engine.data.check import Report, check
@@ -78,7 +78,7 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 
 def as_json(report: Report) -> str:
-    return json.dumps({"issues": [issue.as_dict() for issue in report.issues]})
+    return json.dumps({"issues": [issue.as_dict() for issue in sorted_issues(report.issues)]})
 
 
 def show(report: Report) -> None:
@@ -95,7 +95,7 @@ def show(report: Report) -> None:
                 f"{_counted(len(report.classes), 'class', 'es')}: {', '.join(map(printable, report.classes[:20]))}"
             )
         )
-    issues = sorted(report.issues, key=lambda issue: issue.severity != "error")
+    issues = sorted_issues(report.issues)
     if issues:
         table = Table(box=None, pad_edge=False)
         for heading in ("line", "column", "severity", "code", "what to do"):

@@ -80,7 +80,9 @@ def _parsed(raw: bytes) -> dict[str, Any]:
     if len(raw) > MAX_LINE_BYTES:
         raise _BadLine(Code.TOO_LARGE, f"The line has {len(raw)} bytes; at most {MAX_LINE_BYTES} are read.")
     try:
-        row = json.loads(raw.decode("utf-8"), object_pairs_hook=_no_pair_twice, parse_constant=_no_constant)
+        # Without its end: an object that is not closed would else be missed on the line behind it.
+        text = raw.decode("utf-8").rstrip("\r\n")
+        row = json.loads(text, object_pairs_hook=_no_pair_twice, parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         message = f"Byte {error.start + 1} of the line is not UTF-8; save the table as UTF-8."
         raise _BadLine(Code.ENCODING_ERROR, message) from error

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from domain.manifest import Issue, Schema
+from domain.manifest import Issue, Schema, sorted_issues
 from domain.specs import Multimodal
 from engine.data.check import Report, check
 from engine.data.lengths import text_limits
@@ -68,9 +68,16 @@ def _progress(desk: Desk) -> Callable[[int, int], None]:
 
 
 def in_order(issues: Sequence[tuple[str, Issue]]) -> list[dict[str, Any]]:
-    """The issues of several files as they are shown, errors first; each names its field of the spec."""
-    listed = [{**issue.as_dict(), "param": issue.param or field} for field, issue in issues]
-    return sorted(listed, key=lambda entry: entry["severity"] != "error")
+    """The issues of several files as they are shown: errors first, then file by file and line by line.
+
+    Each names its field of the spec.
+    """
+    by_file: dict[str, list[Issue]] = {}
+    for field, issue in issues:
+        by_file.setdefault(field, []).append(issue)
+    ordered = [(field, issue) for field, found in by_file.items() for issue in sorted_issues(found)]
+    ordered.sort(key=lambda pair: pair[1].severity != "error")
+    return [{**issue.as_dict(), "param": issue.param or field} for field, issue in ordered]
 
 
 def write_issues(desk: Desk, listed: Sequence[dict[str, Any]]) -> list[str]:

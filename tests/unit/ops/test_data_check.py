@@ -63,6 +63,16 @@ def test_a_reader_gets_a_table_with_the_errors_first(folder: Path) -> None:
     assert result.exit_code == 1
 
 
+def test_errors_stand_by_their_lines_whatever_found_them(folder: Path) -> None:
+    rewritten(folder, 12, image_file_name="images/gone.png")
+    rewritten(folder, 5, label=None)
+    rewritten(folder, 9, text=["a", "list"])
+
+    found = json.loads(run(folder, "--json").stdout)["issues"]
+
+    assert [i["line"] for i in found if i["severity"] == "error"] == [5, 9, 12]
+
+
 def test_warnings_alone_are_no_failure(folder: Path) -> None:
     rewritten(folder, 9, **json.loads((folder / "metadata.jsonl").read_text().splitlines()[0]))
 

@@ -16,6 +16,12 @@ def test_a_broken_line_does_not_hide_the_others() -> None:
     assert named(table) == [(2, "invalid_json"), (4, "invalid_json"), (5, "invalid_json")]
 
 
+def test_a_line_that_breaks_off_is_told_by_the_character_where_it_does() -> None:
+    table = read_table(b'{"a": 1\n{"a": 1\r\n', "jsonl")
+
+    assert ["at character 8;" in issue.message for issue in table.issues] == [True, True]
+
+
 def test_windows_line_ends_a_byte_order_mark_and_blank_lines_do_no_harm() -> None:
     table = read_table(b'\xef\xbb\xbf{"a": 1}\r\n\r\n{"a": 2}', "jsonl")
 
