@@ -38,7 +38,7 @@ def unpack(packed: Path, folder: Path) -> None:
                 # Reading to the end compares the checksum; "x" refuses a name that is there already.
                 with archive.open(info) as source, target.open("xb") as out:
                     shutil.copyfileobj(source, out, _CHUNK)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise LocalFileError(
             f"The server sent a zip that cannot be unpacked: {error}.", hint="Fetch it again."
         ) from None
