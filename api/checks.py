@@ -30,7 +30,7 @@ routes = Routes()
 def validate(plait: Services, who: Principal, file_id: str) -> Response:
     """Checks a file on the cpu lane; its result lists the issues. Nothing is trained, whatever is found."""
     new = _submission(who, file_id, parse(Check, requests.optional_json_body()))
-    with plait.database.transaction() as session:
+    with plait.change(who) as session:
         files.get(session, who.tenant, file_id)
         job_id = jobs.submit(session, new).id
     plait.bells.ring(Lane.CPU)

@@ -49,14 +49,14 @@ def create(plait: Services, who: Principal) -> shapes.File:
         idempotency_key=key,
         body_hash=upload.body_hash(stored.sha256),
     )
-    return _keep(plait, file)
+    return _keep(plait, who, file)
 
 
-def _keep(plait: Services, new: tables.File) -> shapes.File:
+def _keep(plait: Services, who: Principal, new: tables.File) -> shapes.File:
     """The row of bytes that are stored; they go again when it is refused or an earlier one stands for it."""
     blob = new.blob
     try:
-        with plait.database.transaction() as session:
+        with plait.change(who) as session:
             shape = shapes.file(files.add(session, new))
     except PlaitError:
         plait.blobs.delete(blob)
@@ -88,7 +88,7 @@ def retrieve(plait: Services, who: Principal, file_id: str) -> shapes.File:
 @routes.delete("/v1/files/<file_id>", needs=Scope.FILES_WRITE, answer=shapes.FileDeleted, errors=(404, 409))
 def delete(plait: Services, who: Principal, file_id: str) -> shapes.FileDeleted:
     """Deletes a file; refused while an unfinished job reads it."""
-    with plait.database.transaction() as session:
+    with plait.change(who) as session:
         file = files.delete(session, who.tenant, file_id)
     plait.blobs.delete(file.blob)
     return shapes.FileDeleted(id=file.id)

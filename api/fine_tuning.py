@@ -32,7 +32,7 @@ routes = Routes()
 def create(plait: Services, who: Principal) -> Response:
     """Submits a fine-tuning job. Its files are checked first; the answer does not wait for that."""
     new = _submission(who, requests.json_body())
-    with plait.database.transaction() as session:
+    with plait.change(who) as session:
         _refuse_missing_files(session, who.tenant, new.spec)
         row = jobs.submit(session, new)
         job = _shape(session, row, files.results_of(session, row.id))
@@ -80,7 +80,7 @@ def retrieve(plait: Services, who: Principal, job_id: str) -> Response:
 )
 def cancel(plait: Services, who: Principal, job_id: str) -> Response:
     """Cancels a waiting job at once; asks a running one to stop and keep its last checkpoint."""
-    with plait.database.transaction() as session:
+    with plait.change(who) as session:
         row = jobs.cancel(session, who.tenant, job_id, kind=Kind.FINE_TUNE)
         job = _shape(session, row, files.results_of(session, row.id))
     plait.bells.poke(job.worker)

@@ -66,7 +66,7 @@ def retrieve(plait: Services, who: Principal, job_id: str) -> Response:
 @routes.post("/v1/jobs/<job_id>/cancel", needs=Scope.JOBS_WRITE, answer=AnyJob, errors=(404, 409))
 def cancel(plait: Services, who: Principal, job_id: str) -> Response:
     """Cancels a waiting job at once; asks a running one to stop."""
-    with plait.database.transaction() as session:
+    with plait.change(who) as session:
         row = jobs.cancel(session, who.tenant, job_id)
         job = _shape(session, row, files.results_of(session, row.id))
     plait.bells.poke(job.worker)

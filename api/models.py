@@ -50,7 +50,7 @@ def delete(plait: Services, who: Principal, model: str) -> shapes.ModelDeleted:
     """Deletes a fine-tuned model. Predictions that wait for it fail with `model_not_found`."""
     if _family(model) is not None:
         raise Forbidden(f"{model} came with Plait; only fine-tuned models can be deleted.", code="built_in")
-    with plait.database.transaction() as session:
+    with plait.change(who) as session:
         registry.delete(session, who.tenant, model)
     return shapes.ModelDeleted(id=model)
 

@@ -93,7 +93,7 @@ def retrieve(plait: Services, who: Principal, prediction_id: str) -> Response:
 )
 def cancel(plait: Services, who: Principal, prediction_id: str) -> Response:
     """Cancels a waiting prediction at once; asks the worker of a running one to stop."""
-    with plait.database.transaction() as session:
+    with plait.change(who) as session:
         predictions.get(session, who.tenant, prediction_id)
         job = jobs.cancel(session, who.tenant, prediction_id, kind=Kind.PREDICT)
         row = predictions.get(session, who.tenant, prediction_id)
@@ -110,7 +110,7 @@ def _submit(plait: Services, who: Principal, asked: Predict) -> str:
     new = new_id(ID_PREFIX[Kind.PREDICT])
     try:
         submission = _submission(who, asked, new, Intake(plait.blobs, new, files))
-        with plait.database.transaction() as session:
+        with plait.change(who) as session:
             made = jobs.submit(session, submission).id
     except (PlaitError, OSError):
         plait.blobs.delete_of(new)

@@ -1,12 +1,18 @@
 """What every handler is given: the settings and the three stores behind the door. Knows no HTTP."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
+
+import structlog
+from sqlalchemy.orm import Session
 
 from api.stream import Streams
 from api.waiting import Waiter, Waiting
 from db.blobs import Blobs
 from db.session import Database
+from domain.access import Principal
 from domain.job import Lane
 from settings import Settings
 
@@ -32,3 +38,10 @@ class Services:
     wakes: Waiter
     waiting: Waiting
     streams: Streams
+
+    @contextmanager
+    def change(self, who: Principal) -> Iterator[Session]:
+        """The one transaction in which a request of `who` changes what is stored."""
+        structlog.contextvars.bind_contextvars(tenant=who.tenant, key=who.key_id)
+        with self.database.transaction() as session:
+            yield session
