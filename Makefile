@@ -20,7 +20,7 @@ up: setup ## run the service here until Ctrl-C
 	$(BIN)/plait-server up
 
 test: setup ## all tests but the slow ones (at most 12 minutes on 2 cores)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: setup ## the slow tests
 	$(BIN)/pytest -m slow
