@@ -1,13 +1,14 @@
-"""The checkpoints that a job published, as they are read. Only the last one's bytes are kept."""
+"""The checkpoints that a job published: as they are read, and how many of them keep their bytes."""
 
 from collections.abc import Sequence
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import ColumnElement, Select, exists, select, tuple_
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
-from db.tables import Checkpoint
+from db.tables import Checkpoint, Job, JobStart
 from domain.errors import NotFound
+from domain.job import UNFINISHED
 
 
 def page(
@@ -21,6 +22,41 @@ def page(
     newest = query.order_by(Checkpoint.created_at.desc(), Checkpoint.id.desc())
     rows = session.scalars(newest.limit(limit + 1)).all()
     return rows[:limit], len(rows) > limit
+
+
+def kept(session: Session, job_id: str) -> Sequence[str]:
+    """The folders of a job's checkpoints whose bytes are kept, newest first."""
+    return [row.ref for row in session.scalars(available(job_id))]
+
+
+def available(job_id: str) -> Select[Checkpoint]:
+    """The query of a job's kept checkpoints, newest first.
+
+    By fence before step: a claim that found a damaged checkpoint began again from a lower step.
+    """
+    query = select(Checkpoint).where(Checkpoint.job == job_id, Checkpoint.available)
+    return query.order_by(Checkpoint.fence.desc(), Checkpoint.step.desc())
+
+
+def retire(session: Session, job_id: str, *, keep: int) -> list[str]:
+    """All but the newest `keep` are no longer available; the folders that may go once this is committed.
+
+    Those that an unfinished job starts from stay. Locked before they are looked at: a submit that takes one
+    at this instant is either seen here, or sees that it is gone.
+    """
+    older = session.scalars(available(job_id).offset(keep).with_for_update()).all()
+    needed = set(session.scalars(select(Checkpoint.id).where(Checkpoint.job == job_id, is_needed())))
+    retired = [row for row in older if row.id not in needed]
+    for row in retired:
+        row.available = False
+    return [row.ref for row in retired]
+
+
+def is_needed() -> ColumnElement[bool]:
+    """Of a checkpoint: a job that is not final starts from it."""
+    return exists().where(
+        JobStart.checkpoint == Checkpoint.id, JobStart.job == Job.id, Job.state.in_(UNFINISHED)
+    )
 
 
 def _get(session: Session, job_id: str, checkpoint_id: str) -> Checkpoint:

@@ -2,7 +2,7 @@
 
 from db.tables.base import Table
 from db.tables.files import File, ResultFile
-from db.tables.jobs import Checkpoint, Event, Job, JobLabel, Metric, Model
+from db.tables.jobs import Checkpoint, Event, Job, JobLabel, JobStart, Metric, Model
 from db.tables.tenants import ApiKey, Quota, Tenant, TenantLoad
 from db.tables.upkeep import Leader
 
@@ -13,6 +13,7 @@ __all__ = [
     "File",
     "Job",
     "JobLabel",
+    "JobStart",
     "Leader",
     "Metric",
     "Model",
