@@ -40,10 +40,12 @@ class Valve:
 
     def _relay(self, client: socket.socket) -> None:
         self._is_open.wait()
-        server = socket.socket(socket.AF_UNIX)
-        server.connect(self._target)
-        threading.Thread(target=self._pump, args=(server, client), daemon=True).start()
-        self._pump(client, server)
+        with client, socket.socket(socket.AF_UNIX) as server, contextlib.suppress(OSError):
+            server.connect(self._target)
+            back = threading.Thread(target=self._pump, args=(server, client), daemon=True)
+            back.start()
+            self._pump(client, server)
+            back.join()
 
     def _pump(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -51,10 +53,9 @@ class Valve:
                 self._is_open.wait()
                 target.sendall(data)
         for end in (source, target):
-            # A close alone would wait for the other thread's recv.
+            # The other thread's recv ends, too.
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            end.close()
 
 
 @contextmanager
