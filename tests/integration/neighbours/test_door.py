@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import pytest
@@ -35,7 +34,9 @@ class Door:
     file: str = ""
 
     def submit(self) -> httpx.Response:
-        return self.http.post("/v1/fine_tuning/jobs", json={"model": "late-fusion", "training_file": self.file})
+        return self.http.post(
+            "/v1/fine_tuning/jobs", json={"model": "late-fusion", "training_file": self.file}
+        )
 
     def timed_submit(self) -> float:
         began = time.monotonic()

@@ -108,4 +108,6 @@ def test_a_training_whose_database_is_silent_longer_than_its_lease_ends_itself_a
     assert final.deaths == 1
     assert "training.resumed" in names
     assert worker.poll() is None
-    until(lambda: [e.seq for e in plait.history(job_id)], lambda s: s == list(range(1, len(s) + 1)), limit_s=5)
+    until(
+        lambda: [e.seq for e in plait.history(job_id)], lambda s: s == list(range(1, len(s) + 1)), limit_s=5
+    )
