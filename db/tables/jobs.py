@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, false, text
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, text, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.session import now
@@ -141,7 +141,7 @@ class Checkpoint(Table):
     ref: Mapped[str] = mapped_column(String(300))
     metrics: Mapped[Any] = mapped_column(Document)
     #: Its bytes are kept: a job may go on from it. They go after this turned false, never before.
-    available: Mapped[bool] = mapped_column(default=True, server_default=false())
+    available: Mapped[bool] = mapped_column(default=True, server_default=true())
     created_at: Mapped[float] = mapped_column(Instant, server_default=now())
 
 

@@ -10,11 +10,11 @@ depends_on = None
 
 
 def upgrade() -> None:
-    available = sa.Column("available", sa.Boolean(), nullable=False, server_default=sa.false())
+    available = sa.Column("available", sa.Boolean(), nullable=False, server_default=sa.true())
     op.add_column("checkpoints", available)
     # Until now only what a job's own row names was sure to be kept.
     op.execute(
-        "UPDATE checkpoints SET available = true WHERE EXISTS "
+        "UPDATE checkpoints SET available = false WHERE NOT EXISTS "
         "(SELECT 1 FROM jobs WHERE jobs.id = checkpoints.job AND jobs.checkpoint_ref = checkpoints.ref)"
     )
     op.create_table(

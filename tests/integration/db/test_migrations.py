@@ -12,11 +12,11 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from db import events, job_pages, jobs, tenants, version
+from db import checkpoints, events, job_pages, jobs, tenants, version
 from db.job_pages import Wanted
 from db.migrate import config, upgrade
 from db.session import Database
-from db.tables import Checkpoint, Metric, Model, Table
+from db.tables import Metric, Model, Table
 from domain.access import Scope
 from domain.job import Kind
 from support.databases import database_url
@@ -81,18 +81,27 @@ def test_a_database_of_the_first_version_keeps_every_row(kind: str, tmp_path: Pa
             job = jobs.submit(session, jobs.Submission(tenant="default", spec={"model": "m"}, key="k"))
             job.labels = {"team": "red"}
             session.add(Metric(job=job.id, name="loss", step=1, value=0.5))
-            session.add(Checkpoint(id="c", job=job.id, fence=1, step=1, ref="r", metrics={}))
+            job.checkpoint_ref = "r/2"
+            for step in (1, 2):
+                session.execute(
+                    text(
+                        "INSERT INTO checkpoints (id, job, fence, step, ref, metrics) "
+                        "VALUES (:id, :job, 1, :step, :ref, '{}')"
+                    ),
+                    {"id": f"c{step}", "job": job.id, "step": step, "ref": f"r/{step}"},
+                )
             session.add(Model(id="ft:m", tenant="default", job=job.id, family="late-fusion", ref="r"))
         kept = ("tenants", "quota", "api_keys", "jobs", "events", "metrics", "checkpoints", "models")
         before = _counts(database, kept)
 
         upgrade(database)
 
-        assert _counts(database, kept) == before == dict.fromkeys(kept, 1)
+        assert _counts(database, kept) == before == dict.fromkeys(kept, 1) | {"checkpoints": 2}
         with database.transaction() as session:
             assert [e.name for e in events.since(session, job.id, 0)] == ["job.created"]
             found, _ = job_pages.page(session, "default", Wanted(labels={"team": "red"}))
             assert [(job.id, job.idempotency_key) for job in found] == [(job.id, "k")]
+            assert checkpoints.kept(session, job.id) == ["r/2"]
             checked = jobs.Submission(tenant="default", spec={}, kind=Kind.CHECK)
             assert jobs.submit(session, checked).id.startswith("check_")
             if database.sqlite:
