@@ -11,7 +11,7 @@ import settings as configuration
 from bus.bells import Bells
 from db import jobs
 from db.artifacts import Artifacts
-from db.blobs import Blobs
+from db.blobs import open_blobs
 from db.session import Database
 from worker.upkeep import media, models
 
@@ -29,7 +29,7 @@ def run(settings: configuration.Settings, over: threading.Event) -> None:
     database = Database(settings.database, timeout_s=settings.database_timeout_s, pool=2)
     bells = Bells(settings.redis_url)
     round_s = min(ROUND_S, settings.lease_s / 2)
-    blobs = Blobs(settings.data / "blobs")
+    blobs = open_blobs(settings)
     artifacts = Artifacts(settings.data.absolute() / "artifacts")
     wait = sweep_at = 0.0
     while not over.wait(wait):
