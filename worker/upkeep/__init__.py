@@ -18,7 +18,7 @@ import settings as configuration
 from bus.bells import Bells
 from db import claims, leaders, loads, queues
 from db.artifacts import Artifacts
-from db.blobs import Blobs
+from db.blobs import open_blobs
 from db.logs import Logs
 from db.session import Database
 from worker.upkeep import media, models, orphans, retention
@@ -53,7 +53,7 @@ class Upkeep:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self.database = Database(settings.database, timeout_s=settings.database_timeout_s, pool=2)
         self.bells = Bells(settings.redis_url)
-        self.blobs = Blobs(settings.data / "blobs")
+        self.blobs = open_blobs(settings)
         self.artifacts = Artifacts(settings.data.absolute() / "artifacts")
         self.logs = Logs(settings.data.absolute())
 
