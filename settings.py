@@ -29,8 +29,10 @@ class Settings:
     grace_s: float = 5.0
     #: Seconds between two looks of an idle worker at the database (with jitter).
     poll_s: float = 3.0
-    #: Largest upload in bytes.
+    #: Largest upload in bytes, if it comes in one request.
     max_upload_bytes: int = 2 * 1024**3
+    #: Largest file in bytes, if it is uploaded in parts.
+    max_file_bytes: int = 20 * 1024**3
     #: Most bytes of features kept in the cache.
     cache_bytes: int = 20 * 1024**3
     #: Threads of one API process; three quarters of them may be held by requests that wait.
