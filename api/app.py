@@ -28,7 +28,7 @@ from api.stream import Streams
 from api.waiting import Waiting
 from bus.bells import Bells
 from bus.wakes import Wakes
-from db.blobs import Blobs
+from db.blobs import Blobs, open_blobs
 from db.session import Database
 from settings import Settings
 
@@ -54,16 +54,10 @@ def create_app(
     streams: Streams | None = None,
 ) -> Flask:
     """The application; what is not given is made from the settings."""
-    blobs = Blobs(settings.data.absolute() / "blobs")
+    blobs = open_blobs(settings)
     services = Services(
         settings=settings,
-        database=database
-        # Most threads wait, and who waits holds no connection.
-        or Database(
-            settings.database,
-            timeout_s=settings.database_timeout_s,
-            pool=max(1, settings.api_threads // 4),
-        ),
+        database=database or _database(settings),
         blobs=blobs,
         bells=bells or Bells(settings.redis_url),
         wakes=Wakes(settings.redis_url),
@@ -81,17 +75,25 @@ def create_app(
     return app
 
 
+def _database(settings: Settings) -> Database:
+    """Answers, or is told to be away, well within the time that a request waits for it."""
+    patience_s = settings.database_timeout_s * 0.8
+    # Most threads wait, and who waits holds no connection.
+    pool = max(1, settings.api_threads // 4)
+    return Database(settings.database, timeout_s=patience_s, longest_s=patience_s, pool=pool)
+
+
 def _flask(blobs: Blobs) -> Flask:
     app = Flask("api", static_folder=None, template_folder=None)
     app.request_class = Request
     # A redirect would be answered in HTML; an address that is written wrongly is a 404 instead.
     app.url_map.merge_slashes = False
-    blobs.root.mkdir(parents=True, exist_ok=True)
+    blobs.spool.mkdir(parents=True, exist_ok=True)
     app.config.update(
         MAX_CONTENT_LENGTH=JSON_LIMIT,
         MAX_FORM_PARTS=64,
         PROVIDE_AUTOMATIC_OPTIONS=False,
-        SPOOL=blobs.root,
+        SPOOL=blobs.spool,
     )
     return app
 

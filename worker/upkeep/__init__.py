@@ -9,9 +9,9 @@ from sqlalchemy.exc import DBAPIError
 
 import settings as configuration
 from bus.bells import Bells
-from db import jobs
+from db import claims, queues
 from db.artifacts import Artifacts
-from db.blobs import Blobs
+from db.blobs import open_blobs
 from db.session import Database
 from worker.upkeep import media, models
 
@@ -29,7 +29,7 @@ def run(settings: configuration.Settings, over: threading.Event) -> None:
     database = Database(settings.database, timeout_s=settings.database_timeout_s, pool=2)
     bells = Bells(settings.redis_url)
     round_s = min(ROUND_S, settings.lease_s / 2)
-    blobs = Blobs(settings.data / "blobs")
+    blobs = open_blobs(settings)
     artifacts = Artifacts(settings.data.absolute() / "artifacts")
     wait = sweep_at = 0.0
     while not over.wait(wait):
@@ -50,9 +50,9 @@ def run(settings: configuration.Settings, over: threading.Event) -> None:
 
 def tend(database: Database, bells: Bells, *, grace: float) -> None:
     """One round: T10 and T11."""
-    for lane in jobs.reap(database, grace=grace):
+    for lane in claims.reap(database, grace=grace):
         log.info("a job of lane %s lost its worker and waits again", lane)
     with database.reading() as session:
-        lanes = jobs.lanes_with_work(session)
+        lanes = queues.lanes_with_work(session)
     for lane in lanes:
         bells.ring(lane)
