@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import InstrumentedAttribute, Session, load_only
 
-from db import loads
+from db import audit, loads
 from db.session import Database, now
 from db.tables import Event, Job, JobLabel, Quota, TenantLoad
 from db.upsert import insert
@@ -80,6 +80,7 @@ def submit(session: Session, new: Submission) -> Job:
         label = JobLabel(job=job.id, name=name, value=value, tenant=job.tenant, created_at=job.created_at)
         session.add(label)
     _record(session, job, "job.created", new.message)
+    audit.made(session, job.id)
     return job
 
 
@@ -114,7 +115,9 @@ def _refuse_over_quota(session: Session, quota: Quota) -> None:
         select(func.count()).where(Job.tenant == quota.tenant, Job.state == State.QUEUED)
     )
     if (waiting or 0) >= quota.max_queued:
-        raise OverQuota(f"{waiting} jobs are queued, which is this tenant's limit; wait or cancel some.")
+        raise OverQuota(
+            f"{waiting} jobs are queued and this tenant's limit is {quota.max_queued}; wait or cancel some."
+        )
 
 
 def get(
