@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from db import tenants
 from db.tables import File, Job, Quota, Tenant, TenantLoad
 from domain.errors import Conflict, NotFound
-from domain.job import State
+from domain.job import WAITING
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Used:
     """What a tenant has of its limits now."""
 
     running: int
+    #: Paused jobs among them.
     queued: int
     bytes: int
 
@@ -54,7 +55,7 @@ def set_limits(session: Session, tenant: str, limits: dict[str, int]) -> Quota:
 
 def used(session: Session, tenant: str) -> Used:
     running = select(func.coalesce(func.sum(TenantLoad.running), 0)).where(TenantLoad.tenant == tenant)
-    queued = select(func.count()).where(Job.tenant == tenant, Job.state == State.QUEUED)
+    queued = select(func.count()).where(Job.tenant == tenant, Job.state.in_(WAITING))
     held = select(func.coalesce(func.sum(File.bytes), 0)).where(
         File.tenant == tenant, File.deleted_at.is_(None)
     )
