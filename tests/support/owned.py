@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from werkzeug.test import TestResponse
 
 from api.app import GROUPS
 from api.routes import Route
 from db import events
-from db.tables import Checkpoint, Job, Table
+from db.tables import Checkpoint, Table
 from support.door import JSONL, Door
 from support.predictions import predict, registered
 
@@ -204,9 +204,3 @@ def everything(door: Door) -> dict[str, Any]:
 def never(id_: str) -> str:
     """An id of the same kind that never was."""
     return id_[:-6] + "zzzzzz"
-
-
-def unfinished_no_more(door: Door) -> None:
-    """No job stands in the way of a file's deletion."""
-    with door.database.transaction() as session:
-        session.execute(update(Job).values(state="cancelled"))
