@@ -41,8 +41,10 @@ class Settings:
     #: Empty means what boto3 finds by itself: its own variables, a profile, the machine's role.
     s3_access_key: str = field(default="", repr=False)
     s3_secret_key: str = field(default="", repr=False)
-    #: Largest upload in bytes.
+    #: Largest upload in bytes, if it comes in one request.
     max_upload_bytes: int = 2 * 1024**3
+    #: Largest file in bytes, if it is uploaded in parts.
+    max_file_bytes: int = 20 * 1024**3
     #: Most bytes of features kept in the cache.
     cache_bytes: int = 20 * 1024**3
     #: Days for which a job that is over is kept; one whose model is there stays with it. 0 keeps all.

@@ -19,6 +19,7 @@ from api import (
     predictions,
     trace,
     training,
+    uploads_in_parts,
 )
 from api.requests import JSON_LIMIT, Request
 from api.routes import Route, Routes
@@ -42,6 +43,7 @@ GROUPS: tuple[Routes, ...] = (
     openapi.routes,
     checks.routes,
     predictions.routes,
+    uploads_in_parts.routes,
 )
 
 

@@ -5,6 +5,7 @@ from db.tables.files import File, ResultFile
 from db.tables.jobs import Checkpoint, Event, Job, JobLabel, Metric, Model
 from db.tables.tenants import ApiKey, Quota, Tenant, TenantLoad
 from db.tables.upkeep import Leader
+from db.tables.uploads import Upload, UploadPart
 
 __all__ = [
     "ApiKey",
@@ -21,4 +22,6 @@ __all__ = [
     "Table",
     "Tenant",
     "TenantLoad",
+    "Upload",
+    "UploadPart",
 ]
