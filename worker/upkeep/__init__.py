@@ -21,6 +21,7 @@ from db.artifacts import Artifacts
 from db.blobs import open_blobs
 from db.logs import Logs
 from db.session import Database
+from domain.errors import Unavailable
 from worker.upkeep import media, models, orphans, retention
 
 log = logging.getLogger(__name__)
@@ -92,6 +93,8 @@ class Upkeep:
                     one()
                 except OSError as error:
                     log.warning("not all that nobody needs could be deleted (%s)", error.strerror)
+                except Unavailable as error:
+                    log.warning("a sweep ended early: %s", error.message)
                 except DBAPIError as error:
                     log.warning("a sweep ended early (%s)", type(error).__name__)
 
