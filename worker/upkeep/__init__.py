@@ -13,7 +13,7 @@ from db import claims, queues
 from db.artifacts import Artifacts
 from db.blobs import open_blobs
 from db.session import Database
-from worker.upkeep import media, models
+from worker.upkeep import media, models, uploads
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ def run(settings: configuration.Settings, over: threading.Event) -> None:
                 sweep_at = time.monotonic() + SWEEP_S
                 media.sweep(database, blobs)
                 models.sweep(database, artifacts)
+                uploads.sweep(database, blobs)
         except OSError as error:
             log.warning("not all that nobody needs could be deleted (%s)", error.strerror)
         except DBAPIError as error:
