@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from db.blobs.joined import Joined
-from db.blobs.store import CHUNK, Measured, Stored, Watch, owner_of
+from db.blobs.store import CHUNK, Measured, Stored, Watch, split
 
 
 class FolderBlobs:
@@ -22,7 +22,7 @@ class FolderBlobs:
 
     def path(self, key: str) -> Path:
         """Where the blob is (or will be)."""
-        owner_of(key)
+        split(key)
         return self.root / key[-2:] / key
 
     def write(self, key: str, stream: BinaryIO, *, limit: int | None = None) -> Stored:
@@ -50,7 +50,7 @@ class FolderBlobs:
         return self.path(key).stat().st_size
 
     @contextlib.contextmanager
-    def local(self, key: str) -> Iterator[Path]:
+    def local(self, key: str, sha256: str | None = None) -> Iterator[Path]:  # noqa: ARG002 - nothing is fetched
         path = self.path(key)
         path.stat()
         yield path.absolute()
@@ -72,7 +72,7 @@ class FolderBlobs:
     def owners(self, prefix: str) -> Mapping[str, float]:
         found: dict[str, float] = {}
         for path in self.root.glob(f"*/*-of-{prefix}*"):
-            owner = owner_of(path.name) or ""
+            _, owner = split(path.name)
             with contextlib.suppress(FileNotFoundError):
                 found[owner] = max(found.get(owner, 0.0), path.stat().st_mtime)
         return found
@@ -80,7 +80,7 @@ class FolderBlobs:
     def keys(self, before: float) -> Iterator[str]:
         for path in self.root.glob("*/[!.]*"):
             with contextlib.suppress(FileNotFoundError):
-                if owner_of(path.name) is None and path.stat().st_mtime < before:
+                if not split(path.name)[1] and path.stat().st_mtime < before:
                     yield path.name
 
     def drop_leftovers(self, before: float) -> None:

@@ -43,8 +43,11 @@ class Blobs(Protocol):
     def size(self, key: str) -> int:
         """How many bytes the blob has."""
 
-    def local(self, key: str) -> AbstractContextManager[Path]:
-        """The blob as a file on this machine's disk, until the block ends. To be read only."""
+    def local(self, key: str, sha256: str | None = None) -> AbstractContextManager[Path]:
+        """The blob as a file on this machine's disk, until the block ends. To be read only.
+
+        Where it is fetched for that, its bytes are compared with `sha256`.
+        """
 
     def join(self, key: str, parts: Sequence[str], *, watch: Watch | None = None) -> Stored:
         """Stores under `key` the blobs `parts`, one behind the other. They stay.
@@ -76,11 +79,12 @@ def part_key(owner: str, part: int | str) -> str:
     return f"{part}{_OF}{owner}"
 
 
-def owner_of(key: str) -> str | None:
-    """Whose part the blob is; None of a blob that stands for itself. Refuses what is no key."""
+def split(key: str) -> tuple[str, str]:
+    """Number and owner of a part; of a blob that stands for itself, its key and "". Refuses what is no key."""
     if not _KEY.fullmatch(key):
         raise ValueError(f"not a blob key: {key!r}")
-    return key.partition(_OF)[2] or None
+    name, _, owner = key.partition(_OF)
+    return name, owner
 
 
 class Measured:

@@ -4,19 +4,23 @@ import io
 import threading
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from db.blobs import Blobs, part_key
-from db.blobs.folder import FolderBlobs
+from db.blobs import Blobs, open_blobs, part_key
 from domain.errors import TooLarge
+from settings import Settings
 
 BYTES = bytes(range(256)) * 17
 
 
-@pytest.fixture
-def blobs(tmp_path: Path) -> Blobs:
-    return FolderBlobs(tmp_path / "blobs")
+@pytest.fixture(params=["folder", "s3"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
+    kept: dict[str, Any] = {}
+    if request.param == "s3":
+        kept = request.getfixturevalue("object_store").settings()
+    return open_blobs(Settings(data=tmp_path, **kept))
 
 
 def write(blobs: Blobs, key: str, data: bytes = BYTES) -> None:
