@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 import settings as configuration
 from bus.bells import Bells, heard
-from db import jobs
+from db import claims
 from db.artifacts import Artifacts
 from db.blobs import Blobs
 from db.logs import Logs
@@ -102,7 +102,7 @@ class Keeper:
 
     def _one(self) -> bool:
         taken = time.monotonic()
-        job = jobs.claim(self.database, self.lane, self.name, self.lease_s)
+        job = claims.claim(self.database, self.lane, self.name, self.lease_s)
         if job is None:
             return False
         log.info("claimed %s (%s, fence %d)", job.id, job.stage, job.fence)

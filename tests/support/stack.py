@@ -91,6 +91,16 @@ class Stack:
             job = jobs.cancel(session, TENANT, job_id)
         self.bells.poke(job.lease_owner)
 
+    def pause(self, job_id: str) -> None:
+        with self.database.transaction() as session:
+            job = jobs.pause(session, TENANT, job_id)
+        self.bells.poke(job.lease_owner)
+
+    def resume(self, job_id: str) -> None:
+        with self.database.transaction() as session:
+            job = jobs.resume(session, TENANT, job_id)
+        self.bells.ring(Lane(job.lane))
+
     def job(self, job_id: str) -> Job:
         with self.database.reading() as session:
             return jobs.get(session, TENANT, job_id)

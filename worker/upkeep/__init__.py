@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 import settings as configuration
 from bus.bells import Bells
-from db import jobs
+from db import claims, queues
 from db.artifacts import Artifacts
 from db.blobs import Blobs
 from db.session import Database
@@ -50,9 +50,9 @@ def run(settings: configuration.Settings, over: threading.Event) -> None:
 
 def tend(database: Database, bells: Bells, *, grace: float) -> None:
     """One round: T10 and T11."""
-    for lane in jobs.reap(database, grace=grace):
+    for lane in claims.reap(database, grace=grace):
         log.info("a job of lane %s lost its worker and waits again", lane)
     with database.reading() as session:
-        lanes = jobs.lanes_with_work(session)
+        lanes = queues.lanes_with_work(session)
     for lane in lanes:
         bells.ring(lane)
