@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
 from sqlalchemy.orm import Session
 
+from api.rendered import Rendered
 from api.stream import Streams
 from api.waiting import Waiter, Waiting
 from db.blobs import Blobs
@@ -38,6 +39,7 @@ class Services:
     wakes: Waiter
     waiting: Waiting
     streams: Streams
+    rendered: Rendered = field(default_factory=Rendered)
 
     @contextmanager
     def change(self, who: Principal) -> Iterator[Session]:
