@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from flask import Flask, Response
+from flask import Flask, Response, g
 
 from api import (
+    api_keys,
+    audit_events,
     auth,
     checks,
     errors,
@@ -17,15 +19,19 @@ from api import (
     models,
     openapi,
     predictions,
+    rates,
     trace,
     training,
 )
+from api.keyring import Keyring
+from api.rendered import Rendered
 from api.requests import JSON_LIMIT, Request
 from api.routes import Route, Routes
 from api.services import Ringer, Services
 from api.stream import Streams
 from api.waiting import Waiting
 from bus.bells import Bells
+from bus.limits import Limits
 from bus.wakes import Wakes
 from db.blobs import Blobs
 from db.session import Database
@@ -42,6 +48,8 @@ GROUPS: tuple[Routes, ...] = (
     openapi.routes,
     checks.routes,
     predictions.routes,
+    api_keys.routes,
+    audit_events.routes,
 )
 
 
@@ -53,19 +61,24 @@ def create_app(
 ) -> Flask:
     """The application; what is not given is made from the settings."""
     blobs = Blobs(settings.data.absolute() / "blobs")
+    database = database or _database(settings)
     services = Services(
         settings=settings,
-        database=database or _database(settings),
+        database=database,
         blobs=blobs,
         bells=bells or Bells(settings.redis_url),
         wakes=Wakes(settings.redis_url),
         waiting=Waiting(settings.api_threads),
         streams=streams or Streams(settings.api_threads),
+        keyring=Keyring(database),
+        limits=Limits(settings.redis_url),
+        rendered=Rendered(),
     )
     app = _flask(blobs)
     # Whoever stops the process ends the waiting, too.
     app.extensions["waiting"] = services.waiting
     trace.install(app)
+    rates.install(app)
     errors.install(app)
     served = [route for group in GROUPS for route in group]
     app.extensions["openapi"] = openapi.describe(served)
@@ -106,8 +119,9 @@ def mount(app: Flask, services: Services, routes: Iterable[Route]) -> None:
 
 def _view(route: Route, services: Services) -> Callable[..., Response]:
     def view(**path: Any) -> Response:
+        g.route = route
         if route.needs is None:
             return route.answer_of(services, **path)
-        return route.answer_of(services, auth.principal(services.database, route.needs), **path)
+        return route.answer_of(services, auth.principal(services, route.needs), **path)
 
     return view

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 from sqlalchemy.orm import Session
 
+from api import audited
+from api.keyring import Keyring
 from api.rendered import Rendered
 from api.stream import Streams
 from api.waiting import Waiter, Waiting
+from bus.limits import Limits
 from db.blobs import Blobs
 from db.session import Database
 from domain.access import Principal
@@ -39,11 +42,14 @@ class Services:
     wakes: Waiter
     waiting: Waiting
     streams: Streams
-    rendered: Rendered = field(default_factory=Rendered)
+    keyring: Keyring
+    limits: Limits
+    rendered: Rendered
 
     @contextmanager
     def change(self, who: Principal) -> Iterator[Session]:
-        """The one transaction in which a request of `who` changes what is stored."""
+        """The one transaction in which a request of `who` changes what is stored; its audit row is in it."""
         structlog.contextvars.bind_contextvars(tenant=who.tenant, key=who.key_id)
         with self.database.transaction() as session:
             yield session
+            audited.write(session, who)

@@ -7,7 +7,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
-from db import predictions
+from db import audit, predictions
 from db.session import now
 from db.tables import File, Job, Quota, ResultFile
 from domain.errors import Conflict, NotFound, OverQuota, Unprocessable
@@ -28,9 +28,14 @@ def add(session: Session, file: File) -> File:
         )
     )
     if int(used or 0) + file.bytes > quota.max_bytes:
-        raise OverQuota(f"Files of this tenant may hold {quota.max_bytes} bytes; delete some first.")
+        raise OverQuota(
+            f"This tenant's files hold {used} bytes and may hold {quota.max_bytes}; this one has {file.bytes}. "
+            "Delete some first.",
+            passes=False,
+        )
     session.add(file)
     session.flush()
+    audit.made(session, file.id)
     return file
 
 
