@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from api import audited
 from api.keyring import Keyring
+from api.listeners import Listeners
 from api.rendered import Rendered
-from api.stream import Streams
 from api.waiting import Waiter, Waiting
 from bus.limits import Limits
 from db.blobs import Blobs
@@ -41,7 +41,7 @@ class Services:
     bells: Ringer
     wakes: Waiter
     waiting: Waiting
-    streams: Streams
+    listeners: Listeners
     keyring: Keyring
     limits: Limits
     rendered: Rendered

@@ -31,7 +31,7 @@ from domain.job import Kind
 
 #: Written at each renewal of a lease, and shown to nobody.
 _UNSEEN = {"lease_until"}
-_KEYS = [key for key in Job.__mapper__.column_attrs.keys() if key not in _UNSEEN]
+_KEYS = [column.key for column in Job.__mapper__.column_attrs if column.key not in _UNSEEN]
 _DOCUMENTS = [key for key in _KEYS if isinstance(getattr(Job, key).type, JSON)]
 
 
@@ -77,7 +77,8 @@ def _as_it_lies(key: str) -> ColumnElement[Any]:
 
 
 _FILES = select(ResultFile.file).where(ResultFile.job == bindparam("job")).order_by(ResultFile.position)
-_FILES_IN_A_LINE = select(func.aggregate_strings(_FILES.subquery().c.file, literal_column("' '"))).scalar_subquery()
+_BLANK: Any = literal_column("' '")
+_FILES_IN_A_LINE = select(func.aggregate_strings(_FILES.subquery().c.file, _BLANK)).scalar_subquery()
 _ANY = select(
     *(_as_it_lies(key) for key in _KEYS),
     case((Job.kind == Kind.PREDICT, Job.spec["model"].as_string())).label("model"),

@@ -62,7 +62,9 @@ class Database:
             session.connection(execution_options={"reading": True})
             yield session
 
-    def one(self, statement: Select[*tuple[Any, ...]], values: Mapping[str, Any]) -> Row[*tuple[Any, ...]] | None:
+    def one(
+        self, statement: Select[*tuple[Any, ...]], values: Mapping[str, Any]
+    ) -> Row[*tuple[Any, ...]] | None:
         """The one row of a single statement, without the two round trips of a transaction around it."""
         with self._alone.connect() as connection:
             return connection.execute(statement, values).one_or_none()

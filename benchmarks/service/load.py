@@ -45,7 +45,11 @@ class Told:
         return len(self.latencies) / self.seconds if self.seconds else 0.0
 
     def quantile(self, q: float) -> float:
-        return self.latencies[min(len(self.latencies) - 1, int(q * len(self.latencies)))] if self.latencies else 0.0
+        return (
+            self.latencies[min(len(self.latencies) - 1, int(q * len(self.latencies)))]
+            if self.latencies
+            else 0.0
+        )
 
 
 def run(plan: Plan) -> Told:

@@ -97,7 +97,9 @@ def make_app(url: str, redis_url: str, keys: bool) -> Flask:
             if keys and not known(session):
                 return {"error": "unknown key"}, 401
             key = request.headers.get("Idempotency-Key")
-            job = Job(id=str(uuid.uuid4()), idempotency_key=key, spec=request.get_json(), created_at=time.time())
+            job = Job(
+                id=str(uuid.uuid4()), idempotency_key=key, spec=request.get_json(), created_at=time.time()
+            )
             session.add(job)
             try:
                 session.commit()

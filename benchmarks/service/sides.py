@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -133,7 +133,10 @@ def plait(on: Ground) -> Side:
     door = socket.create_server(("127.0.0.1", 0), backlog=2048)
     with door:
         process = _start(
-            on, ["-m", "manage", "api", "--fd", str(door.fileno())], configuration.environment(on.settings), door
+            on,
+            ["-m", "manage", "api", "--fd", str(door.fileno())],
+            configuration.environment(on.settings),
+            door,
         )
         port = door.getsockname()[1]
     _await(port, "/healthz")
@@ -165,7 +168,9 @@ def naive(on: Ground, *, keys: bool) -> Side:
     return Side(port, _post("/jobs", on.key, body), _get("/jobs/ID", on.key), process.pid)
 
 
-def _start(on: Ground, arguments: list[str], env: dict[str, str], door: socket.socket | None = None) -> "subprocess.Popen[bytes]":
+def _start(
+    on: Ground, arguments: list[str], env: dict[str, str], door: socket.socket | None = None
+) -> "subprocess.Popen[bytes]":
     log = on.stack.enter_context((on.folder / f"{secrets.token_hex(3)}.log").open("wb"))
     process = subprocess.Popen(
         [sys.executable, *arguments],
@@ -182,10 +187,8 @@ def _start(on: Ground, arguments: list[str], env: dict[str, str], door: socket.s
 def _end(process: "subprocess.Popen[bytes]") -> None:
     children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     for one in (process, *children):
-        try:
+        with suppress(psutil.NoSuchProcess):
             one.send_signal(signal.SIGKILL)
-        except psutil.NoSuchProcess:
-            pass
     process.wait()
 
 
