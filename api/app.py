@@ -55,13 +55,7 @@ def create_app(
     blobs = Blobs(settings.data.absolute() / "blobs")
     services = Services(
         settings=settings,
-        database=database
-        # Most threads wait, and who waits holds no connection.
-        or Database(
-            settings.database,
-            timeout_s=settings.database_timeout_s,
-            pool=max(1, settings.api_threads // 4),
-        ),
+        database=database or _database(settings),
         blobs=blobs,
         bells=bells or Bells(settings.redis_url),
         wakes=Wakes(settings.redis_url),
@@ -77,6 +71,14 @@ def create_app(
     app.extensions["openapi"] = openapi.describe(served)
     mount(app, services, served)
     return app
+
+
+def _database(settings: Settings) -> Database:
+    """Answers, or is told to be away, well within the time that a request waits for it."""
+    patience_s = settings.database_timeout_s * 0.8
+    # Most threads wait, and who waits holds no connection.
+    pool = max(1, settings.api_threads // 4)
+    return Database(settings.database, timeout_s=patience_s, longest_s=patience_s, pool=pool)
 
 
 def _flask(blobs: Blobs) -> Flask:

@@ -41,7 +41,7 @@ _ERRORS = {
 _Shapes = Mapping[Any, dict[str, Any]]
 
 
-@routes.get("/openapi.json", answer=None)
+@routes.get("/openapi.json", answer=None, media=("application/json",))
 def openapi_json(_plait: Services) -> Response:
     """This document."""
     return Response(current_app.extensions["openapi"](), content_type="application/json")
@@ -161,7 +161,8 @@ def _success(route: Route, references: _Shapes, status: int) -> dict[str, Any]:
         content: dict[str, Any] = {kind: {} for kind in route.media or ("application/octet-stream",)}
     else:
         content = {"application/json": {"schema": references[route.answer, "serialization"]}}
-        content |= {kind: {"schema": {"type": "string"}} for kind in route.media}
+        # What a stream or an archive holds, no schema of a whole tells.
+        content |= {kind: {} for kind in route.media}
     if status == 202:
         about = "Not done yet; ask again at `Location` after `Retry-After` seconds."
         return {"description": about, "headers": {**_HEADERS, **_LATER}, "content": content}
