@@ -12,6 +12,7 @@ from bus.bells import Bells
 from db import claims, queues
 from db.artifacts import Artifacts
 from db.blobs import Blobs
+from db.logs import Logs
 from db.session import Database
 from worker.upkeep import media, models
 
@@ -31,11 +32,12 @@ def run(settings: configuration.Settings, over: threading.Event) -> None:
     round_s = min(ROUND_S, settings.lease_s / 2)
     blobs = Blobs(settings.data / "blobs")
     artifacts = Artifacts(settings.data.absolute() / "artifacts")
+    logs = Logs(settings.data.absolute())
     wait = sweep_at = 0.0
     while not over.wait(wait):
         wait = round_s * random.uniform(0.8, 1.2)
         try:
-            tend(database, bells, grace=settings.grace_s)
+            tend(database, bells, logs, grace=settings.grace_s)
             if time.monotonic() >= sweep_at:
                 sweep_at = time.monotonic() + SWEEP_S
                 media.sweep(database, blobs)
@@ -48,9 +50,9 @@ def run(settings: configuration.Settings, over: threading.Event) -> None:
     database.close()
 
 
-def tend(database: Database, bells: Bells, *, grace: float) -> None:
+def tend(database: Database, bells: Bells, logs: Logs, *, grace: float) -> None:
     """One round: T10 and T11."""
-    for lane in claims.reap(database, grace=grace):
+    for lane in claims.reap(database, grace=grace, last_words=logs.last_words):
         log.info("a job of lane %s lost its worker and waits again", lane)
     with database.reading() as session:
         lanes = queues.lanes_with_work(session)

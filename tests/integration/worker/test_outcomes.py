@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from db import claims, events, jobs, tenants
-from db.session import Database
+from db.session import Database, now
 from db.tables import Job
 from domain.job import Lane, Stage, State
 from settings import Settings
@@ -41,10 +42,14 @@ def after(
     """One claim of a new job, during which its user asks for `words`: the job then, and its history."""
 
     def run(
-        *words: str, stage: Stage = Stage.RUN, before: Callable[[Job], Any] | None = None, **ending: Any
+        *words: str,
+        stage: Stage = Stage.RUN,
+        spec: dict[str, Any] | None = None,
+        before: Callable[[Job], Any] | None = None,
+        **ending: Any,
     ) -> tuple[Job, list[str]]:
         with database.transaction() as session:
-            new = jobs.Submission(tenant="a", spec={"model": "late-fusion"}, stage=stage)
+            new = jobs.Submission(tenant="a", spec={"model": "late-fusion", **(spec or {})}, stage=stage)
             made = jobs.submit(session, new)
 
         def hold(_: Keeper, job: Job, *__: Any) -> Ending:
@@ -167,6 +172,32 @@ def test_three_deaths_end_a_job_with_its_last_words(after: Any, keeper: Keeper) 
     assert job.error["code"] == "worker_died"
     assert job.error["message"].endswith("Segmentation fault, the 3. time")
     assert told.count("job.reaped") == 2
+
+
+def test_silent_workers_end_a_job_with_the_last_words_of_the_third(
+    after: Any, keeper: Keeper, database: Database
+) -> None:
+    def go_silent(job: Job) -> None:
+        path = keeper.logs.make(job.id, job.fence)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"Out of memory, the {job.deaths + 1}. time\n")
+        with database.transaction() as session:
+            session.execute(update(Job).where(Job.id == job.id).values(lease_until=now() - 3600))
+        claims.reap(database, grace=5, last_words=keeper.logs.last_words)
+
+    job, told = after(before=go_silent, verdict=FOR_GOOD)
+
+    assert (job.state, job.deaths, told.count("job.reaped")) == (State.FAILED, 3, 2)
+    assert "went silent" in job.error["message"]
+    assert job.error["message"].endswith("Out of memory, the 3. time")
+
+
+def test_a_job_over_its_time_is_told_its_limit_and_what_to_do(after: Any) -> None:
+    job, _ = after(timed_out=True, spec={"timeout_s": 90})
+
+    assert (*standing(job), job.error["code"]) == (State.FAILED, 1, 0, "timeout")
+    assert "90 s" in job.error["message"]
+    assert "larger `timeout_s`" in job.error["message"]
 
 
 def test_a_finish_after_a_pause_was_asked_for_stands(after: Any) -> None:

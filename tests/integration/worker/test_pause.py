@@ -1,4 +1,4 @@
-"""A pause of what really runs: a training that goes on where it was, a child that is frozen."""
+"""Children that are to stop: a training that is paused and goes on, one that is frozen, a check that hangs."""
 
 import threading
 from collections.abc import Iterator
@@ -8,11 +8,12 @@ from typing import Any
 import psutil
 import pytest
 
+from db import jobs
 from db.tables import Job
-from domain.job import Lane, Stage, State
+from domain.job import Kind, Lane, Stage, State
 from support.datasets import tiny_av
 from support.encoders import AUDIO, IMAGE, tiny_encoders
-from support.stack import Stack, children_of, stack, until
+from support.stack import TENANT, Stack, children_of, stack, until
 from worker import hold
 from worker.keeper import Keeper
 
@@ -88,6 +89,25 @@ def test_a_frozen_child_is_killed_when_a_pause_takes_too_long(
     paused = plait.until(job_id, is_paused, limit_s=20)
     thread.join(20)
     assert (paused.attempt, paused.deaths) == (0, 0)
+    assert not child.is_running()
+    close(keeper)
+
+
+def test_a_check_that_hangs_ends_with_its_time_and_frees_its_worker(plait: Stack, tmp_path: Path) -> None:
+    keeper = Keeper(plait.settings, Lane.BATCH)
+    spec = {"file": plait.upload(tiny_av(tmp_path)), "role": "training", "multimodal": {}, "timeout_s": 1.0}
+    new = jobs.Submission(tenant=TENANT, spec=spec, kind=Kind.CHECK, stage=Stage.RUN, lane=Lane.BATCH)
+    with plait.database.transaction() as session:
+        job_id = jobs.submit(session, new).id
+    thread = threading.Thread(target=keeper.work)
+    thread.start()
+    (child,) = until(own_children, bool, limit_s=20)
+    child.suspend()
+
+    job = plait.until(job_id, lambda job: job.finished_at is not None, limit_s=20)
+
+    thread.join(20)
+    assert (job.state, job.error["code"]) == (State.FAILED, "timeout")
     assert not child.is_running()
     close(keeper)
 
