@@ -2,7 +2,7 @@
 
 from db.tables.base import Table
 from db.tables.files import File, ResultFile
-from db.tables.jobs import Checkpoint, Event, Job, JobLabel, Metric, Model
+from db.tables.jobs import Checkpoint, Event, Job, JobLabel, JobStart, Metric, Model
 from db.tables.tenants import ApiKey, Audit, Quota, Tenant, TenantLoad
 from db.tables.upkeep import Leader
 from db.tables.uploads import Upload, UploadPart
@@ -15,6 +15,7 @@ __all__ = [
     "File",
     "Job",
     "JobLabel",
+    "JobStart",
     "Leader",
     "Metric",
     "Model",
