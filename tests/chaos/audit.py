@@ -74,31 +74,34 @@ def gather(
         )
 
 
-def lost(found: Evidence) -> list[str]:
-    """Each task became a job, which is final, and which is the one that its client was told of."""
-    broken = []
-    told: dict[str, set[str | None]] = defaultdict(set)
+def _told(found: Evidence) -> dict[str, set[str | None]]:
+    """Task -> the jobs that its client was told of."""
+    told: dict[str, set[str | None]] = {task.name: set() for task in found.tasks}
     for answer in found.answers:
-        told[answer.name].add(answer.id)
+        if answer.name in told:
+            told[answer.name].add(answer.id)
+    return told
+
+
+def lost(found: Evidence) -> list[str]:
+    """Each task became a job, which is final, and its client was told so."""
+    broken, told = [], _told(found)
     for task in found.tasks:
         job = found.job_of(task)
         if job is None:
             broken.append(f"{task.name}: there is no job of this key; its client heard {told[task.name]}")
         elif job.state not in FINAL:
             broken.append(f"{task.name}: job {job.id} is still {job.state}")
-        elif not told[task.name]:
-            broken.append(f"{task.name}: its client was never answered")
+        elif job.id not in told[task.name]:
+            broken.append(f"{task.name}: its client was not told of job {job.id}")
     return broken
 
 
 def doubled(found: Evidence) -> list[str]:
     """One job a key, one end a job, one effect an end, one child at a time."""
-    told: dict[str, set[str | None]] = defaultdict(set)
-    for answer in found.answers:
-        told[answer.name].add(answer.id)
-    broken = [f"{name}: one key, answered with {ids}" for name, ids in told.items() if len(ids) > 1]
-    keys = Counter((job.tenant, job.idempotency_key) for job in found.jobs.values())
-    broken += [f"{key}: {count} jobs" for (_, key), count in keys.items() if key and count > 1]
+    broken = [f"{name}: one key, answered with {ids}" for name, ids in _told(found).items() if len(ids) > 1]
+    keys = Counter(job.idempotency_key for job in found.jobs.values())
+    broken += [f"{key}: {count} jobs" for key, count in keys.items() if count > 1]
     for job, events in found.events.items():
         ends = [e.name for e in events if e.data.get("state") in FINAL and e.name in MOVES]
         if len(ends) > 1:

@@ -263,6 +263,17 @@ def cancel(scene: Scene) -> Iterator[None]:
     yield
 
 
+def pause(scene: Scene) -> Iterator[None]:
+    """Two of three go on before the end of the faults, the others after it."""
+    job = scene.clients.asks(scene.rng, "pause")
+    if job is None:
+        raise Missed
+    goes_on = scene.rng.random() < 0.67
+    yield from lasting(scene.rng.uniform(0.2, 3.0))
+    if goes_on:
+        scene.clients.ask(job, "resume")
+
+
 #: Kind -> what it does, and the one thing of the fleet that two faults at once must not have in hand.
 FAULTS: Mapping[str, tuple[Fault, str]] = {
     "child killed": (kill_child, ""),
@@ -288,4 +299,4 @@ OF_A_SERVER: Mapping[str, tuple[Fault, str]] = {
     "PostgreSQL killed": (kill_database, "database"),
 }
 #: What users do, at the same time.
-WISHES: Mapping[str, tuple[Fault, str]] = {"cancel": (cancel, "")}
+WISHES: Mapping[str, tuple[Fault, str]] = {"cancel": (cancel, ""), "pause": (pause, "")}

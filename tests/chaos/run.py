@@ -24,7 +24,7 @@ from chaos.report import Report
 from chaos.submitters import Submitters
 from chaos.witness import Witness, said_in
 from db.tables import Job
-from domain.job import FINAL, State
+from domain.job import UNFINISHED, State
 
 TICK_S = 0.05
 #: Faults that last go on side by side; more would leave nobody at work.
@@ -72,7 +72,7 @@ class Storm:
     def __init__(self, scene: Scene, plan: Plan) -> None:
         self.scene, self.plan = scene, plan
         self.waiting = plan.schedule(scene.rng)
-        self.total = len(self.waiting)
+        self.total, self.begun = len(self.waiting), 0
         self.active: list[tuple[str, str, Iterator[None]]] = []
         self.struck: Counter[str] = Counter()
         self.missed: Counter[str] = Counter()
@@ -95,8 +95,7 @@ class Storm:
 
     def _send(self) -> None:
         """Jobs come as faults do: the last are sent with the last fault, so that each fault finds some at work."""
-        begun = max(0, self.total - len(self.waiting))
-        wanted = math.ceil(len(self.scene.clients.tasks) * (begun + 1) / (self.total + 1))
+        wanted = math.ceil(len(self.scene.clients.tasks) * (self.begun + 1) / (self.total + 1))
         due = wanted - self.scene.clients.sent
         if due >= min(MOST_IN_A_BATCH, self._unsent) > 0:
             self.scene.clients.send(self.scene.clients.take(min(due, MOST_IN_A_BATCH)))
@@ -109,6 +108,7 @@ class Storm:
             self.waiting.remove(kind)
             strike, thing = known[kind]
             self.active.append((kind, thing, strike(self.scene)))
+            self.begun += 1
             self.next_at = time.monotonic() + self.scene.rng.uniform(*GAP_S)
 
     def _step(self, entry: tuple[str, str, Iterator[None]]) -> None:
@@ -158,15 +158,19 @@ def _rest(made: Fleet, clients: Submitters) -> None:
     while time.monotonic() < limit:
         made.revive()
         clients.tend()
-        if made.ask(lambda: _unfinished(made), otherwise=[("", "", "")]) == []:
+        unfinished = made.ask(lambda: _unfinished(made), otherwise=None)
+        if unfinished == {} and not clients.running:
             return
+        if not clients.running:
+            for job in [job for job, state in (unfinished or {}).items() if state == State.PAUSED]:
+                clients.ask(job, "resume")
         time.sleep(TICK_S)
 
 
-def _unfinished(made: Fleet) -> list[tuple[str, str, str]]:
+def _unfinished(made: Fleet) -> dict[str, str]:
     with made.database.reading() as session:
-        unfinished = select(Job.tenant, Job.id, Job.state).where(Job.state.in_(set(State) - FINAL))
-        return [(tenant, job, state) for tenant, job, state in session.execute(unfinished)]
+        unfinished = select(Job.id, Job.state).where(Job.state.in_(UNFINISHED))
+        return dict(session.execute(unfinished).all())
 
 
 def _judge(plan: Plan, scene: Scene, storm: Storm, began: float) -> Report:
