@@ -56,10 +56,11 @@ class Plan:
         return FAULTS | (OF_A_SERVER if self.kind == "postgresql" else {})
 
     def schedule(self, rng: random.Random) -> list[str]:
-        """Each kind about equally often, in any order; a wish after every fourth."""
+        """Every kind once before one comes again, in any order; a wish with every fourth."""
         kinds = sorted(self.kinds or self.known)
-        drawn = (kinds * (self.faults // len(kinds) + 1))[: self.faults]
-        rng.shuffle(drawn)
+        drawn: list[str] = []
+        while len(drawn) < self.faults:
+            drawn += rng.sample(kinds, min(len(kinds), self.faults - len(drawn)))
         if self.kinds is None:
             for place in range(len(drawn), 0, -4):
                 drawn.insert(place, rng.choice(sorted(WISHES)))
@@ -223,10 +224,14 @@ def _one(kind: str, asked: argparse.Namespace) -> int:
     sys.stdout.write(found.table() + "\n")
     (folder / "report.json").write_text(json.dumps(found.violations, indent=1))
     if found.violations:
-        again = f"make chaos SEED={plan.seed} JOBS={plan.jobs} FAULTS={plan.faults} DATABASE={kind}"
         words = "\n".join(found.violations[:40])
-        sys.stdout.write(f"{words}\n{found.details}\nAgain: {again}\nKept: {folder}\n")
+        sys.stdout.write(f"{words}\n{found.details}\n{again(plan)}\nKept: {folder}\n")
     return int(bool(found.violations))
+
+
+def again(plan: Plan) -> str:
+    """How to run it again."""
+    return f"Again: make chaos SEED={plan.seed} JOBS={plan.jobs} FAULTS={plan.faults} DATABASE={plan.kind}"
 
 
 if __name__ == "__main__":

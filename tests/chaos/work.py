@@ -126,7 +126,7 @@ def _training(number: int, tenant: str, file: str) -> Task:
     multimodal = {
         "towers": {"image": {"encoder": IMAGE}, "audio": {"encoder": AUDIO, "max_seconds": 0.5}},
         "fusion": {"dim": 16},
-        "hyperparameters": {"n_epochs": 40, "batch_size": 8, "save_steps": 20, "eval_steps": 100},
+        "hyperparameters": {"n_epochs": 12, "batch_size": 8, "save_steps": 10, "eval_steps": 50},
     }
     body = {"model": "late-fusion", "training_file": file, "multimodal": multimodal}
     return Task(f"training-{number}", tenant, "/v1/fine_tuning/jobs", body, "succeeded", None)
