@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from chaos import audit, report, work
 from chaos.faults import FAULTS, OF_A_SERVER, WISHES, Fault, Missed, Scene
@@ -33,8 +33,12 @@ MOST_AT_ONCE = 4
 GAP_S = (0.1, 0.6)
 #: One client process sends so many, one after the other.
 MOST_IN_A_BATCH = 4
+#: With so many jobs undone the next fault and the next jobs wait: a slow machine has as many faults a job as a quick one.
+MOST_UNDONE = 24
+#: When so much time has passed, no fault comes any more.
+STORM_S = 300.0
 #: After the last fault, until all jobs are to be final.
-REST_S = 180.0
+REST_S = 240.0
 
 
 @dataclass(frozen=True)
@@ -77,18 +81,29 @@ class Storm:
         self.active: list[tuple[str, str, Iterator[None]]] = []
         self.struck: Counter[str] = Counter()
         self.missed: Counter[str] = Counter()
+        self.undone = 0
         self.next_at = time.monotonic() + 1.0
+        self.limit = time.monotonic() + STORM_S
 
     def turn(self) -> bool:
         """One tick; False once all is over and answered."""
         self.scene.fleet.revive()
         self.scene.clients.tend()
-        self._send()
         for entry in list(self.active):
             self._step(entry)
-        if self.waiting and time.monotonic() >= self.next_at and len(self.active) < MOST_AT_ONCE:
-            self._begin()
+        if time.monotonic() >= self.limit:
+            self.waiting.clear()
+        self.undone = self.scene.fleet.ask(self._count_undone, otherwise=self.undone)
+        if self.undone <= MOST_UNDONE:
+            self._send()
+            if self.waiting and time.monotonic() >= self.next_at and len(self.active) < MOST_AT_ONCE:
+                self._begin()
         return bool(self.waiting or self.active or self.scene.clients.running or self._unsent)
+
+    def _count_undone(self) -> int:
+        with self.scene.fleet.database.reading() as session:
+            undone = Job.state.in_((State.QUEUED, State.RUNNING))
+            return session.scalar(select(func.count()).select_from(Job).where(undone)) or 0
 
     @property
     def _unsent(self) -> int:
@@ -96,7 +111,8 @@ class Storm:
 
     def _send(self) -> None:
         """Jobs come as faults do: the last are sent with the last fault, so that each fault finds some at work."""
-        wanted = math.ceil(len(self.scene.clients.tasks) * (self.begun + 1) / (self.total + 1))
+        done = (self.begun + 1) / (self.total + 1) if self.waiting else 1.0
+        wanted = math.ceil(len(self.scene.clients.tasks) * min(1.0, done))
         due = wanted - self.scene.clients.sent
         if due >= min(MOST_IN_A_BATCH, self._unsent) > 0:
             self.scene.clients.send(self.scene.clients.take(min(due, MOST_IN_A_BATCH)))
@@ -209,7 +225,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10_000))
     parser.add_argument("--jobs", type=int, default=300)
     parser.add_argument("--faults", type=int, default=100)
-    parser.add_argument("--trainings", type=int, default=10)
+    parser.add_argument("--trainings", type=int, default=6)
     parser.add_argument("--unfenced", action="store_true", help="switch the fence off: the run must fail")
     asked = parser.parse_args()
     kinds = ["sqlite", "postgresql"] if asked.database == "both" else [asked.database]

@@ -28,7 +28,7 @@ def test_no_job_is_lost_or_doubled_under_a_few_faults(kind: str, tmp_path: Path)
 def late(fence: str) -> Plan:
     """Keepers that freeze with an outcome in hand, until their jobs are others'."""
     return Plan(
-        "sqlite", SEED, jobs=6, faults=2, workers=3, fence=fence, kinds=("keeper frozen at its outcome",)
+        "sqlite", SEED, jobs=4, faults=1, workers=3, fence=fence, kinds=("keeper frozen at its outcome",)
     )
 
 
@@ -36,7 +36,7 @@ def test_late_outcomes_are_refused_by_the_fence(tmp_path: Path) -> None:
     found = judged(late("fenced"), tmp_path)
 
     assert found.violations == []
-    assert found.late_refused >= 2
+    assert found.late_refused >= 1
 
 
 def test_without_the_fence_the_same_run_fails(tmp_path: Path) -> None:

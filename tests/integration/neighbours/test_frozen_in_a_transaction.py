@@ -1,6 +1,5 @@
 """A process that freezes in the middle of a transaction holds its locks; on PostgreSQL the server takes them away."""
 
-
 import pytest
 from sqlalchemy.exc import DBAPIError
 
@@ -26,7 +25,7 @@ def test_a_keeper_that_freezes_within_its_last_transaction_loses_its_job_and_its
         job = claims.claim(frozen, Lane.CPU, "frozen", ttl=0.1)
         assert job is not None
 
-        with pytest.raises(DBAPIError), frozen.transaction() as session:
+        with pytest.raises(DBAPIError), frozen.transaction() as session:  # noqa: PT012 - all of it is one transaction
             claims.held(session, job.id, job.fence)
             loads.lower(session, "a", Lane.CPU)
             until(lambda: claims.reap(database, grace=0.0), bool, limit_s=10)
