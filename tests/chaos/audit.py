@@ -3,75 +3,18 @@
 import hashlib
 import http.client
 import itertools
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
 
-from sqlalchemy import select
-
+from chaos.evidence import Evidence
 from chaos.fleet import Fleet
-from chaos.submitters import Answer
-from chaos.witness import Child, Said, overlaps
+from chaos.witness import Said, overlaps
 from chaos.work import Task
-from db.artifacts import Artifacts
-from db.tables import Checkpoint, Event, File, Job, Model, ResultFile, TenantLoad
+from db.tables import File, Job
 from domain.job import FINAL, MOVES, Kind, State
 
 #: What the reaper writes of a job that it takes from a silent worker.
 _SILENT = "went silent"
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """All that is known at the end."""
-
-    tasks: Sequence[Task]
-    answers: Sequence[Answer]
-    #: Jobs that somebody wanted cancelled.
-    cancelled: frozenset[str]
-    said: Sequence[Said]
-    children: Sequence[Child]
-    jobs: Mapping[str, Job]
-    events: Mapping[str, Sequence[Event]]
-    results: Mapping[str, Sequence[File]]
-    models: Sequence[Model]
-    checkpoints: Sequence[Checkpoint]
-    loads: Sequence[TenantLoad]
-    artifacts: Artifacts
-
-    def job_of(self, task: Task) -> Job | None:
-        return next((job for job in self.jobs.values() if job.idempotency_key == task.name), None)
-
-
-def gather(
-    fleet: Fleet,
-    tasks: Sequence[Task],
-    answers: Sequence[Answer],
-    cancelled: frozenset[str],
-    said: Sequence[Said],
-    children: Sequence[Child],
-) -> Evidence:
-    events: dict[str, list[Event]] = defaultdict(list)
-    results: dict[str, list[File]] = defaultdict(list)
-    with fleet.database.reading() as session:
-        for event in session.scalars(select(Event).order_by(Event.job, Event.seq)):
-            events[event.job].append(event)
-        for job, file in session.execute(select(ResultFile.job, File).join(File, File.id == ResultFile.file)):
-            results[job].append(file)
-        return Evidence(
-            tasks=tasks,
-            answers=answers,
-            cancelled=cancelled,
-            said=said,
-            children=children,
-            jobs={job.id: job for job in session.scalars(select(Job))},
-            events=events,
-            results=results,
-            models=session.scalars(select(Model)).all(),
-            checkpoints=session.scalars(select(Checkpoint)).all(),
-            loads=session.scalars(select(TenantLoad)).all(),
-            artifacts=Artifacts(fleet.settings.data.absolute() / "artifacts"),
-        )
 
 
 def _told(found: Evidence) -> dict[str, set[str | None]]:

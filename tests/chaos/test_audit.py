@@ -9,7 +9,8 @@ from sqlalchemy import update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.default import DefaultDialect
 
-from chaos.audit import RULES, Evidence
+from chaos.audit import RULES
+from chaos.evidence import Evidence
 from chaos.submitters import Answer
 from chaos.unfenced import without_guard
 from chaos.witness import Child, Said

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from chaos.report import Report
-from chaos.run import Plan, again, run
+from chaos.run import again, run
+from chaos.storm import Plan
 
 SEED = 20_261
 
