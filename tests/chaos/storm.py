@@ -42,7 +42,7 @@ class Plan:
 
     @property
     def known(self) -> Mapping[str, tuple[Fault, str]]:
-        return FAULTS | (OF_A_SERVER if self.kind == "postgresql" else {})
+        return {**FAULTS, **(OF_A_SERVER if self.kind == "postgresql" else {})}
 
     def schedule(self, rng: random.Random) -> list[str]:
         """Every kind once before one comes again, in any order; a wish with every fourth."""
@@ -104,7 +104,7 @@ class Storm:
 
     def _begin(self) -> None:
         in_hand = {thing for _, thing, _ in self.active if thing}
-        known = self.plan.known | WISHES
+        known = {**self.plan.known, **WISHES}
         kind = next((k for k in self.waiting if known[k][1] not in in_hand), None)
         if kind is not None:
             self.waiting.remove(kind)
