@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from db.blobs.joined import Joined
-from db.blobs.store import CHUNK, Measured, Stored, split
+from db.blobs.store import CHUNK, Measured, Stored, Watch, split
 
 
 class FolderBlobs:
@@ -55,8 +55,8 @@ class FolderBlobs:
         path.stat()
         yield path.absolute()
 
-    def join(self, key: str, parts: Sequence[str]) -> Stored:
-        with Joined(partial(self.read, part) for part in parts) as stream:
+    def join(self, key: str, parts: Sequence[str], *, watch: Watch | None = None) -> Stored:
+        with Joined((partial(self.read, part) for part in parts), watch) as stream:
             return self.write(key, cast(BinaryIO, stream))
 
     def link(self, key: str, filename: str, seconds: int) -> str | None:  # noqa: ARG002 - a folder has no address

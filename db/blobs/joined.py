@@ -6,10 +6,12 @@ from typing import BinaryIO
 
 
 class Joined(io.RawIOBase):
-    """Reads the streams that `opens` give, one behind the other; one is open at a time."""
+    """Reads the streams that `opens` give, one behind the other; one is open at a time. `watch` sees what is read."""
 
-    def __init__(self, opens: Iterable[Callable[[], BinaryIO]]) -> None:
-        self._rest = iter(opens)
+    def __init__(
+        self, opens: Iterable[Callable[[], BinaryIO]], watch: Callable[[bytes], None] | None = None
+    ) -> None:
+        self._rest, self._watch = iter(opens), watch
         self._current: BinaryIO = io.BytesIO()
 
     def readable(self) -> bool:
@@ -22,6 +24,8 @@ class Joined(io.RawIOBase):
             if following is None:
                 return 0
             self._current = following()
+        if self._watch is not None:
+            self._watch(chunk)
         into[: len(chunk)] = chunk
         return len(chunk)
 

@@ -18,7 +18,7 @@ from db.blobs.folder import drop_old
 from db.blobs.joined import Joined
 from db.blobs.object import open_object
 from db.blobs.requests import Place, asking
-from db.blobs.store import CHUNK, Measured, Stored, split
+from db.blobs.store import CHUNK, Measured, Stored, Watch, split
 
 #: Bytes that one upload has in memory; 10,000 parts of this size are the most that an object may have.
 PART = 8 * 1024 * 1024
@@ -69,10 +69,10 @@ class S3Blobs:
         with self._copies.hold(key, partial(self.read, key), sha256) as path:
             yield path
 
-    def join(self, key: str, parts: Sequence[str]) -> Stored:
+    def join(self, key: str, parts: Sequence[str], *, watch: Watch | None = None) -> Stored:
         sizes = [(part, size) for part in parts if (size := self.size(part))]
         can_copy = len(sizes) <= _MOST_PARTS and all(size >= _LEAST_COPIED for _, size in sizes[:-1])
-        with cast(BinaryIO, Joined(partial(self.read, part) for part, _ in sizes)) as stream:
+        with cast(BinaryIO, Joined((partial(self.read, part) for part, _ in sizes), watch)) as stream:
             if not can_copy or len(sizes) < 2:
                 return self.write(key, stream)
             at, measured = self._at(key), Measured(stream)

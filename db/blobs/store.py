@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
@@ -13,6 +13,9 @@ CHUNK = 1024 * 1024
 _KEY = re.compile(r"[A-Za-z0-9_\-]{1,80}")
 #: Stands between a number and the job that owns the blob.
 _OF = "-of-"
+
+
+Watch = Callable[[bytes], None]
 
 
 class Stored(NamedTuple):
@@ -46,8 +49,11 @@ class Blobs(Protocol):
         Where it is fetched for that, its bytes are compared with `sha256`.
         """
 
-    def join(self, key: str, parts: Sequence[str]) -> Stored:
-        """Stores under `key` the blobs `parts`, one behind the other. They stay."""
+    def join(self, key: str, parts: Sequence[str], *, watch: Watch | None = None) -> Stored:
+        """Stores under `key` the blobs `parts`, one behind the other. They stay.
+
+        `watch` sees the bytes as they pass; what it raises ends the join, and nothing is stored.
+        """
 
     def link(self, key: str, filename: str, seconds: int) -> str | None:
         """An address from which anybody may download the blob for so long; None where there is none."""
@@ -68,9 +74,9 @@ class Blobs(Protocol):
         """Deletes what a process that died was just writing, if untouched since `before` (seconds since 1970)."""
 
 
-def part_key(owner: str, number: int) -> str:
-    """The key of one of several blobs that belong to a job and go with it; its end is the job's id."""
-    return f"{number}{_OF}{owner}"
+def part_key(owner: str, part: int | str) -> str:
+    """The key of one of several blobs that belong to a job or an upload and go with it; its end is the owner's id."""
+    return f"{part}{_OF}{owner}"
 
 
 def split(key: str) -> tuple[str, str]:

@@ -21,7 +21,8 @@ from db.artifacts import Artifacts
 from db.blobs import open_blobs
 from db.logs import Logs
 from db.session import Database
-from worker.upkeep import audits, media, models, orphans, retention
+from domain.errors import Unavailable
+from worker.upkeep import audits, media, models, orphans, retention, uploads
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,8 @@ class Upkeep:
                     one()
                 except OSError as error:
                     log.warning("not all that nobody needs could be deleted (%s)", error.strerror)
+                except Unavailable as error:
+                    log.warning("a sweep ended early: %s", error.message)
                 except DBAPIError as error:
                     log.warning("a sweep ended early (%s)", type(error).__name__)
 
@@ -100,6 +103,7 @@ class Upkeep:
         yield lambda: loads.recount(database)
         yield lambda: media.sweep(database, blobs)
         yield lambda: models.sweep(database, artifacts)
+        yield lambda: uploads.sweep(database, blobs)
         yield lambda: retention.sweep(database, blobs, artifacts, logs, self.settings.retain_days)
         yield lambda: audits.sweep(database, self.settings.audit_days)
         yield lambda: orphans.sweep(database, artifacts, logs)
