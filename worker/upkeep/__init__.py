@@ -73,7 +73,8 @@ class Upkeep:
 
     def tend(self) -> None:
         """One round: T10 and T11."""
-        for lane in claims.reap(self.database, grace=self.settings.grace_s):
+        lost = claims.reap(self.database, grace=self.settings.grace_s, last_words=self.logs.last_words)
+        for lane in lost:
             log.info("a job of lane %s lost its worker and waits again", lane)
         with self.database.reading() as session:
             lanes = queues.lanes_with_work(session)
