@@ -152,6 +152,13 @@ class Method(Shape):
     supervised: SupervisedMethod = SupervisedMethod()
 
 
+#: Every claim of the job has it anew; a pause stops the clock.
+TimeLimit = Annotated[
+    float | None,
+    Field(gt=0, le=30 * 86_400, description="seconds of one attempt; a job that takes longer fails"),
+]
+
+
 class FineTune(Shape):
     """What `POST /v1/fine_tuning/jobs` takes: OpenAI's fields and our `multimodal`."""
 
@@ -186,12 +193,7 @@ class FineTune(Shape):
         description="go on where another job was: a checkpoint's id or name, or a job's id for its last one",
     )
     priority: int = Field(default=0, ge=-100, le=100, description="higher ones are taken first")
-    timeout_s: float | None = Field(
-        default=None,
-        gt=0,
-        le=30 * 86_400,
-        description="seconds of one attempt; a job that takes longer fails",
-    )
+    timeout_s: TimeLimit = None
 
     @model_validator(mode="after")
     def _model_is_the_family(self) -> "FineTune":

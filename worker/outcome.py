@@ -106,7 +106,7 @@ class Outcome:
             return self._put_back(session, ending)
         if verdict["say"] == "failed":
             return self._failed(session, verdict, published, pausing=pausing)
-        return claims.lose(session, now_held, self._how_it_died(ending), detail=self._log_tail())
+        return claims.lose(session, now_held, self._how_it_died(ending), self.logs.last_words)
 
     def _done(
         self, session: Session, verdict: dict[str, Any], published: list[File], *, pausing: bool
@@ -204,13 +204,11 @@ class Outcome:
         )
 
     def _timeout(self) -> dict[str, Any]:
-        param = "timeout_s" if self.job.spec.get("timeout_s") else None
-        message = f"The job took longer than {time_limit_s(self.job):g} s."
-        return {"code": "timeout", "message": message, "param": param}
-
-    def _log_tail(self) -> str:
-        words = self.logs.last_words(self.job.id, self.job.fence)
-        return f"Its last words: {words}" if words else ""
+        message = (
+            f"The job took longer than {time_limit_s(self.job):g} s, which is its limit for one attempt; "
+            "ask for less, or send it again with a larger `timeout_s`."
+        )
+        return {"code": "timeout", "message": message, "param": "timeout_s"}
 
     def _sweep(self) -> None:
         """A final job keeps what its row names; other claims' folders go, and media that only it was given."""

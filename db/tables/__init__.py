@@ -3,11 +3,13 @@
 from db.tables.base import Table
 from db.tables.files import File, ResultFile
 from db.tables.jobs import Checkpoint, Event, Job, JobLabel, JobStart, Metric, Model
-from db.tables.tenants import ApiKey, Quota, Tenant, TenantLoad
+from db.tables.tenants import ApiKey, Audit, Quota, Tenant, TenantLoad
 from db.tables.upkeep import Leader
+from db.tables.uploads import Upload, UploadPart
 
 __all__ = [
     "ApiKey",
+    "Audit",
     "Checkpoint",
     "Event",
     "File",
@@ -22,4 +24,6 @@ __all__ = [
     "Table",
     "Tenant",
     "TenantLoad",
+    "Upload",
+    "UploadPart",
 ]

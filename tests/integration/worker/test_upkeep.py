@@ -13,7 +13,7 @@ from sqlalchemy import func, select, update
 
 from db import claims, jobs, loads, reports, tenants
 from db.artifacts import Artifacts
-from db.blobs import Blobs
+from db.blobs import Blobs, open_blobs
 from db.logs import Logs
 from db.session import Database
 from db.tables import Event, Job, Model, TenantLoad
@@ -38,7 +38,7 @@ def door(database: Database, settings: Settings) -> Door:
 
 @pytest.fixture
 def blobs(settings: Settings) -> Blobs:
-    return Blobs(settings.data / "blobs")
+    return open_blobs(settings)
 
 
 @pytest.fixture
