@@ -8,6 +8,7 @@ from flask import Flask, Response
 from api import (
     auth,
     checks,
+    deliveries,
     errors,
     events,
     files,
@@ -19,6 +20,7 @@ from api import (
     predictions,
     trace,
     training,
+    webhooks,
 )
 from api.requests import JSON_LIMIT, Request
 from api.routes import Route, Routes
@@ -42,6 +44,8 @@ GROUPS: tuple[Routes, ...] = (
     openapi.routes,
     checks.routes,
     predictions.routes,
+    webhooks.routes,
+    deliveries.routes,
 )
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import InstrumentedAttribute, Session, load_only
 
-from db import loads
+from db import loads, outbox
 from db.session import Database, now
 from db.tables import Event, Job, JobLabel, Quota, TenantLoad
 from db.upsert import insert
@@ -179,6 +179,7 @@ def move(
     if State.RUNNING in rule.sources:
         loads.lower(session, job.tenant, left_lane or Lane(job.lane))
     _record(session, job, name, message, level=level, data=data)
+    outbox.tell(session, job)
     return job
 
 

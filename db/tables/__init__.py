@@ -5,6 +5,7 @@ from db.tables.files import File, ResultFile
 from db.tables.jobs import Checkpoint, Event, Job, JobLabel, Metric, Model
 from db.tables.tenants import ApiKey, Quota, Tenant, TenantLoad
 from db.tables.upkeep import Leader
+from db.tables.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "ApiKey",
@@ -21,4 +22,7 @@ __all__ = [
     "Table",
     "Tenant",
     "TenantLoad",
+    "WebhookAttempt",
+    "WebhookDelivery",
+    "WebhookEndpoint",
 ]

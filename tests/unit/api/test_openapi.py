@@ -75,6 +75,14 @@ def test_later_routes_are_not_promised(document: dict[str, Any]) -> None:
         "/v1/predictions",
         "/v1/predictions/{prediction_id}",
         "/v1/predictions/{prediction_id}/cancel",
+        "/v1/webhook_endpoints",
+        "/v1/webhook_endpoints/{endpoint_id}",
+        "/v1/webhook_endpoints/{endpoint_id}/deliveries",
+        "/v1/webhook_endpoints/{endpoint_id}/deliveries/{delivery_id}",
+        "/v1/webhook_endpoints/{endpoint_id}/deliveries/{delivery_id}/redeliver",
+        "/v1/webhook_endpoints/{endpoint_id}/rotate_secret",
+        "/v1/webhook_endpoints/{endpoint_id}/test",
+        "/v1/webhook_event_types",
     ]
 
 
