@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from flask import Flask, Response
+from flask import Flask, Response, g
 
 from api import (
+    api_keys,
+    audit_events,
     auth,
     checks,
     deliveries,
@@ -18,18 +20,22 @@ from api import (
     models,
     openapi,
     predictions,
+    rates,
     trace,
     training,
+    uploads_in_parts,
     webhooks,
 )
+from api.keyring import Keyring
 from api.requests import JSON_LIMIT, Request
 from api.routes import Route, Routes
 from api.services import Ringer, Services
 from api.stream import Streams
 from api.waiting import Waiting
 from bus.bells import Bells
+from bus.limits import Limits
 from bus.wakes import Wakes
-from db.blobs import Blobs
+from db.blobs import Blobs, open_blobs
 from db.session import Database
 from settings import Settings
 
@@ -46,6 +52,9 @@ GROUPS: tuple[Routes, ...] = (
     predictions.routes,
     webhooks.routes,
     deliveries.routes,
+    uploads_in_parts.routes,
+    api_keys.routes,
+    audit_events.routes,
 )
 
 
@@ -56,26 +65,24 @@ def create_app(
     streams: Streams | None = None,
 ) -> Flask:
     """The application; what is not given is made from the settings."""
-    blobs = Blobs(settings.data.absolute() / "blobs")
+    blobs = open_blobs(settings)
+    database = database or _database(settings)
     services = Services(
         settings=settings,
-        database=database
-        # Most threads wait, and who waits holds no connection.
-        or Database(
-            settings.database,
-            timeout_s=settings.database_timeout_s,
-            pool=max(1, settings.api_threads // 4),
-        ),
+        database=database,
         blobs=blobs,
         bells=bells or Bells(settings.redis_url),
         wakes=Wakes(settings.redis_url),
         waiting=Waiting(settings.api_threads),
         streams=streams or Streams(settings.api_threads),
+        keyring=Keyring(database),
+        limits=Limits(settings.redis_url),
     )
     app = _flask(blobs)
     # Whoever stops the process ends the waiting, too.
     app.extensions["waiting"] = services.waiting
     trace.install(app)
+    rates.install(app)
     errors.install(app)
     served = [route for group in GROUPS for route in group]
     app.extensions["openapi"] = openapi.describe(served)
@@ -83,17 +90,25 @@ def create_app(
     return app
 
 
+def _database(settings: Settings) -> Database:
+    """Answers, or is told to be away, well within the time that a request waits for it."""
+    patience_s = settings.database_timeout_s * 0.8
+    # Most threads wait, and who waits holds no connection.
+    pool = max(1, settings.api_threads // 4)
+    return Database(settings.database, timeout_s=patience_s, longest_s=patience_s, pool=pool)
+
+
 def _flask(blobs: Blobs) -> Flask:
     app = Flask("api", static_folder=None, template_folder=None)
     app.request_class = Request
     # A redirect would be answered in HTML; an address that is written wrongly is a 404 instead.
     app.url_map.merge_slashes = False
-    blobs.root.mkdir(parents=True, exist_ok=True)
+    blobs.spool.mkdir(parents=True, exist_ok=True)
     app.config.update(
         MAX_CONTENT_LENGTH=JSON_LIMIT,
         MAX_FORM_PARTS=64,
         PROVIDE_AUTOMATIC_OPTIONS=False,
-        SPOOL=blobs.root,
+        SPOOL=blobs.spool,
     )
     return app
 
@@ -108,8 +123,9 @@ def mount(app: Flask, services: Services, routes: Iterable[Route]) -> None:
 
 def _view(route: Route, services: Services) -> Callable[..., Response]:
     def view(**path: Any) -> Response:
+        g.route = route
         if route.needs is None:
             return route.answer_of(services, **path)
-        return route.answer_of(services, auth.principal(services.database, route.needs), **path)
+        return route.answer_of(services, auth.principal(services, route.needs), **path)
 
     return view

@@ -7,7 +7,7 @@ from api import requests, waiting
 from api.job_shapes import AnyJob, any_job, polled
 from api.routes import Routes
 from api.services import Services
-from db import files, jobs, tables
+from db import files, jobs, queues, tables
 from domain.access import Principal, Scope
 from domain.checks import Check
 from domain.job import FINAL, Kind, Lane, Stage
@@ -68,7 +68,7 @@ def _answer(plait: Services, who: Principal, job_id: str) -> Response:
     with plait.database.reading() as session:
         row = read(session)
         shape = any_job(
-            row, position=jobs.position(session, row), result_files=files.results_of(session, row.id)
+            row, position=queues.position(session, row), result_files=files.results_of(session, row.id)
         )
     response = polled(shape)
     if shape.status not in FINAL:

@@ -1,4 +1,4 @@
-"""Fine-tuning jobs over HTTP: submitted, listed, watched, cancelled. Knows no state of a job; `db.jobs` does."""
+"""Fine-tuning jobs over HTTP: submitted, listed, watched, paused, cancelled. Knows no state of a job; `db.jobs` does."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from api.job_shapes import polled
 from api.jobs import BY_METADATA, BY_STATUS, asked_for
 from api.routes import Routes, page_query
 from api.services import Services
-from db import files, job_pages, jobs, tables
+from db import files, job_pages, jobs, queues, tables
 from domain.access import Principal, Scope
 from domain.errors import BadRequest, NotFound
 from domain.job import Kind, Lane
@@ -88,6 +88,32 @@ def cancel(plait: Services, who: Principal, job_id: str) -> Response:
     return polled(job)
 
 
+@routes.post(
+    "/v1/fine_tuning/jobs/<job_id>/pause", needs=Scope.JOBS_WRITE, answer=shapes.Job, errors=(404, 409)
+)
+def pause(plait: Services, who: Principal, job_id: str) -> Response:
+    """Pauses a waiting job at once; asks a running one for a checkpoint and pauses it with that."""
+    with plait.change(who) as session:
+        row = jobs.pause(session, who.tenant, job_id, kind=Kind.FINE_TUNE)
+        job = _shape(session, row, files.results_of(session, row.id))
+    plait.bells.poke(job.worker)
+    plait.bells.wake(job.id)
+    return polled(job)
+
+
+@routes.post(
+    "/v1/fine_tuning/jobs/<job_id>/resume", needs=Scope.JOBS_WRITE, answer=shapes.Job, errors=(404, 409)
+)
+def resume(plait: Services, who: Principal, job_id: str) -> Response:
+    """Lets a paused job go on from its last checkpoint, on the same attempt."""
+    with plait.change(who) as session:
+        row = jobs.resume(session, who.tenant, job_id, kind=Kind.FINE_TUNE)
+        job = _shape(session, row, files.results_of(session, row.id))
+    plait.bells.ring(Lane(job.queue.lane))
+    plait.bells.wake(job.id)
+    return polled(job)
+
+
 def _submission(who: Principal, body: dict[str, Any]) -> jobs.Submission:
     asked = parse(FineTune, body)
     # Stored with its defaults written out: a job means tomorrow what it meant when it was accepted.
@@ -113,4 +139,4 @@ def _refuse_missing_files(session: Session, tenant: str, spec: dict[str, Any]) -
 
 
 def _shape(session: Session, row: tables.Job, result_files: Sequence[str]) -> shapes.Job:
-    return shapes.job(row, position=jobs.position(session, row), result_files=result_files)
+    return shapes.job(row, position=queues.position(session, row), result_files=result_files)

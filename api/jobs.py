@@ -1,4 +1,4 @@
-"""Jobs of all kinds over HTTP: found, watched, cancelled. What each kind is about, its own routes tell."""
+"""Jobs of all kinds over HTTP: found, watched, paused, cancelled. What each kind is about, its own routes tell."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,9 @@ from api.job_shapes import AnyJob, AnyJobPage, any_job, polled
 from api.routes import Parameter, Routes, page_query
 from api.services import Services
 from api.shapes import page
-from db import files, job_pages, jobs, tables
+from db import files, job_pages, jobs, queues, tables
 from domain.access import Principal, Scope
-from domain.job import PUBLIC_STATUSES, Kind
+from domain.job import PUBLIC_STATUSES, Kind, Lane
 
 routes = Routes()
 
@@ -74,6 +74,28 @@ def cancel(plait: Services, who: Principal, job_id: str) -> Response:
     return polled(job)
 
 
+@routes.post("/v1/jobs/<job_id>/pause", needs=Scope.JOBS_WRITE, answer=AnyJob, errors=(404, 409))
+def pause(plait: Services, who: Principal, job_id: str) -> Response:
+    """Pauses a waiting job at once; asks a running one to stop where it can go on later."""
+    with plait.change(who) as session:
+        row = jobs.pause(session, who.tenant, job_id)
+        job = _shape(session, row, files.results_of(session, row.id))
+    plait.bells.poke(job.worker)
+    plait.bells.wake(job.id)
+    return polled(job)
+
+
+@routes.post("/v1/jobs/<job_id>/resume", needs=Scope.JOBS_WRITE, answer=AnyJob, errors=(404, 409))
+def resume(plait: Services, who: Principal, job_id: str) -> Response:
+    """Lets a paused job go on, from its last checkpoint if it has one."""
+    with plait.change(who) as session:
+        row = jobs.resume(session, who.tenant, job_id)
+        job = _shape(session, row, files.results_of(session, row.id))
+    plait.bells.ring(Lane(job.queue.lane))
+    plait.bells.wake(job.id)
+    return polled(job)
+
+
 def asked_for(kinds: list[Kind]) -> job_pages.Wanted:
     """What the query's `status` and `metadata` ask for, among jobs of these kinds."""
     status = requests.one_of("status", PUBLIC_STATUSES)
@@ -81,4 +103,4 @@ def asked_for(kinds: list[Kind]) -> job_pages.Wanted:
 
 
 def _shape(session: Session, row: tables.Job, result_files: Sequence[str]) -> AnyJob:
-    return any_job(row, position=jobs.position(session, row), result_files=result_files)
+    return any_job(row, position=queues.position(session, row), result_files=result_files)

@@ -1,5 +1,6 @@
 """The registry of routes: what a handler serves, needs, takes and answers. `api.openapi` documents from it."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -54,6 +55,11 @@ class Route:
     def name(self) -> str:
         """`files.create`: the endpoint of Flask and the operation of OpenAPI."""
         return f"{self.view.__module__.rpartition('.')[2]}.{self.view.__name__}"
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names in its address, in their order."""
+        return re.findall(r"<(?:\w+:)?(\w+)>", self.rule)
 
     def answer_of(self, *given: Any, **path: str) -> Response:
         response = respond(self.view(*given, **path))

@@ -8,8 +8,11 @@ from typing import Protocol
 import structlog
 from sqlalchemy.orm import Session
 
+from api import audited
+from api.keyring import Keyring
 from api.stream import Streams
 from api.waiting import Waiter, Waiting
+from bus.limits import Limits
 from db.blobs import Blobs
 from db.session import Database
 from domain.access import Principal
@@ -38,10 +41,13 @@ class Services:
     wakes: Waiter
     waiting: Waiting
     streams: Streams
+    keyring: Keyring
+    limits: Limits
 
     @contextmanager
     def change(self, who: Principal) -> Iterator[Session]:
-        """The one transaction in which a request of `who` changes what is stored."""
+        """The one transaction in which a request of `who` changes what is stored; its audit row is in it."""
         structlog.contextvars.bind_contextvars(tenant=who.tenant, key=who.key_id)
         with self.database.transaction() as session:
             yield session
+            audited.write(session, who)

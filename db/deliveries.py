@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, select, tuple_, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
-from db import webhooks
+from db import pages, webhooks
 from db.outbox import PENDING, is_free
 from db.session import now
 from db.tables import WebhookAttempt, WebhookDelivery, WebhookEndpoint
@@ -80,13 +80,8 @@ def page(
     query = select(WebhookDelivery).where(WebhookDelivery.endpoint == endpoint.id)
     if state is not None:
         query = query.where(WebhookDelivery.state == state)
-    if after is not None:
-        mark = get(session, tenant, endpoint_id, after, param="after")
-        place = tuple_(WebhookDelivery.created_at, WebhookDelivery.id)
-        query = query.where(place < tuple_(mark.created_at, mark.id))
-    order = (WebhookDelivery.created_at.desc(), WebhookDelivery.id.desc())
-    rows = session.scalars(query.order_by(*order).limit(limit + 1)).all()
-    return rows[:limit], len(rows) > limit
+    mark = get(session, tenant, endpoint_id, after, param="after") if after is not None else None
+    return pages.newest_first(session, query, WebhookDelivery, mark, limit)
 
 
 def redeliver(session: Session, tenant: str, endpoint_id: str, delivery_id: str) -> WebhookDelivery:

@@ -1,29 +1,28 @@
-"""The job row: submitted, claimed, renewed, moved, reaped. Each transition is one guarded transaction.
+"""The job row: submitted, read, moved, and what its user asks of it. `db.claims` knows what a worker does with it.
 
-A guard that matches no row means "you lost": the caller does nothing and writes nothing.
+Each transition is one guarded transaction. A guard that matches no row means "you lost": the caller does
+nothing and writes nothing.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, func, or_, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import InstrumentedAttribute, Session, load_only
 
-from db import loads, outbox
-from db.session import Database, now
-from db.tables import Event, Job, JobLabel, Quota, TenantLoad
+from db import audit, loads, outbox
+from db.session import now
+from db.tables import Event, Job, JobLabel, Quota
 from db.upsert import insert
 from domain.errors import Conflict, NotFound, OverQuota, Unprocessable
 from domain.ids import new_id
-from domain.job import FINAL, ID_PREFIX, MOVES, Kind, Lane, Stage, State, Want
-from domain.retry import MAX_ATTEMPTS, MAX_DEATHS, is_poison
+from domain.job import FINAL, ID_PREFIX, MOVES, WAITING, Kind, Lane, Stage, State, Want
+from domain.retry import MAX_ATTEMPTS, MAX_DEATHS
 
 #: A retry by the stock client without a key of its own folds onto the first job for this long.
 FOLD_S = 60.0
-#: In a lane as long as this nobody asks for the exact place, and counting it would cost more with every job.
-MOST_AHEAD = 1_000
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,7 @@ def submit(session: Session, new: Submission) -> Job:
         label = JobLabel(job=job.id, name=name, value=value, tenant=job.tenant, created_at=job.created_at)
         session.add(label)
     _record(session, job, "job.created", new.message)
+    audit.made(session, job.id)
     return job
 
 
@@ -110,11 +110,12 @@ def _earlier(session: Session, new: Submission) -> Job | None:
 
 
 def _refuse_over_quota(session: Session, quota: Quota) -> None:
-    waiting = session.scalar(
-        select(func.count()).where(Job.tenant == quota.tenant, Job.state == State.QUEUED)
-    )
+    waiting = session.scalar(select(func.count()).where(Job.tenant == quota.tenant, Job.state.in_(WAITING)))
     if (waiting or 0) >= quota.max_queued:
-        raise OverQuota(f"{waiting} jobs are queued, which is this tenant's limit; wait or cancel some.")
+        raise OverQuota(
+            f"{waiting} jobs are queued or paused and this tenant's limit is {quota.max_queued}; "
+            "wait for some to run, or cancel some."
+        )
 
 
 def get(
@@ -154,21 +155,23 @@ def move(
 ) -> Job:
     """The only code that writes `jobs.state`. Raises Conflict where MOVES or the fence forbid it.
 
-    State, event and the tenant's load change together or not at all. `left_lane` names the lane that
+    State, event and the tenant's load change together or not at all. `fence` is the one of the worker that
+    moves a running job; a move of a waiting one has none. `left_lane` names the lane that
     a running job leaves where that is not the lane it has afterwards; `new_fence` shuts out whoever
     held the job until now.
     """
     rule = MOVES[name]
-    if rule.fenced and fence is None:
-        raise ValueError(f"{name} is a worker's move and needs its fence")
-    if State.RUNNING in rule.sources:
+    sources = rule.sources - {State.RUNNING} if fence is None else rule.sources & {State.RUNNING}
+    if not sources:
+        raise ValueError(f"{name} is {'a worker' if fence is None else 'no worker'}'s move: mind the fence")
+    if fence is not None:
         values = {"lease_owner": None, "lease_until": None, **values}
     if new_fence:
         values = {"fence": Job.fence + 1, **values}
     if rule.target in FINAL:
         values = {"finished_at": now(), **values}
-    statement = update(Job).where(Job.id == job_id, Job.state.in_(rule.sources))
-    statement = statement.where(Job.fence == fence) if rule.fenced else statement
+    statement = update(Job).where(Job.id == job_id, Job.state.in_(sources))
+    statement = statement.where(Job.fence == fence) if fence is not None else statement
     job = session.scalars(
         statement.values(state=rule.target, event_seq=Job.event_seq + 1, **values)
         .returning(Job)
@@ -176,7 +179,7 @@ def move(
     ).one_or_none()
     if job is None:
         raise Conflict(f"Job {job_id} cannot take {name} now.", code="job_moved_on")
-    if State.RUNNING in rule.sources:
+    if fence is not None:
         loads.lower(session, job.tenant, left_lane or Lane(job.lane))
     _record(session, job, name, message, level=level, data=data)
     outbox.tell(session, job)
@@ -206,181 +209,60 @@ def _record(
     session.flush()
 
 
-def claim(database: Database, lane: Lane, owner: str, ttl: float) -> Job | None:
-    """T2. The best ready job of the least loaded tenant, leased to `owner` for `ttl` seconds.
-
-    The tenants are read without any lock, so that an open submit never makes a busy tenant look idle.
-    """
-    with database.reading() as session:
-        tenants = session.scalars(_tenants_with_work(lane)).all()
-    for tenant in tenants:
-        with database.transaction() as session:
-            job = _claim_of(session, tenant, lane, owner, ttl)
-            if job is not None:
-                return job
-            session.rollback()
-    return None
-
-
-def _tenants_with_work(lane: Lane) -> Any:
-    running = func.coalesce(TenantLoad.running, 0)
-    ready = exists().where(
-        Job.state == State.QUEUED, Job.lane == lane, Job.tenant == Quota.tenant, Job.available_at <= now()
-    )
-    return (
-        select(Quota.tenant)
-        .outerjoin(TenantLoad, (TenantLoad.tenant == Quota.tenant) & (TenantLoad.lane == lane))
-        .where(ready, running < Quota.max_running)
-        .order_by(running * 1.0 / Quota.weight, Quota.tenant)
-        .limit(16)
-    )
-
-
-def _claim_of(session: Session, tenant: str, lane: Lane, owner: str, ttl: float) -> Job | None:
-    job_id = session.scalar(
-        select(Job.id)
-        .where(Job.state == State.QUEUED, Job.lane == lane, Job.tenant == tenant, Job.available_at <= now())
-        .order_by(Job.priority.desc(), Job.available_at)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    if job_id is None or not loads.raise_(session, tenant, lane):
-        return None
-    return move(
-        session,
-        job_id,
-        "job.claimed",
-        message=f"A worker of the {lane} lane took the job.",
-        data={"worker": owner},
-        new_fence=True,
-        lease_owner=owner,
-        lease_until=now() + ttl,
-        attempt=Job.attempt + 1,
-        started_at=func.coalesce(Job.started_at, now()),
-    )
-
-
-def renew(session: Session, job_id: str, fence: int, ttl: float) -> Want | None:
-    """T3. What the user wants of the job; None means fenced off: kill the child, write nothing."""
-    want = session.scalar(
-        update(Job)
-        .where(Job.id == job_id, Job.state == State.RUNNING, Job.fence == fence)
-        .values(lease_until=now() + ttl)
-        .returning(Job.want)
-        .execution_options(synchronize_session=False)
-    )
-    return Want(want) if want is not None else None
-
-
-def held(session: Session, job_id: str, fence: int) -> Job:
-    """The running job as it is now, locked; a Conflict when `fence` no longer holds it."""
-    job = session.scalars(
-        select(Job).where(Job.id == job_id, Job.state == State.RUNNING, Job.fence == fence).with_for_update()
-    ).one_or_none()
-    if job is None:
-        raise Conflict(f"Job {job_id} is no longer this worker's.", code="job_moved_on")
+def cancel(session: Session, tenant: str, job_id: str, *, kind: Kind | None = None) -> Job:
+    """T8. A waiting job is cancelled at once, a running one is asked to stop; a final one is a Conflict."""
+    job = _locked(session, tenant, job_id, kind)
+    if job.state in WAITING:
+        return move(session, job_id, "job.cancelled", message="The job was cancelled.", want=Want.CANCEL)
+    if job.want != Want.CANCEL:
+        _ask(session, job, Want.CANCEL, "job.cancel_requested", "The worker was asked to stop the job.")
     return job
 
 
-def cancel(session: Session, tenant: str, job_id: str, *, kind: Kind | None = None) -> Job:
-    """T8. Waiting jobs are cancelled at once, running ones are asked to stop; a final one is a Conflict."""
+def pause(session: Session, tenant: str, job_id: str, *, kind: Kind | None = None) -> Job:
+    """T9. A queued job is paused at once; a running one is asked for a checkpoint and paused with it."""
+    job = _locked(session, tenant, job_id, kind)
+    if job.state == State.PAUSED:
+        raise Conflict(f"Job {job_id} is paused already; resume it to let it go on.", code="job_is_paused")
+    _refuse_cancelling(job)
+    if job.state == State.QUEUED:
+        return move(session, job_id, "job.paused", message="The job was paused.", want=Want.PAUSE)
+    if job.want != Want.PAUSE:
+        message = "The worker was asked for a checkpoint; then the job is paused."
+        _ask(session, job, Want.PAUSE, "job.pause_requested", message)
+    return job
+
+
+def resume(session: Session, tenant: str, job_id: str, *, kind: Kind | None = None) -> Job:
+    """T9. A paused job is queued again, ready at once; a pause that is only asked for is taken back."""
+    job = _locked(session, tenant, job_id, kind)
+    _refuse_cancelling(job)
+    if job.state == State.PAUSED:
+        message = "The job was resumed and waits for a worker."
+        return move(session, job_id, "job.resumed", message=message, want=Want.RUN, available_at=now())
+    if job.want != Want.PAUSE:
+        raise Conflict(f"Job {job_id} is not paused.", code="job_not_paused")
+    _ask(session, job, Want.RUN, "job.resumed", "The pause was taken back before the worker paused the job.")
+    return job
+
+
+def _locked(session: Session, tenant: str, job_id: str, kind: Kind | None) -> Job:
+    """The tenant's job, which nobody moves meanwhile; a final one is a Conflict."""
     job = get(session, tenant, job_id, kind=kind)
-    try:
-        return move(session, job_id, "job.cancelled", message="The job was cancelled.", want=Want.CANCEL)
-    except Conflict:
-        pass
-    asked = session.scalars(
-        update(Job)
-        .where(Job.id == job_id, Job.state == State.RUNNING, Job.want != Want.CANCEL)
-        .values(want=Want.CANCEL, event_seq=Job.event_seq + 1)
-        .returning(Job)
-        .execution_options(synchronize_session=False, populate_existing=True)
-    ).one_or_none()
-    if asked is not None:
-        _record(session, asked, "job.cancel_requested", "The worker was asked to stop the job.")
-        return asked
-    session.refresh(job)
+    session.refresh(job, with_for_update=True)
     if job.state in FINAL:
         ended = "been cancelled" if job.state == State.CANCELLED else job.state
         raise Conflict(f"Job {job_id} has already {ended}.", code="job_is_final", param="id")
     return job
 
 
-def reap(database: Database, *, grace: float, limit: int = 100) -> list[Lane]:
-    """T10. Jobs whose lease ran out go back to their lane, or end; any number of processes may do this.
-
-    Returns the lanes that have work again.
-    """
-    with database.reading() as session:
-        overdue = session.scalars(
-            select(Job.id).where(Job.state == State.RUNNING, Job.lease_until < now() - grace).limit(limit)
-        ).all()
-    lanes = [_reap_one(database, job_id, grace) for job_id in overdue]
-    return [lane for lane in lanes if lane is not None]
-
-
-def _reap_one(database: Database, job_id: str, grace: float) -> Lane | None:
-    with database.transaction() as session:
-        late = Job.lease_until < now() - grace
-        job = session.scalars(
-            select(Job)
-            .where(Job.id == job_id, Job.state == State.RUNNING, late)
-            .with_for_update(skip_locked=True)
-        ).one_or_none()
-        return lose(session, job, "its worker went silent") if job is not None else None
-
-
-def lose(session: Session, job: Job, how: str, *, detail: str = "") -> Lane | None:
-    """A running job's worker died: requeued, stopped if that was wanted, or given up as poison.
-
-    A death is not an attempt: the attempt is given back. Raises Conflict when another moved it first.
-    """
-    deaths = job.deaths + 1
-    change: dict[str, Any] = {
-        "fence": job.fence,
-        "deaths": deaths,
-        "attempt": job.attempt - 1,
-        "new_fence": True,
-    }
+def _refuse_cancelling(job: Job) -> None:
     if job.want == Want.CANCEL:
-        _lost(session, job, "job.stopped", f"The job was cancelled; {how}.", change)
-        return None
-    if is_poison(deaths, job.max_deaths):
-        why = f"The job's process died {deaths} times ({how}). {detail}".strip()
-        change["error"] = {"code": "worker_died", "message": why, "param": None}
-        _lost(session, job, "job.failed", why, change, level="error")
-        return None
-    message = f"Requeued from its last checkpoint: {how}."
-    _lost(session, job, "job.reaped", message, {**change, "available_at": now()}, level="warn")
-    return Lane(job.lane)
+        raise Conflict(f"Job {job.id} is being cancelled.", code="job_is_cancelled", param="id")
 
 
-def _lost(
-    session: Session, job: Job, name: str, message: str, change: dict[str, Any], level: str = "info"
-) -> None:
-    move(session, job.id, name, message=message, level=level, data={"deaths": change["deaths"]}, **change)
-
-
-def lanes_with_work(session: Session) -> list[Lane]:
-    """T11. The lanes in which a job is ready now."""
-    ready = select(Job.lane).where(Job.state == State.QUEUED, Job.available_at <= now()).distinct()
-    return [Lane(lane) for lane in session.scalars(ready)]
-
-
-def position(session: Session, job: Job) -> int | None:
-    """How many jobs of its lane are ready and stand before a queued one, counted up to MOST_AHEAD.
-
-    None when it does not wait. Tenants take turns, so a job may well be taken earlier than this tells.
-    """
-    if job.state != State.QUEUED:
-        return None
-    ready = or_(Job.available_at <= now(), Job.available_at <= job.available_at)
-    return _ahead(session, job, Job.priority > job.priority, ready) + _ahead(
-        session, job, Job.priority == job.priority, Job.available_at < job.available_at
-    )
-
-
-def _ahead(session: Session, job: Job, *which: ColumnElement[bool]) -> int:
-    """Two ranges of one index are counted; an OR of them would read the whole lane."""
-    found = select(Job.id).where(Job.state == State.QUEUED, Job.lane == job.lane, *which).limit(MOST_AHEAD)
-    return session.scalar(select(func.count()).select_from(found.subquery())) or 0
+def _ask(session: Session, job: Job, want: Want, name: str, message: str) -> None:
+    """A running job's keeper reads `want` at its next renewal, or at once by a bell."""
+    job.want = want
+    job.event_seq += 1
+    _record(session, job, name, message)

@@ -9,6 +9,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
+from db.postgresql import Impatient
 from db.session import Database
 
 #: Any number, the same in every process: two that migrate at once wait for one another.
@@ -25,11 +26,22 @@ def upgrade(database: Database) -> str | None:
     """Runs what is missing, in one transaction; returns the revision that the database now has."""
     with _without_cascades(database) as connection, connection.begin():
         if not database.sqlite:
+            _take_time(connection)
             connection.execute(text("SELECT pg_advisory_xact_lock(:k)"), {"k": _LOCK})
         made = config()
         made.attributes["connection"] = connection
         command.upgrade(made, "head")
         return MigrationContext.configure(connection).get_current_revision()
+
+
+def _take_time(connection: Connection) -> None:
+    """A change of a large table takes as long as it takes; so the connection must not go back into the pool."""
+    raw = connection.connection.driver_connection
+    if isinstance(raw, Impatient):
+        raw.patience_s = None
+        connection.detach()
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    connection.execute(text("SET LOCAL lock_timeout = 0"))
 
 
 @contextmanager

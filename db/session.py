@@ -37,10 +37,15 @@ class Database:
     never fails half-way for having read first; keep it short and never wait inside.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 3.0, pool: int = 10) -> None:
+    def __init__(
+        self, url: str, *, timeout_s: float = 3.0, longest_s: float | None = None, pool: int = 10
+    ) -> None:
+        """Connects within `timeout_s`; a statement may take `longest_s` (five times that, if not said), also
+        for a lock that another holds."""
+        longest_s = longest_s or timeout_s * 5
         self.url = url
         self.sqlite = url.startswith("sqlite")
-        self.engine = _sqlite(url) if self.sqlite else _postgresql(url, timeout_s, pool)
+        self.engine = _sqlite(url, longest_s) if self.sqlite else _postgresql(url, timeout_s, longest_s, pool)
         self._session = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager
@@ -58,13 +63,13 @@ class Database:
         self.engine.dispose()
 
 
-def _sqlite(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": 10, "check_same_thread": False})
+def _sqlite(url: str, longest_s: float) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": longest_s, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -75,18 +80,8 @@ def _sqlite(url: str) -> Engine:
     return engine
 
 
-def _postgresql(url: str, timeout_s: float, pool: int) -> Engine:
-    if url.startswith(("postgresql://", "postgres://")):
-        url = "postgresql+psycopg://" + url.split("://", 1)[1]
-    milliseconds = int(timeout_s * 1000)
-    return create_engine(
-        url,
-        pool_pre_ping=True,
-        pool_size=pool,
-        pool_timeout=timeout_s,
-        connect_args={
-            "connect_timeout": max(1, int(timeout_s)),
-            "tcp_user_timeout": milliseconds,
-            "options": f"-c statement_timeout={milliseconds * 5} -c lock_timeout={milliseconds * 3}",
-        },
-    )
+def _postgresql(url: str, timeout_s: float, longest_s: float, pool: int) -> Engine:
+    # Loading psycopg takes as long as starting the rest of a process that only needs SQLite.
+    from db.postgresql import postgresql
+
+    return postgresql(url, timeout_s=timeout_s, longest_s=longest_s, pool=pool)

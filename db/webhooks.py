@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
+from db import audit, pages
 from db.session import now
 from db.tables import Quota, WebhookDelivery, WebhookEndpoint
 from domain.errors import Conflict, NotFound, Unprocessable
@@ -51,6 +52,7 @@ def create(
     )
     session.add(endpoint)
     session.flush()
+    audit.made(session, endpoint.id)
     return endpoint
 
 
@@ -93,16 +95,11 @@ def page(
     session: Session, tenant: str, *, after: str | None = None, limit: int = 20
 ) -> tuple[Sequence[WebhookEndpoint], bool]:
     """Newest first, from behind the endpoint `after`; and whether there are more."""
-    place = tuple_(WebhookEndpoint.created_at, WebhookEndpoint.id)
+    mark = get(session, tenant, after, param="after") if after is not None else None
     query = select(WebhookEndpoint).where(
         WebhookEndpoint.tenant == tenant, WebhookEndpoint.deleted_at.is_(None)
     )
-    if after is not None:
-        mark = get(session, tenant, after, param="after")
-        query = query.where(place < tuple_(mark.created_at, mark.id))
-    order = (WebhookEndpoint.created_at.desc(), WebhookEndpoint.id.desc())
-    rows = session.scalars(query.order_by(*order).limit(limit + 1)).all()
-    return rows[:limit], len(rows) > limit
+    return pages.newest_first(session, query, WebhookEndpoint, mark, limit)
 
 
 def change(session: Session, tenant: str, endpoint_id: str, asked: EndpointChange) -> WebhookEndpoint:

@@ -47,32 +47,37 @@ class Want(StrEnum):
     CANCEL = "cancel"
 
 
+#: What waits for a claim, or for its user's word; both hold files, and both count against a tenant's limit.
+WAITING = frozenset({State.QUEUED, State.PAUSED})
 FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 #: The others. An index finds what is one of these, and not what is none of those.
 UNFINISHED = frozenset(State) - FINAL
 
 
 class Move(NamedTuple):
+    """Out of RUNNING a move is its worker's and carries the fence, so that one thought dead cannot finish
+    another's job; out of any other state it is the user's or the claim's and carries none."""
+
     sources: frozenset[State]
     target: State
-    #: The move is a worker's and carries its fence: one thought dead cannot finish another's job.
-    fenced: bool
 
 
-def _by_worker(target: State) -> Move:
-    return Move(frozenset({State.RUNNING}), target, fenced=True)
+def _from(*sources: State, to: State) -> Move:
+    return Move(frozenset(sources), to)
 
 
 MOVES: Mapping[str, Move] = {
-    "job.claimed": Move(frozenset({State.QUEUED}), State.RUNNING, fenced=False),
-    "job.validated": _by_worker(State.QUEUED),
-    "job.succeeded": _by_worker(State.SUCCEEDED),
-    "job.failed": _by_worker(State.FAILED),
-    "job.retried": _by_worker(State.QUEUED),
-    "job.drained": _by_worker(State.QUEUED),
-    "job.stopped": _by_worker(State.CANCELLED),
-    "job.reaped": _by_worker(State.QUEUED),
-    "job.cancelled": Move(frozenset({State.QUEUED, State.PAUSED}), State.CANCELLED, fenced=False),
+    "job.claimed": _from(State.QUEUED, to=State.RUNNING),
+    "job.validated": _from(State.RUNNING, to=State.QUEUED),
+    "job.succeeded": _from(State.RUNNING, to=State.SUCCEEDED),
+    "job.failed": _from(State.RUNNING, to=State.FAILED),
+    "job.retried": _from(State.RUNNING, to=State.QUEUED),
+    "job.drained": _from(State.RUNNING, to=State.QUEUED),
+    "job.stopped": _from(State.RUNNING, to=State.CANCELLED),
+    "job.reaped": _from(State.RUNNING, to=State.QUEUED),
+    "job.paused": _from(State.QUEUED, State.RUNNING, to=State.PAUSED),
+    "job.resumed": _from(State.PAUSED, to=State.QUEUED),
+    "job.cancelled": _from(State.QUEUED, State.PAUSED, to=State.CANCELLED),
 }
 
 

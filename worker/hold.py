@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from db import jobs, reports
+from db import claims, reports
 from db.session import Database
 from db.tables import Job
 from domain.job import Kind, Want
@@ -46,6 +46,8 @@ class Ending:
     asked: str | None = None
     fenced: bool = False
     timed_out: bool = False
+    #: Asked to stop, the child took too long, and was killed: its death is our doing.
+    overdue: bool = False
     exit_code: int = 0
     #: Until when (monotonic) the outcome may still be written.
     writable_until: float = 0.0
@@ -122,7 +124,8 @@ class Hold:
         instant = time.monotonic()
         self.ending.fenced |= instant >= self.fence_at
         self.ending.timed_out |= instant >= self.deadline
-        return not (self.ending.fenced or self.ending.timed_out or instant >= self.kill_at)
+        self.ending.overdue |= instant >= self.kill_at
+        return not (self.ending.fenced or self.ending.timed_out or self.ending.overdue)
 
     def _turn(self, ready: list[Any]) -> bool:
         """One turn of the watch; False when the hold is over."""
@@ -179,7 +182,7 @@ class Hold:
 
         def renew() -> Want | None:
             with self.database.transaction() as session:
-                want = jobs.renew(session, self.job.id, self.job.fence, self.lease_s)
+                want = claims.renew(session, self.job.id, self.job.fence, self.lease_s)
             if want is not None:
                 # The instant is taken before the request: the lease is never believed longer than it is.
                 self.fence_at = asked + self.lease_s * 0.75
@@ -202,7 +205,7 @@ class Hold:
             self.reporter.due = time.monotonic() + _AGAIN_S
             return
         if want is None:
-            log.warning("job %s: fenced off, another worker has it", self.job.id)
+            log.warning("job %s is another's: fenced off at fence %d", self.job.id, self.job.fence)
             self.ending.fenced = True
         elif want is not Want.RUN:
             self._ask_stop(str(want))
@@ -212,6 +215,8 @@ class Hold:
         if self.ending.asked is None or (why == "cancel" and self.ending.asked != "cancel"):
             self.ending.asked = why
             self.kill_at = time.monotonic() + STOP_S[why]
+            # The job stops in time: what its last checkpoint takes is not held against it.
+            self.deadline = _FOR_EVER
             self.child.tell(stop=why)
 
     def _let_go(self) -> None:

@@ -18,9 +18,9 @@ from sqlalchemy.exc import DBAPIError
 
 import settings as configuration
 from bus.bells import Bells, heard
-from db import jobs
+from db import claims
 from db.artifacts import Artifacts
-from db.blobs import Blobs
+from db.blobs import open_blobs
 from db.logs import Logs
 from db.session import Database
 from db.tables import Job
@@ -45,7 +45,7 @@ class Keeper:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self.database = Database(settings.database, timeout_s=settings.database_timeout_s, pool=2)
         self.bells = Bells(settings.redis_url)
-        self.blobs = Blobs(settings.data / "blobs")
+        self.blobs = open_blobs(settings)
         self.artifacts = Artifacts(settings.data.absolute() / "artifacts")
         self.logs = Logs(settings.data.absolute())
         self.lease_s = min(settings.lease_s, INFER_LEASE_S) if lane is Lane.INFER else settings.lease_s
@@ -102,7 +102,7 @@ class Keeper:
 
     def _one(self) -> bool:
         taken = time.monotonic()
-        job = jobs.claim(self.database, self.lane, self.name, self.lease_s)
+        job = claims.claim(self.database, self.lane, self.name, self.lease_s)
         if job is None:
             return False
         log.info("claimed %s (%s, fence %d)", job.id, job.stage, job.fence)

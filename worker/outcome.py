@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
-from db import files, jobs
+from db import claims, files, jobs
 from db.artifacts import Artifacts
 from db.blobs import Blobs
 from db.logs import Logs
@@ -57,12 +57,13 @@ class Outcome:
             lane = self._write(ending, published)
         except Conflict:
             # Ours was committed although its answer was lost, or another holds the job: either way, done.
-            log.info("job %s had moved on", self.job.id)
+            log.info("job %s had moved on from fence %d", self.job.id, self.job.fence)
             self._forget(published)
             return None
         except DBAPIError as error:
             log.warning("job %s: outcome not written (%s)", self.job.id, type(error).__name__)
             return None
+        log.info("job %s settled under fence %d", self.job.id, self.job.fence)
         self._sweep()
         return lane
 
@@ -89,30 +90,46 @@ class Outcome:
             self.blobs.delete(file.blob)
 
     def _move(self, session: Session, ending: Ending, published: list[File]) -> Lane | None:
-        now_held = jobs.held(session, self.job.id, self.job.fence)
+        now_held = claims.held(session, self.job.id, self.job.fence)
         verdict = ending.verdict or {"say": "died"}
         if now_held.want == Want.CANCEL:
             # A cancel that was accepted before the finish wins.
             return self._stopped(session)
         if ending.timed_out:
             return self._fail(session, self._timeout(), published)
+        pausing = now_held.want == Want.PAUSE
         if verdict["say"] == "done":
-            return self._done(session, verdict, published)
-        if ending.asked == "drain":
-            return self._drained(session)
+            return self._done(session, verdict, published, pausing=pausing)
+        if verdict["say"] == "stopped" or (verdict["say"] == "died" and ending.overdue):
+            return self._pause(session) if pausing else self._put_back(session, ending)
+        if ending.asked == "drain" and not pausing:
+            return self._put_back(session, ending)
         if verdict["say"] == "failed":
-            return self._failed(session, verdict, published)
-        return jobs.lose(session, now_held, self._how_it_died(ending), detail=self._log_tail())
+            return self._failed(session, verdict, published, pausing=pausing)
+        return claims.lose(session, now_held, self._how_it_died(ending), detail=self._log_tail())
 
-    def _done(self, session: Session, verdict: dict[str, Any], published: list[File]) -> Lane | None:
+    def _done(
+        self, session: Session, verdict: dict[str, Any], published: list[File], *, pausing: bool
+    ) -> Lane | None:
+        """A finish wins over a pause; where only the first stage is over, the job is paused before the next."""
         self._note_checks(session, verdict)
         succeed = SUCCESS[Kind(self.job.kind), Stage(self.job.stage)]
-        return succeed(self.of_claim, session, verdict, published)
+        next_lane = succeed(self.of_claim, session, verdict, published)
+        if next_lane is None or not pausing:
+            return next_lane
+        jobs.move(session, self.job.id, "job.paused", message="The job was paused before its next stage.")
+        return None
 
-    def _failed(self, session: Session, verdict: dict[str, Any], published: list[File]) -> Lane | None:
+    def _failed(
+        self, session: Session, verdict: dict[str, Any], published: list[File], *, pausing: bool
+    ) -> Lane | None:
         self._note_checks(session, verdict)
         error = verdict["error"]
         if verdict["retryable"] and retry.may_retry(self.job.attempt, self.job.max_attempts):
+            if pausing:
+                message = f"The job was paused; it had failed and would be tried again: {error['message']}"
+                self.of_claim.move(session, "job.paused", message, level="warn", data=error)
+                return None
             wait = retry.backoff_s(self.job.attempt)
             message = f"Tried again in {wait:.0f} s: {error['message']}"
             self.of_claim.move(
@@ -141,14 +158,20 @@ class Outcome:
         self.of_claim.move(session, "job.stopped", f"The job was cancelled{kept}.")
         return None
 
-    def _drained(self, session: Session) -> Lane:
-        self.of_claim.move(
-            session,
-            "job.drained",
-            "The worker shuts down; the job goes on from its checkpoint elsewhere.",
-            attempt=self.job.attempt - 1,
-            available_at=now(),
+    def _pause(self, session: Session) -> Lane | None:
+        """The attempt goes on after the pause: the next claim counts it again."""
+        kept = " with its last checkpoint" if self.job.kind == Kind.FINE_TUNE else ""
+        self.of_claim.move(session, "job.paused", f"The job was paused{kept}.", attempt=self.job.attempt - 1)
+        return None
+
+    def _put_back(self, session: Session, ending: Ending) -> Lane:
+        """The child stopped because the worker ends, or for a pause that was taken back meanwhile."""
+        message = (
+            "The worker shuts down; the job goes on from its checkpoint elsewhere."
+            if ending.asked == "drain"
+            else "The pause was taken back after the job had stopped; it goes on from its checkpoint."
         )
+        self.of_claim.move(session, "job.drained", message, attempt=self.job.attempt - 1, available_at=now())
         return Lane(self.job.lane)
 
     def _store_results(self, verdict: dict[str, Any]) -> list[File]:

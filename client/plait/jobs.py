@@ -55,6 +55,14 @@ class Jobs:
         """Asks for the end of the job; a running one stops within seconds and keeps its last checkpoint."""
         return Job.of(self._transport.post(f"{_path(job_id)}/cancel"))
 
+    def pause(self, job_id: str) -> Job:
+        """Takes the job from its queue; a running one makes a checkpoint first, and is paused within seconds."""
+        return Job.of(self._transport.post(f"{_path(job_id)}/pause"))
+
+    def resume(self, job_id: str) -> Job:
+        """Queues a paused job again; a fine-tune goes on from its last checkpoint."""
+        return Job.of(self._transport.post(f"{_path(job_id)}/resume"))
+
     def events(self, job_id: str, *, after: str | None = None, limit: int | None = None) -> Iterator[Event]:
         """Newest first, at most `limit` in all; `after` goes on with those older than that id."""
         pages = paging.walk(self._transport, f"{_tuned(job_id)}/events", after=after, limit=limit)

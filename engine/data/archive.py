@@ -70,7 +70,8 @@ class Archive:
             message = f"The zip is damaged or cut off ({error}); pack and upload it again."
             raise Unreadable(Code.UNSUPPORTED_FORMAT, message) from error
         self._lock = threading.Lock()
-        infos = [info for info in self._zip.infolist() if not info.is_dir()]
+        # A damaged name may be empty, which `ZipInfo.is_dir` cannot look at.
+        infos = [info for info in self._zip.infolist() if not info.filename.endswith("/")]
         self._members = {_folded(info.filename): info for info in infos}
         self.bomb = _bomb(infos, path.stat().st_size)
         self.issues = list(_dangers(infos))

@@ -192,6 +192,32 @@ def test_jobs_are_paged_and_cancelled_without_a_body(client: openai.OpenAI) -> N
     assert "cancelled" in next(iter(client.fine_tuning.jobs.list_events(last.id, limit=1))).message
 
 
+def test_a_job_is_paused_and_goes_on_to_its_end(plait: Installation, client: openai.OpenAI) -> None:
+    rows = b"".join(b'{"text": "row %d", "label": "%s"}\n' % (n, b"ab"[n % 2 :][:1]) for n in range(200))
+    file = client.files.create(file=("rows.jsonl", rows), purpose="fine-tune")
+    multimodal = {"towers": {"text": {"encoder": TEXT}}, "hyperparameters": {"n_epochs": 500}}
+    jobs = client.fine_tuning.jobs
+    made = jobs.create(
+        model="late-fusion", training_file=file.id, extra_body={"multimodal": multimodal}, seed=1
+    )
+    told = (event.message for event in stream(client, made.id))
+    assert any("Epoch" in message or "step" in message.lower() for message in told), plait.logs
+
+    jobs.pause(made.id)
+    last = next(event for event in stream(client, made.id) if event.message.startswith("The job was paused"))
+    paused = jobs.retrieve(made.id)
+    kept = jobs.checkpoints.list(made.id).data
+    resumed = jobs.resume(made.id)
+    with pytest.raises(openai.ConflictError) as twice:
+        jobs.resume(made.id)
+    jobs.cancel(made.id)
+
+    assert "checkpoint" in last.message
+    assert (paused.status, len(kept) > 0) == ("paused", True)
+    assert resumed.status == "queued"
+    assert twice.value.code == "job_not_paused"
+
+
 def test_a_retry_after_a_lost_answer_makes_no_second_job(
     plait: Installation, client: openai.OpenAI, failed: FineTuningJob
 ) -> None:

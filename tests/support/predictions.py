@@ -4,7 +4,7 @@ import secrets
 from base64 import b64encode
 from typing import Any
 
-from db import jobs
+from db import claims, jobs
 from db.session import Database
 from db.tables import Job, Model
 from domain.job import Lane
@@ -55,7 +55,7 @@ def cells(door: Door, model: str, **row: Any) -> tuple[dict[str, Any], dict[str,
 
 
 def claimed(door: Door) -> Job:
-    job = jobs.claim(door.database, Lane.INFER, "worker-1", 60.0)
+    job = claims.claim(door.database, Lane.INFER, "worker-1", 60.0)
     assert job is not None
     return job
 

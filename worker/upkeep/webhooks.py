@@ -38,6 +38,8 @@ LOOK_S = 1.0
 _EXPIRE_S = 60.0
 #: Seconds without a database until it is asked again.
 _OUTAGE_S = 3.0
+#: Rounds of one sweep; what is left waits for the next.
+_ROUNDS = 100
 #: A lease outlives a try, and a database that takes its time to hear of it.
 _SETTLE_S = 30.0
 
@@ -176,6 +178,20 @@ def _short(text: str, *, most: int = 300) -> str:
 def _unforeseen(done: "Future[None]") -> None:
     if done.exception() is not None:
         log.error("unforeseen", exc_info=done.exception())
+
+
+def sweep(database: Database, days: float) -> int:
+    """Forgets messages that were over `days` ago, with their tries; of how many. 0 days keeps all."""
+    gone = 0
+    for _ in range(_ROUNDS if days > 0 else 0):
+        with database.transaction() as session:
+            some = deliveries.forget(session, before_s=days * 86_400)
+        gone += some
+        if not some:
+            break
+    if gone:
+        log.info("%d messages that were over for %g days went", gone, days)
+    return gone
 
 
 @contextmanager

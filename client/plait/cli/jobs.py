@@ -195,6 +195,37 @@ def cancel(job_id: str, as_json: bool) -> None:
 
 
 @jobs.command()
+@_any_job
+@json_option
+def pause(job_id: str, as_json: bool) -> None:
+    """Put a job of any kind aside; a running fine-tune makes a checkpoint first.
+
+    \b
+    plait jobs pause ftjob-1a2b
+    """
+    job = connected().jobs.pause(job_id)
+    if as_json:
+        output.data(job.raw)
+    elif job.status == "paused":
+        output.line(f"{job.id} is paused. Go on with it: plait jobs resume {job.id}")
+    else:
+        output.line(f"{job.id} is asked to pause ({job.status}).")
+
+
+@jobs.command()
+@_any_job
+@json_option
+def resume(job_id: str, as_json: bool) -> None:
+    """Let a paused job go on, from its last checkpoint if it has one.
+
+    \b
+    plait jobs resume ftjob-1a2b
+    """
+    job = connected().jobs.resume(job_id)
+    output.data(job.raw) if as_json else output.line(f"{job.id} goes on ({job.status}).")
+
+
+@jobs.command()
 @_fine_tune
 @limit_option
 @json_option

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from db import jobs
+from db import claims, jobs
 from db.tables import Job
 from domain.access import Scope
 from domain.job import Kind, Lane, Stage, State
@@ -29,7 +29,7 @@ def done_while_waited_for(door: Door, monkeypatch: pytest.MonkeyPatch) -> Iterat
     """A worker that claims the check and ends it as soon as somebody waits for it."""
 
     def work(self: Any, job_id: str, heard: int, seconds: float) -> int:
-        job = jobs.claim(door.database, Lane.CPU, "w", 30.0)
+        job = claims.claim(door.database, Lane.CPU, "w", 30.0)
         assert job is not None
         with door.database.transaction() as session:
             found = {"errors": 0, "warnings": 0, "issues": []}

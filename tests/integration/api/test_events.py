@@ -13,7 +13,7 @@ from sqlalchemy import text
 from api.app import create_app
 from api.stream import Listener, Streams, is_gone, told
 from api.waiting import Waiting
-from db import jobs, reports
+from db import claims, jobs, reports
 from db.session import Database
 from db.tables import Job
 from domain.job import Lane
@@ -26,7 +26,7 @@ JOBS = "/v1/fine_tuning/jobs"
 def job(door: Door) -> Job:
     """Running."""
     assert door.submit().status_code == 200
-    claimed = jobs.claim(door.database, Lane.CPU, "worker-1", 60.0)
+    claimed = claims.claim(door.database, Lane.CPU, "worker-1", 60.0)
     assert claimed is not None
     return claimed
 

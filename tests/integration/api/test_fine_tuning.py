@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from db import jobs
+from db import claims
 from db.tables import Job, Quota
 from domain.job import Lane, State
 from support.door import Door
@@ -20,7 +20,7 @@ def created(door: Door, body: dict[str, Any] | None = None, **more: Any) -> dict
 
 
 def running(door: Door, job_id: str) -> None:
-    claimed = jobs.claim(door.database, Lane.CPU, "worker-1", 60.0)
+    claimed = claims.claim(door.database, Lane.CPU, "worker-1", 60.0)
     assert claimed is not None
     assert claimed.id == job_id
 
@@ -239,6 +239,31 @@ def test_cancelling_a_running_job_pokes_its_worker(door: Door) -> None:
     assert door.bells.poked == ["worker-1"]
 
 
+def test_a_paused_job_goes_on_when_it_is_resumed(door: Door) -> None:
+    job = door.submit().json
+    door.bells.rung.clear()
+
+    paused = door.send("POST", f"{JOBS}/{job['id']}/pause", content_type="application/json")
+    resumed = door.send("POST", f"{JOBS}/{job['id']}/resume", content_type="application/json")
+    again = door.send("POST", f"{JOBS}/{job['id']}/resume")
+
+    assert (paused.json["status"], paused.json["queue"]["position"]) == ("paused", None)
+    assert resumed.json["status"] == "validating_files"
+    assert door.bells.rung == [Lane.CPU]
+    assert (again.status_code, again.json["error"]["code"]) == (409, "job_not_paused")
+    assert again.headers["x-should-retry"] == "false"
+
+
+def test_pausing_a_running_job_pokes_its_worker(door: Door) -> None:
+    job = door.submit().json
+    claims.claim(door.database, Lane.CPU, "worker-1", 60.0)
+
+    answer = door.send("POST", f"{JOBS}/{job['id']}/pause")
+
+    assert answer.json["status"] == "validating_files"
+    assert door.bells.poked == ["worker-1"]
+
+
 def test_cancelling_a_final_job_is_a_409_that_is_not_worth_a_retry(door: Door) -> None:
     job = created(door)
     door.send("POST", f"{JOBS}/{job['id']}/cancel")
@@ -322,8 +347,10 @@ def test_another_tenants_job_is_as_absent_as_none(door: Door) -> None:
         door.get(f"{JOBS}/{job_id}", key=stranger),
         door.get(f"{JOBS}/{job_id}/events", key=stranger),
         door.send("POST", f"{JOBS}/{job_id}/cancel", key=stranger),
+        door.send("POST", f"{JOBS}/{job_id}/pause", key=stranger),
+        door.send("POST", f"{JOBS}/{job_id}/resume", key=stranger),
         door.get(JOBS, query_string={"after": job_id}, key=stranger),
     ]
 
-    assert [answer.status_code for answer in answers] == [404] * 4
+    assert [answer.status_code for answer in answers] == [404] * 6
     assert (door.get(JOBS, key=stranger).json or {})["data"] == []

@@ -137,12 +137,27 @@ def test_another_tenants_jobs_are_as_absent_as_none(door: Door) -> None:
         door.get(f"{JOBS}/{job_id}", key=stranger),
         door.get(f"{JOBS}/{job_id}", key=stranger, query_string={"wait": 30}),
         door.send("POST", f"{JOBS}/{job_id}/cancel", key=stranger),
+        door.send("POST", f"{JOBS}/{job_id}/pause", key=stranger),
+        door.send("POST", f"{JOBS}/{job_id}/resume", key=stranger),
         door.get(JOBS, query_string={"after": job_id}, key=stranger),
     ]
 
-    assert [answer.status_code for answer in answers] == [404] * 4
+    assert [answer.status_code for answer in answers] == [404] * 6
     assert len((door.get(JOBS, key=stranger).json or {})["data"]) == 1
     assert (door.get(JOBS, key=stranger, query_string={"metadata[team]": "red"}).json or {})["data"] == []
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_job_of_any_kind_is_paused_listed_as_such_and_resumed(door: Door, kind: Kind) -> None:
+    job_id = submitted(door, kind)
+
+    paused = door.send("POST", f"{JOBS}/{job_id}/pause")
+    listed = door.get(f"{JOBS}?status=paused")
+    resumed = door.send("POST", f"{JOBS}/{job_id}/resume")
+
+    assert (paused.json or {})["status"] == "paused"
+    assert [job["id"] for job in (listed.json or {})["data"]] == [job_id]
+    assert (resumed.json or {})["status"] in ("queued", "validating_files")
 
 
 def test_a_job_of_any_kind_is_cancelled(door: Door) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from db import jobs
+from db import claims, jobs
 from db.tables import ApiKey, Quota
 from domain.access import Scope
 from domain.job import Lane, State
@@ -44,7 +44,7 @@ def test_whoever_waits_gets_the_answer_itself(door: Door, model: str) -> None:
     request = threading.Thread(target=lambda: answers.append(predict(door, body, wait=30)))
     request.start()
     job = until(
-        lambda: jobs.claim(door.database, Lane.INFER, "worker-1", 60.0),
+        lambda: claims.claim(door.database, Lane.INFER, "worker-1", 60.0),
         lambda job: job is not None,
         limit_s=20,
     )

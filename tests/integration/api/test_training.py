@@ -2,7 +2,7 @@
 
 import pytest
 
-from db import jobs, reports
+from db import claims, reports
 from db.logs import Logs
 from db.tables import Job
 from domain.job import Lane
@@ -15,7 +15,7 @@ JOBS = "/v1/fine_tuning/jobs"
 def job(door: Door) -> Job:
     """Running."""
     assert door.submit({"suffix": "tiny"}).status_code == 200
-    claimed = jobs.claim(door.database, Lane.CPU, "worker-1", 60.0)
+    claimed = claims.claim(door.database, Lane.CPU, "worker-1", 60.0)
     assert claimed is not None
     return claimed
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event, inspect
 from sqlalchemy.orm import Session
 
-from db import files, job_pages, jobs, tenants
+from db import files, job_pages, jobs, queues, tenants
 from db.job_pages import Wanted
 from db.session import Database
 from db.tables import File, Job
@@ -31,7 +31,7 @@ from support.databases import migrated
 def test_a_page_is_read_from_indexes_only(wanted: Wanted, tmp_path: Path) -> None:
     def read(session: Session, job: Job) -> None:
         job_pages.page(session, "a", wanted, after=job.id)
-        jobs.position(session, job)
+        queues.position(session, job)
 
     plans = planned(tmp_path, read)
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 from sqlalchemy import select, update
 
-from db import events, job_pages, jobs, loads, reports, tenants
+from db import claims, events, job_pages, jobs, loads, reports, tenants
 from db.job_pages import Wanted
 from db.session import Database, now
 from db.tables import Event, Job, Quota, TenantLoad
@@ -28,7 +28,7 @@ def submit(database: Database, tenant: str = "a", **more: object) -> Job:
 
 
 def claim(database: Database, owner: str = "w1", ttl: float = 60.0, lane: Lane = Lane.CPU) -> Job:
-    job = jobs.claim(database, lane, owner, ttl)
+    job = claims.claim(database, lane, owner, ttl)
     assert job is not None
     return job
 
@@ -127,7 +127,7 @@ def test_the_second_worker_to_claim_a_job_gets_nothing(database: Database) -> No
     submit(database)
     claim(database, "w1")
 
-    assert jobs.claim(database, Lane.CPU, "w2", 60) is None
+    assert claims.claim(database, Lane.CPU, "w2", 60) is None
 
 
 def test_workers_that_claim_at_the_same_moment_never_share_a_job(database: Database) -> None:
@@ -137,7 +137,7 @@ def test_workers_that_claim_at_the_same_moment_never_share_a_job(database: Datab
 
     def work(name: str) -> None:
         barrier.wait()
-        while (job := jobs.claim(database, Lane.CPU, name, 60)) is not None:
+        while (job := claims.claim(database, Lane.CPU, name, 60)) is not None:
             taken.append(job.id)
 
     threads = [threading.Thread(target=work, args=(f"w{i}",)) for i in range(4)]
@@ -145,7 +145,7 @@ def test_workers_that_claim_at_the_same_moment_never_share_a_job(database: Datab
         thread.start()
     for thread in threads:
         thread.join()
-    while (left := jobs.claim(database, Lane.CPU, "last", 60)) is not None:
+    while (left := claims.claim(database, Lane.CPU, "last", 60)) is not None:
         taken.append(left.id)
 
     assert len(taken) == 6
@@ -169,7 +169,7 @@ def test_a_tenant_at_its_limit_of_running_jobs_waits(database: Database) -> None
     submit(database, "a")
     claim(database)
 
-    assert jobs.claim(database, Lane.CPU, "w2", 60) is None
+    assert claims.claim(database, Lane.CPU, "w2", 60) is None
 
 
 def test_a_higher_priority_is_claimed_first(database: Database) -> None:
@@ -184,7 +184,7 @@ def test_a_job_that_is_not_yet_available_is_not_claimed(database: Database) -> N
     with database.transaction() as session:
         session.execute(update(Job).where(Job.id == job.id).values(available_at=now() + 3600))
 
-    assert jobs.claim(database, Lane.CPU, "w1", 60) is None
+    assert claims.claim(database, Lane.CPU, "w1", 60) is None
 
 
 def test_renewing_prolongs_the_lease_and_tells_what_the_user_wants(database: Database) -> None:
@@ -194,7 +194,7 @@ def test_renewing_prolongs_the_lease_and_tells_what_the_user_wants(database: Dat
         jobs.cancel(session, "a", job.id)
 
     with database.transaction() as session:
-        want = jobs.renew(session, job.id, job.fence, 60)
+        want = claims.renew(session, job.id, job.fence, 60)
 
     assert want is Want.CANCEL
     assert (read(database, job).lease_until or 0) > (job.lease_until or 0)
@@ -204,11 +204,11 @@ def test_a_fenced_worker_can_write_nothing(database: Database) -> None:
     submit(database)
     old = claim(database, "w1")
     expire(database, old)
-    jobs.reap(database, grace=5)
+    claims.reap(database, grace=5)
     claim(database, "w2")
 
     with database.transaction() as session:
-        assert jobs.renew(session, old.id, old.fence, 60) is None
+        assert claims.renew(session, old.id, old.fence, 60) is None
         words = reports.Words(metrics=[("train_loss", 1, 0.5)], progress={"step": 1})
         assert reports.report(session, old.id, old.fence, words) is None
         assert reports.checkpoint(session, old.id, old.fence, ref="r", step=1, metrics={}) is None
@@ -282,7 +282,7 @@ def test_a_checked_job_moves_to_its_training_lane(database: Database) -> None:
             lane=Lane.TRAIN,
         )
 
-    assert jobs.claim(database, Lane.CPU, "w", 60) is None
+    assert claims.claim(database, Lane.CPU, "w", 60) is None
     assert claim(database, lane=Lane.TRAIN).id == job.id
     with database.reading() as session:
         load = {r.lane: r.running for r in session.scalars(select(TenantLoad))}
@@ -296,7 +296,7 @@ def test_a_waiting_job_is_cancelled_at_once(database: Database) -> None:
         jobs.cancel(session, "a", job.id)
 
     assert read(database, job).state == State.CANCELLED
-    assert jobs.claim(database, Lane.CPU, "w", 60) is None
+    assert claims.claim(database, Lane.CPU, "w", 60) is None
 
 
 def test_a_running_job_is_asked_to_stop_once(database: Database) -> None:
@@ -325,7 +325,7 @@ def test_a_job_whose_worker_went_silent_is_requeued_with_a_new_fence(database: D
     job = claim(database)
     expire(database, job)
 
-    lanes = jobs.reap(database, grace=5)
+    lanes = claims.reap(database, grace=5)
 
     lost = read(database, job)
     assert lanes == [Lane.CPU]
@@ -336,7 +336,7 @@ def test_a_live_lease_is_not_reaped(database: Database) -> None:
     submit(database)
     job = claim(database)
 
-    jobs.reap(database, grace=5)
+    claims.reap(database, grace=5)
 
     assert read(database, job).state == State.RUNNING
 
@@ -349,7 +349,7 @@ def test_two_reapers_reap_a_job_once(database: Database) -> None:
 
     def reap() -> None:
         barrier.wait()
-        jobs.reap(database, grace=5)
+        claims.reap(database, grace=5)
 
     threads = [threading.Thread(target=reap) for _ in range(2)]
     for thread in threads:
@@ -367,7 +367,7 @@ def test_a_reaped_job_that_was_to_be_cancelled_is_cancelled(database: Database) 
         jobs.cancel(session, "a", job.id)
     expire(database, job)
 
-    jobs.reap(database, grace=5)
+    claims.reap(database, grace=5)
 
     assert read(database, job).state == State.CANCELLED
 
@@ -377,7 +377,7 @@ def test_a_job_that_kills_its_worker_three_times_is_given_up(database: Database)
     for _ in range(3):
         job = claim(database)
         expire(database, job)
-        jobs.reap(database, grace=5)
+        claims.reap(database, grace=5)
 
     end = read(database, job)
     assert end.state == State.FAILED

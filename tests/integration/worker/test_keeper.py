@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from db import events, jobs, tenants
+from db import claims, events, jobs, tenants
 from db.session import Database
 from db.tables import Job
 from domain.job import Kind, Lane, Stage, State, Want
@@ -69,7 +69,7 @@ def test_a_result_that_no_database_keeps_fails_its_job_once(
 
 def test_words_that_no_database_keeps_do_not_stand_in_the_way_of_others(database: Database) -> None:
     job_id = submitted(database)
-    job = jobs.claim(database, Lane.CPU, "w", 60.0)
+    job = claims.claim(database, Lane.CPU, "w", 60.0)
     assert job is not None
     reporter = Reporter(database, job.id, job.fence)
     word = {"say": "event", "message": "m", "level": "info", "type": "message", "data": {}}

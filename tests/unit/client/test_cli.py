@@ -326,6 +326,16 @@ def test_a_shown_failure_tells_its_issues(plait, server):
     assert "line 17: no JSON [invalid_json]" in plait("jobs", "show", "ftjob-1").stderr
 
 
+def test_a_pause_tells_how_to_go_on_and_a_running_job_is_only_asked(plait, server):
+    server.on(f"POST {ROUTE}/ftjob-1/pause", job("running"), job("paused"))
+    server.on(f"POST {ROUTE}/ftjob-1/resume", job("queued"))
+
+    assert plait("jobs", "pause", "ftjob-1").stdout == "ftjob-1 is asked to pause (running).\n"
+    told = plait("jobs", "pause", "ftjob-1").stdout
+    assert told == "ftjob-1 is paused. Go on with it: plait jobs resume ftjob-1\n"
+    assert plait("jobs", "resume", "ftjob-1").stdout == "ftjob-1 goes on (queued).\n"
+
+
 def test_a_cancel_and_the_events_are_told(plait, server):
     server.on(f"POST {ROUTE}/ftjob-1/cancel", job("cancelled"))
     server.on(f"GET {ROUTE}/ftjob-1/events", page([event(2), event(1)]))

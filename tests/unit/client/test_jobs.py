@@ -72,6 +72,14 @@ def test_a_cancel_is_a_post_without_a_body(client, server):
     assert server.asked[0].body == b""
 
 
+@pytest.mark.parametrize(("word", "status"), [("pause", "paused"), ("resume", "queued")])
+def test_a_pause_and_a_resume_are_posts_without_a_body(client, server, word, status):
+    server.on(f"POST {ROUTE}/ftjob-1/{word}", job(status))
+
+    assert getattr(client.jobs, word)("ftjob-1").status == status
+    assert server.asked[0].body == b""
+
+
 def test_a_model_id_keeps_its_colons_and_slashes(client, server):
     server.on(
         "GET /models/ft:late-fusion:org/name:ckpt-step-3", {"id": "ft:late-fusion:org/name:ckpt-step-3"}

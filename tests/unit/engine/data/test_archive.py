@@ -120,6 +120,14 @@ def test_a_member_that_points_out_of_the_zip_is_named(tmp_path: Path) -> None:
         assert [(i.code, i.value) for i in dataset.issues] == [("path_escapes_archive", "../../evil.png")]
 
 
+@pytest.mark.parametrize("damaged", [b"\0.png", b"\0\0\0\0\0"])
+def test_a_member_whose_name_was_damaged_away_is_named(tmp_path: Path, damaged: bytes) -> None:
+    path = zip_of(tmp_path / "a.zip", [{"text": "a", "label": "b"}], {"1.png": b""})
+    path.write_bytes(path.read_bytes().replace(b"1.png", damaged))
+
+    assert codes(path) == ["path_escapes_archive"]
+
+
 def test_a_name_is_found_in_either_way_of_writing_its_accents(tmp_path: Path) -> None:
     archive = Archive(zip_of(tmp_path / "a.zip", [], {"caf\u0065\u0301.bin": b"data"}))
 
