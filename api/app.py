@@ -27,10 +27,12 @@ from api import (
     webhooks,
 )
 from api.keyring import Keyring
+from api.listeners import Limits as StreamLimits
+from api.listeners import Listeners
+from api.rendered import Rendered
 from api.requests import JSON_LIMIT, Request
 from api.routes import Route, Routes
 from api.services import Ringer, Services
-from api.stream import Streams
 from api.waiting import Waiting
 from bus.bells import Bells
 from bus.limits import Limits
@@ -62,25 +64,26 @@ def create_app(
     settings: Settings,
     database: Database | None = None,
     bells: Ringer | None = None,
-    streams: Streams | None = None,
+    streams: StreamLimits | None = None,
 ) -> Flask:
     """The application; what is not given is made from the settings."""
     blobs = open_blobs(settings)
-    database = database or _database(settings)
+    database, wakes = database or _database(settings), Wakes(settings.redis_url)
     services = Services(
         settings=settings,
         database=database,
         blobs=blobs,
         bells=bells or Bells(settings.redis_url),
-        wakes=Wakes(settings.redis_url),
+        wakes=wakes,
         waiting=Waiting(settings.api_threads),
-        streams=streams or Streams(settings.api_threads),
+        listeners=Listeners(database, wakes, streams or StreamLimits()),
         keyring=Keyring(database),
         limits=Limits(settings.redis_url),
+        rendered=Rendered(),
     )
     app = _flask(blobs)
-    # Whoever stops the process ends the waiting, too.
-    app.extensions["waiting"] = services.waiting
+    # Whoever serves the process lends its connections to the listeners, and ends the waiting when it stops.
+    app.extensions.update(waiting=services.waiting, listeners=services.listeners)
     trace.install(app)
     rates.install(app)
     errors.install(app)

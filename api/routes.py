@@ -99,7 +99,9 @@ def respond(answer: Answer) -> Response:
 
 
 def _tagged(response: Response) -> Response:
-    """With the hash of its bytes as ETag; without them for a caller that names the same."""
+    """With the hash of its bytes as ETag, unless it has one; without them for a caller that names the same."""
+    if "ETag" in response.headers:
+        return response
     response.set_etag(sha256(response.get_data()).hexdigest()[:32])
     # A copy may be kept, by this caller alone, and must be asked about each time.
     response.headers["Cache-Control"] = "private, no-cache"

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from api import audited
 from api.keyring import Keyring
-from api.stream import Streams
+from api.listeners import Listeners
+from api.rendered import Rendered
 from api.waiting import Waiter, Waiting
 from bus.limits import Limits
 from db.blobs import Blobs
@@ -40,9 +41,10 @@ class Services:
     bells: Ringer
     wakes: Waiter
     waiting: Waiting
-    streams: Streams
+    listeners: Listeners
     keyring: Keyring
     limits: Limits
+    rendered: Rendered
 
     @contextmanager
     def change(self, who: Principal) -> Iterator[Session]:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from db import deliveries, jobs, outbox, tenants, webhooks
+from db import claims, deliveries, jobs, outbox, tenants, webhooks
 from db.outbox import Outgoing, Tried
 from db.session import Database, now
-from db.tables import WebhookAttempt, WebhookDelivery, WebhookEndpoint
+from db.tables import Job, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from domain.errors import Conflict, NotFound
 from domain.job import Kind, Lane, Stage
 from domain.webhooks import DISABLE_AFTER_S, Code, DeliveryState, EndpointChange, NewEndpoint
@@ -32,18 +32,18 @@ def endpoint(database: Database, *types: str, tenant: str = "a") -> WebhookEndpo
         return webhooks.create(session, tenant, new)
 
 
-def running(database: Database, kind: Kind = Kind.FINE_TUNE, tenant: str = "a") -> jobs.Job:
+def running(database: Database, kind: Kind = Kind.FINE_TUNE, tenant: str = "a") -> Job:
     """A job that a worker has just claimed for its last stage."""
     spec = {"model": "late-fusion", "training_file": "file-1"}
     new = jobs.Submission(tenant=tenant, spec=spec, kind=kind, stage=Stage.RUN, lane=Lane.TRAIN)
     with database.transaction() as session:
         jobs.submit(session, new)
-    job = jobs.claim(database, Lane.TRAIN, "w1", 60.0)
+    job = claims.claim(database, Lane.TRAIN, "w1", 60.0)
     assert job is not None
     return job
 
 
-def finish(database: Database, job: jobs.Job, name: str = "job.succeeded", **values: Any) -> None:
+def finish(database: Database, job: Job, name: str = "job.succeeded", **values: Any) -> None:
     with database.transaction() as session:
         jobs.move(session, job.id, name, fence=job.fence, message="over", **values)
 
