@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import InstrumentedAttribute, Session, load_only
 
-from db import audit, loads
+from db import audit, loads, outbox
 from db.session import now
 from db.tables import Event, Job, JobLabel, JobStart, Quota
 from db.upsert import insert
@@ -186,6 +186,7 @@ def move(
     if fence is not None:
         loads.lower(session, job.tenant, left_lane or Lane(job.lane))
     _record(session, job, name, message, level=level, data=data)
+    outbox.tell(session, job)
     return job
 
 

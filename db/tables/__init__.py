@@ -6,6 +6,7 @@ from db.tables.jobs import Checkpoint, Event, Job, JobLabel, JobStart, Metric, M
 from db.tables.tenants import ApiKey, Audit, Quota, Tenant, TenantLoad
 from db.tables.upkeep import Leader
 from db.tables.uploads import Upload, UploadPart
+from db.tables.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "ApiKey",
@@ -26,4 +27,7 @@ __all__ = [
     "TenantLoad",
     "Upload",
     "UploadPart",
+    "WebhookAttempt",
+    "WebhookDelivery",
+    "WebhookEndpoint",
 ]

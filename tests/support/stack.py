@@ -159,7 +159,9 @@ def kill_tree(pid: int, sig: signal.Signals) -> None:
 
 
 @contextmanager
-def stack(folder: Path, *, kind: str = "sqlite", encoders: Path | None = None) -> Iterator[Stack]:
+def stack(
+    folder: Path, *, kind: str = "sqlite", encoders: Path | None = None, **more: Any
+) -> Iterator[Stack]:
     """A stack with short leases and `encoders` as its mirror; nothing is started yet but the broker."""
     data = folder / "data"
     data.mkdir()
@@ -178,6 +180,7 @@ def stack(folder: Path, *, kind: str = "sqlite", encoders: Path | None = None) -
             allow_hub=False,
             encoders=str(encoders) if encoders else "",
             supervisor=os.getpid(),
+            **more,
         )
         made = Stack(folder, settings, database)
         made.broker = process
