@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
-from db import claims, files, jobs
+from db import checkpoints, claims, files, jobs
 from db.artifacts import Artifacts
 from db.blobs import Blobs
 from db.logs import Logs
@@ -57,12 +57,13 @@ class Outcome:
             lane = self._write(ending, published)
         except Conflict:
             # Ours was committed although its answer was lost, or another holds the job: either way, done.
-            log.info("job %s had moved on", self.job.id)
+            log.info("job %s had moved on from fence %d", self.job.id, self.job.fence)
             self._forget(published)
             return None
         except DBAPIError as error:
             log.warning("job %s: outcome not written (%s)", self.job.id, type(error).__name__)
             return None
+        log.info("job %s settled under fence %d", self.job.id, self.job.fence)
         self._sweep()
         return lane
 
@@ -211,10 +212,11 @@ class Outcome:
 
     def _sweep(self) -> None:
         """A final job keeps what its row names; other claims' folders go, and media that only it was given."""
-        told = (Job.finished_at, Job.checkpoint_ref, Job.result_ref)
+        told = (Job.finished_at, Job.result_ref)
         with self.database.reading() as session:
             job = jobs.get(session, self.job.tenant, self.job.id, only=told)
+            kept = checkpoints.kept(session, job.id)
         if job.finished_at is not None:
-            self.artifacts.prune(job.id, keep=[job.checkpoint_ref, job.result_ref])
+            self.artifacts.prune(job.id, keep=[job.result_ref, *kept])
             for key in own_blobs(self.job):
                 self.blobs.delete(key)
