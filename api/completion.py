@@ -51,17 +51,20 @@ def _join(plait: Services, who: Principal, turn: Turn, asked: Completion, file_i
     if turn.leftover:
         plait.blobs.delete(turn.leftover)
     try:
-        is_made = _published(plait, who, turn, asked, file_id)
+        made = _published(plait, who, turn, asked, file_id)
     except (PlaitError, OSError):
         _give_back(plait, upload_id, file_id)
         raise
     # After any other failure nobody knows whether the file was published: its bytes stay, and the lease ends.
-    if is_made:
+    if made is not None:
+        if made.blob != file_id:
+            # The tenant had the same bytes already.
+            plait.blobs.delete(file_id)
         plait.blobs.delete_of(upload_id)
     else:
         _give_back(plait, upload_id, file_id)
     plait.bells.wake(upload_id)
-    return is_made
+    return made is not None
 
 
 def _give_back(plait: Services, upload_id: str, file_id: str) -> None:
@@ -70,13 +73,15 @@ def _give_back(plait: Services, upload_id: str, file_id: str) -> None:
         upload_joins.release(session, upload_id, file_id)
 
 
-def _published(plait: Services, who: Principal, turn: Turn, asked: Completion, file_id: str) -> bool:
+def _published(
+    plait: Services, who: Principal, turn: Turn, asked: Completion, file_id: str
+) -> tables.File | None:
     stored = _joined(plait, turn, asked, file_id)
     if stored is None:
-        return False
+        return None
     with plait.change(who) as session:
         file = _file(turn.upload, stored, file_id)
-        return upload_joins.publish(session, turn.upload, asked, file) is not None
+        return upload_joins.publish(session, turn.upload, asked, file)
 
 
 def _joined(plait: Services, turn: Turn, asked: Completion, file_id: str) -> Stored | None:

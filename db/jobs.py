@@ -4,15 +4,15 @@ Each transition is one guarded transaction. A guard that matches no row means "y
 nothing and writes nothing.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import InstrumentedAttribute, Session, load_only
 
-from db import loads
+from db import loads, readers
 from db.session import now
 from db.tables import Event, Job, JobLabel, Quota
 from db.upsert import insert
@@ -36,6 +36,8 @@ class Submission:
     lane: Lane = Lane.CPU
     #: What the first event says.
     message: str = "The job was accepted; its files are checked first."
+    #: The files that the job reads, and the field that names each.
+    files: Mapping[str, str] = field(default_factory=dict)
     #: Given where bytes were stored under the job's id before the row; else a new one is made.
     id: str | None = None
     priority: int = 0
@@ -78,6 +80,7 @@ def submit(session: Session, new: Submission) -> Job:
     for name, value in (new.labels or {}).items():
         label = JobLabel(job=job.id, name=name, value=value, tenant=job.tenant, created_at=job.created_at)
         session.add(label)
+    readers.add(session, job, new.files)
     _record(session, job, "job.created", new.message)
     return job
 
@@ -180,6 +183,8 @@ def move(
         raise Conflict(f"Job {job_id} cannot take {name} now.", code="job_moved_on")
     if fence is not None:
         loads.lower(session, job.tenant, left_lane or Lane(job.lane))
+    if rule.target in FINAL:
+        readers.drop(session, job)
     _record(session, job, name, message, level=level, data=data)
     return job
 

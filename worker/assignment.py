@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import settings as configuration
-from db import files, registry
+from db import files, readers, registry
 from db.artifacts import Artifacts
 from db.blobs import Blobs
 from db.session import Database
@@ -53,7 +53,7 @@ def _files(job: Job, database: Database, blobs: Blobs) -> dict[str, dict[str, An
     with database.reading() as session:
         rows = {
             field: files.get(session, job.tenant, file_id, param=field)
-            for file_id, field in files.files_of(job.spec).items()
+            for file_id, field in readers.fields_of(job.spec).items()
         }
     return {
         field: {

@@ -85,9 +85,11 @@ class Outcome:
                 time.sleep(0.5)
 
     def _forget(self, published: list[File]) -> None:
-        """The bytes of files that got no row."""
-        for file in published:
-            self.blobs.delete(file.blob)
+        """The bytes of files that got no row. Those of a commit whose answer was lost have one."""
+        with self.database.reading() as session:
+            unnamed = files.unnamed(session, [file.blob for file in published])
+        for key in unnamed:
+            self.blobs.delete(key)
 
     def _move(self, session: Session, ending: Ending, published: list[File]) -> Lane | None:
         now_held = claims.held(session, self.job.id, self.job.fence)
@@ -186,7 +188,7 @@ class Outcome:
             id=file_id,
             tenant=self.job.tenant,
             filename=path.name,
-            purpose="fine-tune-results",
+            purpose=files.RESULTS,
             bytes=stored.bytes,
             sha256=stored.sha256,
             blob=file_id,

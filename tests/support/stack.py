@@ -16,7 +16,7 @@ import psutil
 
 import settings as configuration
 from bus.bells import Bells
-from db import events, files, jobs, tenants
+from db import events, files, jobs, readers, tenants
 from db.blobs import open_blobs
 from db.session import Database
 from db.tables import Event, File, Job
@@ -82,7 +82,9 @@ class Stack:
             "multimodal": spec.merged().model_dump(mode="json", by_alias=True)
         }
         with self.database.transaction() as session:
-            job = jobs.submit(session, jobs.Submission(tenant=TENANT, spec=stored))
+            job = jobs.submit(
+                session, jobs.Submission(tenant=TENANT, spec=stored, files=readers.fields_of(stored))
+            )
         self.bells.ring(Lane.CPU)
         return job.id
 
