@@ -11,7 +11,8 @@ from api.job_shapes import polled
 from api.jobs import BY_METADATA, BY_STATUS, asked_for
 from api.routes import Routes, page_query
 from api.services import Services
-from db import files, job_pages, jobs, queues, readers, tables
+from db import files, glances, job_pages, jobs, queues, readers, tables
+from db.glances import Glance
 from domain.access import Principal, Scope
 from domain.errors import BadRequest, NotFound
 from domain.job import Kind, Lane
@@ -68,10 +69,8 @@ def index(plait: Services, who: Principal) -> shapes.JobPage:
 def retrieve(plait: Services, who: Principal, job_id: str) -> Response:
     """Tells how a fine-tuning job stands; with `wait`, once that has changed."""
     watched.until_it_changes(plait, who.tenant, job_id, kind=Kind.FINE_TUNE)
-    with plait.database.reading() as session:
-        row = jobs.get(session, who.tenant, job_id, kind=Kind.FINE_TUNE)
-        job = _shape(session, row, files.results_of(session, row.id))
-    return waiting.applied(polled(job))
+    seen = glances.take(plait.database, who.tenant, job_id, kind=Kind.FINE_TUNE)
+    return waiting.applied(plait.rendered.answer(seen, shapes.Job, lambda: _seen(seen)))
 
 
 @routes.post(
@@ -139,3 +138,7 @@ def _submitted(session: Session, new: jobs.Submission) -> tables.Job:
 
 def _shape(session: Session, row: tables.Job, result_files: Sequence[str]) -> shapes.Job:
     return shapes.job(row, position=queues.position(session, row), result_files=result_files)
+
+
+def _seen(glance: Glance) -> shapes.Job:
+    return shapes.job(glance.job(), position=glance.position, result_files=glance.result_files)

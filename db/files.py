@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
-from db import readers, room
+from db import audit, readers, room
 from db.session import now
 from db.tables import File, ResultFile
 from domain.errors import Conflict, NotFound, Unprocessable
@@ -30,6 +30,7 @@ def add(session: Session, file: File) -> File:
     file.blob = _same_bytes(session, file) or file.blob
     session.add(file)
     session.flush()
+    audit.made(session, file.id)
     return file
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import InstrumentedAttribute, Session, load_only
 
-from db import loads, readers
+from db import audit, loads, readers
 from db.session import now
 from db.tables import Event, Job, JobLabel, Quota
 from db.upsert import insert
@@ -82,6 +82,7 @@ def submit(session: Session, new: Submission) -> Job:
         session.add(label)
     readers.add(session, job, new.files)
     _record(session, job, "job.created", new.message)
+    audit.made(session, job.id)
     return job
 
 
@@ -115,8 +116,8 @@ def _refuse_over_quota(session: Session, quota: Quota) -> None:
     waiting = session.scalar(select(func.count()).where(Job.tenant == quota.tenant, Job.state.in_(WAITING)))
     if (waiting or 0) >= quota.max_queued:
         raise OverQuota(
-            f"{waiting} jobs are queued or paused, which is this tenant's limit; wait for some to run, "
-            "or cancel some."
+            f"{waiting} jobs are queued or paused and this tenant's limit is {quota.max_queued}; "
+            "wait for some to run, or cancel some."
         )
 
 

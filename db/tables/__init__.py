@@ -3,12 +3,13 @@
 from db.tables.base import Table
 from db.tables.files import File, JobFile, ResultFile
 from db.tables.jobs import Checkpoint, Event, Job, JobLabel, Metric, Model
-from db.tables.tenants import ApiKey, Quota, Tenant, TenantLoad
+from db.tables.tenants import ApiKey, Audit, Quota, Tenant, TenantLoad
 from db.tables.upkeep import Leader
 from db.tables.uploads import Upload, UploadPart
 
 __all__ = [
     "ApiKey",
+    "Audit",
     "Checkpoint",
     "Event",
     "File",

@@ -22,7 +22,7 @@ from db.blobs import open_blobs
 from db.logs import Logs
 from db.session import Database
 from domain.errors import Unavailable
-from worker.upkeep import media, models, orphans, retention
+from worker.upkeep import media, models, orphans, retention, uploads
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +103,7 @@ class Upkeep:
         yield lambda: loads.recount(database)
         yield lambda: media.sweep(database, blobs)
         yield lambda: models.sweep(database, artifacts)
+        yield lambda: uploads.sweep(database, blobs)
         yield lambda: retention.sweep(database, blobs, artifacts, logs, self.settings.retain_days)
         yield lambda: orphans.sweep(database, artifacts, logs)
 

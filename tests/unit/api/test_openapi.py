@@ -55,6 +55,10 @@ def test_later_routes_are_not_promised(document: dict[str, Any]) -> None:
         "/healthz",
         "/openapi.json",
         "/readyz",
+        "/v1/api_keys",
+        "/v1/api_keys/{key_id}",
+        "/v1/api_keys/{key_id}/rotate",
+        "/v1/audit_events",
         "/v1/files",
         "/v1/files/{file_id}",
         "/v1/files/{file_id}/content",
@@ -75,6 +79,11 @@ def test_later_routes_are_not_promised(document: dict[str, Any]) -> None:
         "/v1/predictions",
         "/v1/predictions/{prediction_id}",
         "/v1/predictions/{prediction_id}/cancel",
+        "/v1/uploads",
+        "/v1/uploads/{upload_id}",
+        "/v1/uploads/{upload_id}/cancel",
+        "/v1/uploads/{upload_id}/complete",
+        "/v1/uploads/{upload_id}/parts",
     ]
 
 
