@@ -49,7 +49,7 @@ def _join(plait: Services, who: Principal, turn: Turn, asked: Completion, file_i
     """Whether this request made the file. Until one has, the parts stay as they are."""
     upload_id = turn.upload.id
     if turn.leftover:
-        plait.blobs.delete(turn.leftover)
+        plait.drop(turn.leftover)
     try:
         made = _published(plait, who, turn, asked, file_id)
     except (PlaitError, OSError):
@@ -59,7 +59,7 @@ def _join(plait: Services, who: Principal, turn: Turn, asked: Completion, file_i
     if made is not None:
         if made.blob != file_id:
             # The tenant had the same bytes already.
-            plait.blobs.delete(file_id)
+            plait.drop(file_id)
         plait.blobs.delete_of(upload_id)
     else:
         _give_back(plait, upload_id, file_id)
@@ -68,7 +68,7 @@ def _join(plait: Services, who: Principal, turn: Turn, asked: Completion, file_i
 
 
 def _give_back(plait: Services, upload_id: str, file_id: str) -> None:
-    plait.blobs.delete(file_id)
+    plait.drop(file_id)
     with plait.database.transaction() as session:
         upload_joins.release(session, upload_id, file_id)
 

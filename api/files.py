@@ -60,10 +60,10 @@ def _keep(plait: Services, who: Principal, new: tables.File) -> shapes.File:
             row = files.add(session, new)
             shape = shapes.file(row)
     except PlaitError:
-        plait.blobs.delete(blob)
+        plait.drop(blob)
         raise
     if row.blob != blob:
-        plait.blobs.delete(blob)
+        plait.drop(blob)
     return shape
 
 
@@ -92,7 +92,7 @@ def delete(plait: Services, who: Principal, file_id: str) -> shapes.FileDeleted:
     with plait.change(who) as session:
         blob = files.delete(session, who.tenant, file_id)
     if blob is not None:
-        plait.blobs.delete(blob)
+        plait.drop(blob)
     return shapes.FileDeleted(id=file_id)
 
 

@@ -22,6 +22,7 @@ from db.blobs import open_blobs
 from db.logs import Logs
 from db.session import Database
 from domain.errors import Unavailable
+from worker.upkeep import blobs as unnamed_blobs
 from worker.upkeep import media, models, orphans, retention, uploads
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class Upkeep:
         yield lambda: models.sweep(database, artifacts)
         yield lambda: uploads.sweep(database, blobs)
         yield lambda: retention.sweep(database, blobs, artifacts, logs, self.settings.retain_days)
+        yield lambda: unnamed_blobs.sweep(database, blobs)
         yield lambda: orphans.sweep(database, artifacts, logs)
 
     def _leads(self, duty: str, ttl: float) -> bool:
