@@ -1,6 +1,5 @@
 """An installation that keeps files in an object store: uploads, a fine-tune, predictions and downloads go through it."""
 
-import io
 from pathlib import Path
 
 import openai
@@ -33,8 +32,8 @@ def test_a_fine_tune_and_a_prediction_read_and_write_the_object_store(
             assert job.status == "succeeded", (job.error, made.logs)
             results = {name: stock.files.content(name).read() for name in job.result_files}
             copy = ours.files.download(file.id, tmp_path / "copy.zip")
-            media = io.BytesIO(bytes(100_000))
-            answer = ours.predict(job.fine_tuned_model, [{"image": media}, {"text": "zero"}])
+            rows = [{"image": bytes(100_000)}, {"text": "zero"}]
+            answer = ours.predictions.create(job.fine_tuned_model, rows)
 
     assert copy.read_bytes() == archive.read_bytes()
     assert results
