@@ -57,8 +57,9 @@ def _drop_expired_files(database: Database, blobs: Blobs) -> None:
     for tenant, file_id in due:
         try:
             with database.transaction() as session:
-                file = files.delete(session, tenant, file_id)
+                blob = files.delete(session, tenant, file_id)
         except (Conflict, NotFound):
             # A job still reads it: next time. Or its owner was faster.
             continue
-        blobs.delete(file.blob)
+        if blob is not None:
+            blobs.delete(blob)
