@@ -47,6 +47,8 @@ class Settings:
     max_file_bytes: int = 20 * 1024**3
     #: Most bytes of features kept in the cache.
     cache_bytes: int = 20 * 1024**3
+    #: Days for which a job that is over is kept; one whose model is there stays with it. 0 keeps all.
+    retain_days: float = 90.0
     #: Threads of one API process; three quarters of them may be held by requests that wait.
     api_threads: int = 32
     #: Seconds that a request waits for the database.
