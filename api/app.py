@@ -3,11 +3,14 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from flask import Flask, Response
+from flask import Flask, Response, g
 
 from api import (
+    api_keys,
+    audit_events,
     auth,
     checks,
+    deliveries,
     errors,
     events,
     files,
@@ -17,16 +20,22 @@ from api import (
     models,
     openapi,
     predictions,
+    rates,
     trace,
     training,
     uploads_in_parts,
+    webhooks,
 )
+from api.keyring import Keyring
+from api.listeners import Limits as StreamLimits
+from api.listeners import Listeners
+from api.rendered import Rendered
 from api.requests import JSON_LIMIT, Request
 from api.routes import Route, Routes
 from api.services import Ringer, Services
-from api.stream import Streams
 from api.waiting import Waiting
 from bus.bells import Bells
+from bus.limits import Limits
 from bus.wakes import Wakes
 from db.blobs import Blobs, open_blobs
 from db.session import Database
@@ -43,7 +52,11 @@ GROUPS: tuple[Routes, ...] = (
     openapi.routes,
     checks.routes,
     predictions.routes,
+    webhooks.routes,
+    deliveries.routes,
     uploads_in_parts.routes,
+    api_keys.routes,
+    audit_events.routes,
 )
 
 
@@ -51,23 +64,28 @@ def create_app(
     settings: Settings,
     database: Database | None = None,
     bells: Ringer | None = None,
-    streams: Streams | None = None,
+    streams: StreamLimits | None = None,
 ) -> Flask:
     """The application; what is not given is made from the settings."""
     blobs = open_blobs(settings)
+    database, wakes = database or _database(settings), Wakes(settings.redis_url)
     services = Services(
         settings=settings,
-        database=database or _database(settings),
+        database=database,
         blobs=blobs,
         bells=bells or Bells(settings.redis_url),
-        wakes=Wakes(settings.redis_url),
+        wakes=wakes,
         waiting=Waiting(settings.api_threads),
-        streams=streams or Streams(settings.api_threads),
+        listeners=Listeners(database, wakes, streams or StreamLimits()),
+        keyring=Keyring(database),
+        limits=Limits(settings.redis_url),
+        rendered=Rendered(),
     )
     app = _flask(blobs)
-    # Whoever stops the process ends the waiting, too.
-    app.extensions["waiting"] = services.waiting
+    # Whoever serves the process lends its connections to the listeners, and ends the waiting when it stops.
+    app.extensions.update(waiting=services.waiting, listeners=services.listeners)
     trace.install(app)
+    rates.install(app)
     errors.install(app)
     served = [route for group in GROUPS for route in group]
     app.extensions["openapi"] = openapi.describe(served)
@@ -108,8 +126,9 @@ def mount(app: Flask, services: Services, routes: Iterable[Route]) -> None:
 
 def _view(route: Route, services: Services) -> Callable[..., Response]:
     def view(**path: Any) -> Response:
+        g.route = route
         if route.needs is None:
             return route.answer_of(services, **path)
-        return route.answer_of(services, auth.principal(services.database, route.needs), **path)
+        return route.answer_of(services, auth.principal(services, route.needs), **path)
 
     return view

@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from api.trace import request_id
 from domain import errors as domain
-from domain.errors import InvalidSpec, PlaitError
+from domain.errors import InvalidSpec, OverQuota, PlaitError
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,10 @@ def _of_plait(error: PlaitError) -> Response:
         response.headers["WWW-Authenticate"] = 'Bearer realm="plait"'
     if response.status_code == 409 and error.code not in _PASSING_CONFLICTS:
         response.headers["x-should-retry"] = "false"
+    if isinstance(error, OverQuota):
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+        if not error.passes:
+            response.headers["x-should-retry"] = "false"
     return response
 
 

@@ -1,13 +1,12 @@
 """A job's events over HTTP: as pages, newest first, or as a stream that goes on to the job's end."""
 
-from contextlib import ExitStack
-
 from flask import Response, request
 
 from api import requests, shapes
+from api.listener import Listener
 from api.routes import Parameter, Routes, page_query
 from api.services import Services
-from api.stream import Listener, told
+from api.stream import EVENT_STREAM, Streamed
 from db import events, jobs, tables
 from domain.access import Principal, Scope
 from domain.errors import NotFound
@@ -15,7 +14,6 @@ from domain.job import Kind
 
 routes = Routes()
 
-_SSE = "text/event-stream"
 _STREAM = Parameter(
     "stream",
     "Server-sent events, oldest first, until the job is final; so does `Accept: text/event-stream`. "
@@ -35,7 +33,7 @@ _LAST_EVENT = Parameter(
     needs=Scope.JOBS_READ,
     query=(*page_query(), _STREAM, _LAST_EVENT),
     answer=shapes.EventPage,
-    media=(_SSE,),
+    media=(EVENT_STREAM,),
     errors=(400, 404, 429),
 )
 def list_events(plait: Services, who: Principal, job_id: str) -> shapes.EventPage | Response:
@@ -53,20 +51,13 @@ def _wants_stream() -> bool:
     asked = requests.one_of("stream", ("true", "1", "false", "0"))
     if asked is not None:
         return asked in ("true", "1")
-    return request.accept_mimetypes.best_match(("application/json", _SSE)) == _SSE
+    return request.accept_mimetypes.best_match(("application/json", EVENT_STREAM)) == EVENT_STREAM
 
 
 def _stream(plait: Services, job: tables.Job) -> Response:
-    listener = Listener(job.id, _seen(job), request.environ.get("gunicorn.socket"))
-    with ExitStack() as stack:
-        stack.enter_context(plait.streams.place(plait.waiting, job.tenant))
-        response = Response(told(plait, listener, plait.streams.heartbeat_s), content_type=_SSE)
-        # The place is given back when the answer ends, however it ends.
-        response.call_on_close(stack.pop_all().close)
-    response.headers["Cache-Control"] = "no-store"
-    # nginx would hold the events back to fill its buffer.
-    response.headers["X-Accel-Buffering"] = "no"
-    return response
+    listener = Listener(job.tenant, job.id, _seen(job))
+    plait.listeners.refuse_if_full(job.tenant)
+    return Streamed(listener, plait.listeners.add)
 
 
 def _seen(job: tables.Job) -> int:

@@ -94,9 +94,15 @@ def delete(plait: Services, who: Principal, file_id: str) -> shapes.FileDeleted:
     return shapes.FileDeleted(id=file.id)
 
 
-@routes.get("/v1/files/<file_id>/content", needs=Scope.FILES_READ, answer=None, errors=(404, 416))
+@routes.get(
+    "/v1/files/<file_id>/content",
+    needs=Scope.FILES_READ,
+    answer=None,
+    errors=(404, 416),
+    statuses=(200, 206, 307),
+)
 def content(plait: Services, who: Principal, file_id: str) -> Response:
-    """Sends a file's bytes, or the range of them that is asked for."""
+    """Sends a file's bytes, or the range of them that is asked for; or tells where an object store has them."""
     with plait.database.reading() as session:
         file = files.get(session, who.tenant, file_id)
     return downloads.of_file(plait.blobs, file)

@@ -1,6 +1,7 @@
 """Fine-tuning jobs over HTTP: submitted, listed, watched, paused, cancelled. Knows no state of a job; `db.jobs` does."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from flask import Response
@@ -11,7 +12,8 @@ from api.job_shapes import polled
 from api.jobs import BY_METADATA, BY_STATUS, asked_for
 from api.routes import Routes, page_query
 from api.services import Services
-from db import files, job_pages, jobs, queues, tables
+from db import files, glances, job_pages, jobs, queues, starts, tables
+from db.glances import Glance
 from domain.access import Principal, Scope
 from domain.errors import BadRequest, NotFound
 from domain.job import Kind, Lane
@@ -34,7 +36,7 @@ def create(plait: Services, who: Principal) -> Response:
     new = _submission(who, requests.json_body())
     with plait.change(who) as session:
         _refuse_missing_files(session, who.tenant, new.spec)
-        row = jobs.submit(session, new)
+        row = jobs.submit(session, _started(session, new))
         job = _shape(session, row, files.results_of(session, row.id))
     plait.bells.ring(Lane(job.queue.lane))
     return polled(job)
@@ -69,10 +71,8 @@ def index(plait: Services, who: Principal) -> shapes.JobPage:
 def retrieve(plait: Services, who: Principal, job_id: str) -> Response:
     """Tells how a fine-tuning job stands; with `wait`, once that has changed."""
     watched.until_it_changes(plait, who.tenant, job_id, kind=Kind.FINE_TUNE)
-    with plait.database.reading() as session:
-        row = jobs.get(session, who.tenant, job_id, kind=Kind.FINE_TUNE)
-        job = _shape(session, row, files.results_of(session, row.id))
-    return waiting.applied(polled(job))
+    seen = glances.take(plait.database, who.tenant, job_id, kind=Kind.FINE_TUNE)
+    return waiting.applied(plait.rendered.answer(seen, shapes.Job, lambda: _seen(seen)))
 
 
 @routes.post(
@@ -138,5 +138,20 @@ def _refuse_missing_files(session: Session, tenant: str, spec: dict[str, Any]) -
             raise BadRequest(error.message, code=error.code, param=error.param) from None
 
 
+def _started(session: Session, new: jobs.Submission) -> jobs.Submission:
+    """`new` with the checkpoint that it starts from, if it names one."""
+    name = new.spec.get(starts.FIELD)
+    if name is None:
+        return new
+    start = starts.find(session, new.tenant, name, model=new.spec["model"])
+    return replace(
+        new, start=start.checkpoint.id, message=f"{new.message} Training goes on from {start.words}."
+    )
+
+
 def _shape(session: Session, row: tables.Job, result_files: Sequence[str]) -> shapes.Job:
     return shapes.job(row, position=queues.position(session, row), result_files=result_files)
+
+
+def _seen(glance: Glance) -> shapes.Job:
+    return shapes.job(glance.job(), position=glance.position, result_files=glance.result_files)

@@ -10,7 +10,8 @@ from api.job_shapes import AnyJob, AnyJobPage, any_job, polled
 from api.routes import Parameter, Routes, page_query
 from api.services import Services
 from api.shapes import page
-from db import files, job_pages, jobs, queues, tables
+from db import files, glances, job_pages, jobs, queues, tables
+from db.glances import Glance
 from domain.access import Principal, Scope
 from domain.job import PUBLIC_STATUSES, Kind, Lane
 
@@ -57,10 +58,8 @@ def index(plait: Services, who: Principal) -> AnyJobPage:
 def retrieve(plait: Services, who: Principal, job_id: str) -> Response:
     """Tells how a job of any kind stands; with `wait`, once that has changed."""
     watched.until_it_changes(plait, who.tenant, job_id)
-    with plait.database.reading() as session:
-        row = job_pages.get(session, who.tenant, job_id)
-        job = _shape(session, row, files.results_of(session, row.id))
-    return waiting.applied(polled(job))
+    seen = glances.take(plait.database, who.tenant, job_id)
+    return waiting.applied(plait.rendered.answer(seen, AnyJob, lambda: _seen(seen)))
 
 
 @routes.post("/v1/jobs/<job_id>/cancel", needs=Scope.JOBS_WRITE, answer=AnyJob, errors=(404, 409))
@@ -104,3 +103,7 @@ def asked_for(kinds: list[Kind]) -> job_pages.Wanted:
 
 def _shape(session: Session, row: tables.Job, result_files: Sequence[str]) -> AnyJob:
     return any_job(row, position=queues.position(session, row), result_files=result_files)
+
+
+def _seen(glance: Glance) -> AnyJob:
+    return any_job(glance.job(), position=glance.position, result_files=glance.result_files)

@@ -34,7 +34,7 @@ _ERRORS = {
     415: "The content type is not one that this operation reads.",
     416: "The file has no such range.",
     422: "The Idempotency-Key was used with another body.",
-    429: "The tenant's share is used up.",
+    429: "The tenant's share, or its requests of this minute, are used up.",
     500: "The server failed; its log knows the request's id.",
     503: "A part of the server does not answer; try again after Retry-After seconds.",
 }
@@ -106,7 +106,7 @@ def _operation(route: Route, references: _Shapes) -> dict[str, Any]:
 def _parameters(route: Route) -> list[dict[str, Any]]:
     in_path = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in re.findall(r"<(?:\w+:)?(\w+)>", route.rule)
+        for name in route.parameters
     ]
     in_query = [
         {"name": p.name, "in": p.place, "description": p.about, "schema": p.schema, **_style(p.schema)}
@@ -163,10 +163,16 @@ def _success(route: Route, references: _Shapes, status: int) -> dict[str, Any]:
         content = {"application/json": {"schema": references[route.answer, "serialization"]}}
         # What a stream or an archive holds, no schema of a whole tells.
         content |= {kind: {} for kind in route.media}
+    if status == 307:
+        about = (
+            "The bytes lie in an object store: fetch them from `Location` (no key needed) within ten minutes."
+        )
+        return {"description": about, "headers": {**_HEADERS, "Location": _LATER["Location"]}}
     if status == 202:
         about = "Not done yet; ask again at `Location` after `Retry-After` seconds."
         return {"description": about, "headers": {**_HEADERS, **_LATER}, "content": content}
-    return {"description": "As asked.", "headers": _HEADERS, "content": content}
+    about = "The part that the header `Range` names." if status == 206 else "As asked."
+    return {"description": about, "headers": _HEADERS, "content": content}
 
 
 def _unchanged(route: Route) -> dict[str, Any]:
@@ -174,14 +180,22 @@ def _unchanged(route: Route) -> dict[str, Any]:
 
 
 _LATER = {
-    "Location": {"description": "Where to ask.", "schema": {"type": "string"}},
+    "Location": {"description": "Where it is.", "schema": {"type": "string"}},
     "Retry-After": {"$ref": "#/components/headers/retry-after"},
+}
+_RATE_HEADERS = {
+    f"x-ratelimit-{name}-requests": {"description": about, "schema": {"type": "string"}}
+    for name, about in {
+        "limit": "How many requests the tenant may send at once; on every answer to a tenant with a rate.",
+        "remaining": "How many of them are left.",
+        "reset": "When all of them are back: `120ms`, `8.64s`, `6m0s`.",
+    }.items()
 }
 _HEADERS = {"x-request-id": {"$ref": "#/components/headers/request-id"}}
 
 
 def _failures(route: Route) -> dict[str, Any]:
-    of_key = (401, 403) if route.needs else ()
+    of_key = (401, 403, 429) if route.needs else ()
     of_database = (503,) if route.needs else ()
     statuses = sorted({*route.errors, *of_key, *of_database, 500})
     return {str(status): {"$ref": f"#/components/responses/{status}"} for status in statuses}
@@ -189,8 +203,9 @@ def _failures(route: Route) -> dict[str, Any]:
 
 def _error(status: int, about: str) -> dict[str, Any]:
     waits = {"Retry-After": {"$ref": "#/components/headers/retry-after"}} if status in (429, 503) else {}
+    rates = _RATE_HEADERS if status == 429 else {}
     return {
         "description": f"{about} `error.type` is `{error_type(status)}`.",
-        "headers": {**_HEADERS, **waits},
+        "headers": {**_HEADERS, **waits, **rates},
         "content": {"application/json": {"schema": {"$ref": _REFERENCE.format(model="Error")}}},
     }

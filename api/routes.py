@@ -1,5 +1,6 @@
 """The registry of routes: what a handler serves, needs, takes and answers. `api.openapi` documents from it."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -55,6 +56,11 @@ class Route:
         """`files.create`: the endpoint of Flask and the operation of OpenAPI."""
         return f"{self.view.__module__.rpartition('.')[2]}.{self.view.__name__}"
 
+    @property
+    def parameters(self) -> list[str]:
+        """The names in its address, in their order."""
+        return re.findall(r"<(?:\w+:)?(\w+)>", self.rule)
+
     def answer_of(self, *given: Any, **path: str) -> Response:
         response = respond(self.view(*given, **path))
         return _tagged(response) if self.tagged and not response.is_streamed else response
@@ -93,7 +99,9 @@ def respond(answer: Answer) -> Response:
 
 
 def _tagged(response: Response) -> Response:
-    """With the hash of its bytes as ETag; without them for a caller that names the same."""
+    """With the hash of its bytes as ETag, unless it has one; without them for a caller that names the same."""
+    if "ETag" in response.headers:
+        return response
     response.set_etag(sha256(response.get_data()).hexdigest()[:32])
     # A copy may be kept, by this caller alone, and must be asked about each time.
     response.headers["Cache-Control"] = "private, no-cache"

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import resource
 import socket
+from concurrent.futures import Future
 from typing import Any
 
 import structlog
@@ -12,11 +14,14 @@ from gunicorn.glogging import Logger
 from gunicorn.http import errors as refusals
 from gunicorn.workers.gthread import ThreadWorker
 
+from api.stream import Lent
 from domain.ids import new_id
 from settings import Settings
 
 #: Idle connections cost no thread, and a client that finds its own closed has to send again.
 _KEEP_ALIVE_S = 75
+#: Streams and idle connections together; each is a file to the system, which gives a thousand if not asked.
+_CONNECTIONS = 8_000
 #: Requests in hand at SIGTERM get this long.
 _GRACE_S = 10
 #: What gunicorn refuses before the application is asked; other bad requests are a 400.
@@ -30,6 +35,9 @@ _REFUSED: dict[type[Exception], tuple[int, str]] = {
 
 def serve(settings: Settings, bind: str) -> None:
     """Serves until SIGTERM on `host:port`, or on `fd://N`: a listening socket that the parent bound."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * _CONNECTIONS
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if most < 0 else min(wanted, most), most))
     _Server(settings, bind).run()
 
 
@@ -45,6 +53,7 @@ class _Server(BaseApplication):
             "threads": self._settings.api_threads,
             "worker_class": _Worker,
             "keepalive": _KEEP_ALIVE_S,
+            "worker_connections": _CONNECTIONS,
             "graceful_timeout": _GRACE_S,
             "logger_class": _Logger,
             "loglevel": self._settings.log_level,
@@ -77,9 +86,41 @@ class _Worker(ThreadWorker):
         # Whoever waits for a job is answered with what there is, before the time for stopping is up.
         # A signal may come before the application is loaded.
         extensions = getattr(getattr(self, "wsgi", None), "extensions", {})
-        if "waiting" in extensions:
-            extensions["waiting"].end()
+        for who_waits in ("waiting", "listeners"):
+            if who_waits in extensions:
+                extensions[who_waits].end()
         super().handle_exit(sig, frame)
+
+    def handle_request(self, req: Any, conn: Any) -> bool:
+        conn.lent = None
+        try:
+            return bool(super().handle_request(req, conn))
+        except Lent as lent:
+            conn.lent = lent
+            return lent.keeps
+
+    def finish_request(self, conn: Any, fs: Future[Any]) -> None:
+        """A connection that is lent stays open; it is finished with when its stream is."""
+        lent: Lent | None = getattr(conn, "lent", None)
+        if lent is None or fs.cancelled() or (lent.keeps and not fs.result()):
+            # Of the last, the body did not arrive as its headers said: the server has answered that.
+            super().finish_request(conn, fs)
+            return
+        conn.lent = None
+
+        def over(is_whole: bool) -> None:
+            self.method_queue.defer(self._given_back, conn, lent.keeps and is_whole)
+
+        self.wsgi.extensions["listeners"].add(lent.listener, over)
+
+    def _given_back(self, conn: Any, keeps: bool) -> None:
+        if keeps and self.alive:
+            kept: Future[bool] = Future()
+            kept.set_result(True)
+            super().finish_request(conn, kept)
+            return
+        self.nr_conns -= 1
+        conn.close()
 
     def handle_error(self, _req: object, client: socket.socket, addr: Any, exc: Exception) -> None:
         request_id = new_id("req_")

@@ -8,8 +8,12 @@ from typing import Protocol
 import structlog
 from sqlalchemy.orm import Session
 
-from api.stream import Streams
+from api import audited
+from api.keyring import Keyring
+from api.listeners import Listeners
+from api.rendered import Rendered
 from api.waiting import Waiter, Waiting
+from bus.limits import Limits
 from db.blobs import Blobs
 from db.session import Database
 from domain.access import Principal
@@ -37,11 +41,15 @@ class Services:
     bells: Ringer
     wakes: Waiter
     waiting: Waiting
-    streams: Streams
+    listeners: Listeners
+    keyring: Keyring
+    limits: Limits
+    rendered: Rendered
 
     @contextmanager
     def change(self, who: Principal) -> Iterator[Session]:
-        """The one transaction in which a request of `who` changes what is stored."""
+        """The one transaction in which a request of `who` changes what is stored; its audit row is in it."""
         structlog.contextvars.bind_contextvars(tenant=who.tenant, key=who.key_id)
         with self.database.transaction() as session:
             yield session
+            audited.write(session, who)

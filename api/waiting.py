@@ -38,6 +38,8 @@ class Waiter(Protocol):
 
     def wait(self, job_id: str, heard: int, seconds: float) -> int: ...
 
+    def listen(self, hear: Callable[[str], None]) -> None: ...
+
 
 class Behind(Protocol):
     """The part of `api.services.Services` that a wait needs."""
@@ -79,7 +81,7 @@ class Waiting:
 
     @contextmanager
     def place(self) -> Iterator[bool]:
-        """One of the threads that may be held, if it says True; also for streams."""
+        """One of the threads that may be held, if it says True."""
         is_free = self._places.acquire(blocking=False)
         try:
             yield is_free
@@ -90,10 +92,6 @@ class Waiting:
     def end(self) -> None:
         """The process is about to stop: who waits is answered with what there is. Safe in a signal handler."""
         self._over = True
-
-    @property
-    def is_over(self) -> bool:
-        return self._over
 
 
 def _look(plait: Behind, read: Callable[[Session], Row]) -> Row:

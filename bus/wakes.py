@@ -6,7 +6,7 @@ A wake is a hint. Whoever waits reads the database when the wait is over, whatev
 import logging
 import threading
 import time
-from collections import defaultdict
+from collections.abc import Callable
 
 import redis
 
@@ -20,15 +20,25 @@ MOST_COUNTS = 10_000
 _CHANNEL = f"{PREFIX}job:"
 
 
+class _Bell:
+    """Those who wait for one job."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self.changed = threading.Condition(lock)
+        self.waiters = 0
+
+
 class Wakes:
     """Hears `bus.bells.Bells.wake` of any process. Starts its thread at the first wait; safe in any thread."""
 
     def __init__(self, redis_url: str) -> None:
         self._url = redis_url
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._count = 0
         self._heard: dict[str, int] = {}
-        self._waiting: dict[str, int] = defaultdict(int)
+        # One condition a job: a wake of one job rouses nobody who waits for another.
+        self._bells: dict[str, _Bell] = {}
+        self._hear: Callable[[str], None] = lambda _job_id: None
         self._thread: threading.Thread | None = None
 
     def wait(self, job_id: str, heard: int, seconds: float) -> int:
@@ -38,21 +48,24 @@ class Wakes:
         waits, so a wake that was lost or came too early costs LOOK_EVERY_S, and none is missed in between.
         """
         self._start()
-        with self._changed:
-            self._waiting[job_id] += 1
+        with self._lock:
+            bell = self._bells.setdefault(job_id, _Bell(self._lock))
+            bell.waiters += 1
             try:
-                self._changed.wait_for(lambda: self._heard.get(job_id, 0) > heard, min(seconds, LOOK_EVERY_S))
+                bell.changed.wait_for(lambda: self._heard.get(job_id, 0) > heard, min(seconds, LOOK_EVERY_S))
                 return max(heard, self._heard.get(job_id, 0))
             finally:
-                self._leave(job_id)
+                bell.waiters -= 1
+                if not bell.waiters:
+                    del self._bells[job_id]
 
-    def _leave(self, job_id: str) -> None:
-        self._waiting[job_id] -= 1
-        if not self._waiting[job_id]:
-            del self._waiting[job_id]
+    def listen(self, hear: Callable[[str], None]) -> None:
+        """`hear` is called with the id of each job that is woken, in the thread that listens; it must be quick."""
+        self._hear = hear
+        self._start()
 
     def _start(self) -> None:
-        with self._changed:
+        with self._lock:
             if self._url and self._thread is None:
                 self._thread = threading.Thread(target=self._listen, name="wakes", daemon=True)
                 self._thread.start()
@@ -74,14 +87,16 @@ class Wakes:
 
     def note(self, job_id: str) -> None:
         """The job changed: whoever waits for it is woken."""
-        with self._changed:
+        with self._lock:
             # One count for all jobs: it rises even for a job whose last was forgotten.
             self._count += 1
             self._heard[job_id] = self._count
             self._forget()
-            self._changed.notify_all()
+            if job_id in self._bells:
+                self._bells[job_id].changed.notify_all()
+        self._hear(job_id)
 
     def _forget(self) -> None:
         """Counts of jobs that nobody waits for go, once there are many."""
         if len(self._heard) > MOST_COUNTS:
-            self._heard = {job: n for job, n in self._heard.items() if job in self._waiting}
+            self._heard = {job: n for job, n in self._heard.items() if job in self._bells}

@@ -1,6 +1,7 @@
 """The event log of a job, as it is read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -40,12 +41,26 @@ def since(session: Session, job_id: str, seq: int, *, limit: int = 1000) -> Sequ
     return session.scalars(query).all()
 
 
-def news(session: Session, job_id: str, seq: int, *, limit: int = 1000) -> tuple[Sequence[Event], bool]:
-    """The events after number `seq`, oldest first; and whether no other will ever follow them."""
-    # The state first: once it reads as final, its last event can be read too.
-    state = session.scalar(select(Job.state).where(Job.id == job_id))
-    rows = since(session, job_id, seq, limit=limit)
-    return rows, state in FINAL and len(rows) < limit
+@dataclass(frozen=True)
+class News:
+    """What followed in one job, oldest first; and whether no other event will ever follow."""
+
+    rows: Sequence[Event]
+    is_all: bool
+
+
+def news(session: Session, seen: Mapping[str, int], *, limit: int = 1000) -> dict[str, News]:
+    """What followed event number `seen[job]` in each of the jobs. One query where nothing did."""
+    # The states first: once one reads as final, its job's last event can be read too.
+    standing = select(Job.id, Job.state, Job.event_seq).where(Job.id.in_(list(seen)))
+    known = {job: (state in FINAL, last) for job, state, last in session.execute(standing)}
+    told: dict[str, News] = {}
+    for job, cursor in seen.items():
+        # A job that was deleted has no more to tell.
+        is_final, last = known.get(job, (True, 0))
+        rows = since(session, job, cursor, limit=limit) if last > cursor else []
+        told[job] = News(rows, is_final and len(rows) < limit)
+    return told
 
 
 def series(session: Session, job_id: str, name: str) -> list[tuple[int, float]]:

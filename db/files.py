@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
-from db import predictions, room
+from db import audit, predictions, room
 from db.session import now
 from db.tables import File, Job, ResultFile
 from domain.errors import Conflict, NotFound, Unprocessable
@@ -23,6 +23,7 @@ def add(session: Session, file: File) -> File:
     room.refuse_over(session, quota, file.bytes)
     session.add(file)
     session.flush()
+    audit.made(session, file.id)
     return file
 
 

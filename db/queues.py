@@ -1,7 +1,9 @@
 """What waits in the lanes: which of them have work, and how many stand before a job."""
 
-from sqlalchemy import ColumnElement, func, or_, select
-from sqlalchemy.orm import Session
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal_column, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from db.session import now
 from db.tables import Job
@@ -10,6 +12,10 @@ from domain.job import Lane, State
 #: In a lane as long as this nobody asks for the exact place, and counting it would cost more with every job.
 MOST_AHEAD = 1_000
 
+#: Written out: SQLite plans a statement anew at each run where a bound value decides whether a partial index serves.
+_QUEUED: ColumnElement[str] = literal_column(f"'{State.QUEUED}'")
+_Other = aliased(Job, name="other")
+
 
 def lanes_with_work(session: Session) -> list[Lane]:
     """T11. The lanes in which a job is ready now."""
@@ -17,20 +23,27 @@ def lanes_with_work(session: Session) -> list[Lane]:
     return [Lane(lane) for lane in session.scalars(ready)]
 
 
-def position(session: Session, job: Job) -> int | None:
-    """How many jobs of its lane are ready and stand before a queued one, counted up to MOST_AHEAD.
+def place() -> ColumnElement[int | None]:
+    """In SQL, for a query of one `Job`: how many jobs of its lane are ready and stand before a queued one.
 
-    None when it does not wait. Tenants take turns, so a job may well be taken earlier than this tells.
+    Counted up to MOST_AHEAD; null when it does not wait. Tenants take turns, so a job may well be taken
+    earlier than this tells. Two ranges of one index are counted: an OR of them would read the whole lane.
     """
-    if job.state != State.QUEUED:
-        return None
-    ready = or_(Job.available_at <= now(), Job.available_at <= job.available_at)
-    return _ahead(session, job, Job.priority > job.priority, ready) + _ahead(
-        session, job, Job.priority == job.priority, Job.available_at < job.available_at
-    )
+    ready = or_(_Other.available_at <= now(), _Other.available_at <= Job.available_at)
+    more_urgent = _ahead(_Other.priority > Job.priority, ready)
+    earlier = _ahead(_Other.priority == Job.priority, _Other.available_at < Job.available_at)
+    return case((Job.state == _QUEUED, more_urgent + earlier))
 
 
-def _ahead(session: Session, job: Job, *which: ColumnElement[bool]) -> int:
-    """Two ranges of one index are counted; an OR of them would read the whole lane."""
-    found = select(Job.id).where(Job.state == State.QUEUED, Job.lane == job.lane, *which).limit(MOST_AHEAD)
-    return session.scalar(select(func.count()).select_from(found.subquery())) or 0
+def _ahead(*which: ColumnElement[bool]) -> Any:
+    same_lane = and_(_Other.state == _QUEUED, _Other.lane == Job.lane)
+    found = select(_Other.id).where(same_lane, *which).limit(MOST_AHEAD).correlate(Job).subquery()
+    return select(func.count()).select_from(found).scalar_subquery()
+
+
+_PLACE = select(place()).where(Job.id == bindparam("job_id"))
+
+
+def position(session: Session, job: Job) -> int | None:
+    """The `place` of a job; one that does not wait costs nothing."""
+    return session.scalar(_PLACE, {"job_id": job.id}) if job.state == State.QUEUED else None

@@ -16,8 +16,18 @@ def locked(session: Session, tenant: str) -> Quota:
 
 def refuse_over(session: Session, quota: Quota, more: int) -> None:
     """Raises OverQuota if `more` bytes have no room beside what there is and what is promised to uploads."""
-    if _kept(session, quota.tenant) + _promised(session, quota.tenant) + more > quota.max_bytes:
-        raise OverQuota(f"Files of this tenant may hold {quota.max_bytes} bytes; delete some first.")
+    held = used(session, quota.tenant)
+    if held + more > quota.max_bytes:
+        raise OverQuota(
+            f"This tenant's files and uploads hold {held} bytes and may hold {quota.max_bytes}; this one has {more}. "
+            "Delete some first.",
+            passes=False,
+        )
+
+
+def used(session: Session, tenant: str) -> int:
+    """Bytes that are kept and that are promised."""
+    return _kept(session, tenant) + _promised(session, tenant)
 
 
 def _kept(session: Session, tenant: str) -> int:

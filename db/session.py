@@ -1,11 +1,11 @@
 """One engine a process, two kinds of transaction, and the database's own clock."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, Float, create_engine, event
+from sqlalchemy import Engine, Float, Row, Select, create_engine, event
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.sql.functions import FunctionElement
@@ -47,6 +47,9 @@ class Database:
         self.sqlite = url.startswith("sqlite")
         self.engine = _sqlite(url, longest_s) if self.sqlite else _postgresql(url, timeout_s, longest_s, pool)
         self._session = sessionmaker(self.engine, expire_on_commit=False)
+        self._alone = self.engine.execution_options(
+            **({"alone": True} if self.sqlite else {"isolation_level": "AUTOCOMMIT"})
+        )
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -58,6 +61,13 @@ class Database:
         with self._session() as session:
             session.connection(execution_options={"reading": True})
             yield session
+
+    def one(
+        self, statement: Select[*tuple[Any, ...]], values: Mapping[str, Any]
+    ) -> Row[*tuple[Any, ...]] | None:
+        """The one row of a single statement, without the two round trips of a transaction around it."""
+        with self._alone.connect() as connection:
+            return connection.execute(statement, values).one_or_none()
 
     def close(self) -> None:
         self.engine.dispose()
@@ -74,8 +84,9 @@ def _sqlite(url: str, longest_s: float) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
-        reading = connection.get_execution_options().get("reading")
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+        options = connection.get_execution_options()
+        if not options.get("alone"):
+            connection.exec_driver_sql("BEGIN" if options.get("reading") else "BEGIN IMMEDIATE")
 
     return engine
 

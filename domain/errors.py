@@ -11,6 +11,7 @@ PlaitError
 ├── UnsupportedMedia      415  not a content type we read
 ├── Unprocessable         422  understood, but refused
 ├── OverQuota             429  the tenant's share is used up
+│   └── RateLimited       429  the tenant's requests of this minute are
 ├── Unavailable           503  a part we need does not answer
 └── EngineError                a job cannot go on; ends in the job's `error`
 """
@@ -75,7 +76,26 @@ class Unprocessable(PlaitError):
 
 
 class OverQuota(PlaitError):
+    """`retry_after_s` is a fair guess; `passes` says whether waiting alone can help at all."""
+
     code = "quota_exceeded"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after_s: float = 5.0,
+        passes: bool = True,
+    ) -> None:
+        super().__init__(message, code=code, param=param)
+        self.retry_after_s = retry_after_s
+        self.passes = passes
+
+
+class RateLimited(OverQuota):
+    code = "rate_limit_exceeded"
 
 
 class Unavailable(PlaitError):

@@ -1,6 +1,6 @@
 """Tenants, their limits and their keys."""
 
-from sqlalchemy import ForeignKey, String
+from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.session import now
@@ -25,6 +25,10 @@ class Quota(Table):
     max_running: Mapped[int] = mapped_column(default=1_000, server_default="1000")
     max_queued: Mapped[int] = mapped_column(default=10_000, server_default="10000")
     max_bytes: Mapped[int] = mapped_column(Big, default=10**12, server_default=str(10**12))
+    #: 0: as many as it likes.
+    requests_per_minute: Mapped[int] = mapped_column(server_default="0")
+    #: How many of them at once; 0: all of a minute's.
+    request_burst: Mapped[int] = mapped_column(server_default="0")
 
 
 class TenantLoad(Table):
@@ -50,3 +54,25 @@ class ApiKey(Table):
     created_at: Mapped[float] = mapped_column(Instant, server_default=now())
     expires_at: Mapped[float | None] = mapped_column(Instant)
     revoked_at: Mapped[float | None] = mapped_column(Instant)
+    #: Right to a minute: it is not written at every use.
+    last_used_at: Mapped[float | None] = mapped_column(Instant)
+    #: The key that took this one's place; this one lives on for the grace of its rotation.
+    successor: Mapped[str | None] = mapped_column(String(64))
+
+
+class Audit(Table):
+    """One use of a key that changed something, written in the transaction of the change."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index("ix_audit_list", "tenant", "created_at", "id"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tenant: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    key: Mapped[str] = mapped_column(String(64))
+    #: The route's name, as in the OpenAPI document: `fine_tuning.create`.
+    action: Mapped[str] = mapped_column(String(100))
+    #: What was made or changed.
+    object_id: Mapped[str | None] = mapped_column(String(500))
+    request_id: Mapped[str] = mapped_column(String(128))
+    address: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[float] = mapped_column(Instant, server_default=now())

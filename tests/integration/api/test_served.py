@@ -306,16 +306,38 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
             process.wait(20)
 
 
-def test_a_client_that_goes_away_frees_its_stream(watched: Watched) -> None:
-    # With four threads a tenant may have one stream.
+def test_open_streams_hold_none_of_the_threads_that_answer(watched: Watched) -> None:
+    with ExitStack() as streams:
+        for _ in range(20):
+            streams.enter_context(watched.stream())
+
+        # There are four threads.
+        assert watched.served.raw(
+            b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        ).startswith("HTTP/1.1 200")
+
+
+def test_a_client_that_goes_away_frees_its_connection(watched: Watched) -> None:
+    def connections() -> int:
+        server = psutil.Process(watched.served.process.pid).children()[0]
+        return sum(one.status != psutil.CONN_LISTEN for one in server.net_connections("tcp"))
+
     with watched.stream(), watched.stream():
-        assert " 429 " in watched.answer
+        assert connections() == 2
 
-    def opened_again() -> str:
-        with watched.stream():
-            return watched.answer
+    assert until(connections, lambda open_ones: open_ones == 0, limit_s=10) == 0
 
-    assert " 200 " in until(opened_again, lambda answer: " 200 " in answer, limit_s=10)
+
+def test_a_connection_goes_on_after_the_end_of_its_stream(watched: Watched) -> None:
+    with migrated(watched.served.database_url) as database, watched.stream() as wire:
+        with database.transaction() as session:
+            jobs.cancel(session, tenants.DEFAULT_TENANT, watched.job_id)
+        heard = b""
+        while not heard.endswith(b"0\r\n\r\n"):
+            heard += wire.recv(65536)
+
+        wire.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert b"".join(iter(lambda: wire.recv(65536), b"")).startswith(b"HTTP/1.1 200")
 
 
 def test_sigterm_ends_it_soon_although_a_stream_is_open(watched: Watched) -> None:

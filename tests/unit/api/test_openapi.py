@@ -55,6 +55,10 @@ def test_later_routes_are_not_promised(document: dict[str, Any]) -> None:
         "/healthz",
         "/openapi.json",
         "/readyz",
+        "/v1/api_keys",
+        "/v1/api_keys/{key_id}",
+        "/v1/api_keys/{key_id}/rotate",
+        "/v1/audit_events",
         "/v1/files",
         "/v1/files/{file_id}",
         "/v1/files/{file_id}/content",
@@ -84,6 +88,14 @@ def test_later_routes_are_not_promised(document: dict[str, Any]) -> None:
         "/v1/uploads/{upload_id}/cancel",
         "/v1/uploads/{upload_id}/complete",
         "/v1/uploads/{upload_id}/parts",
+        "/v1/webhook_endpoints",
+        "/v1/webhook_endpoints/{endpoint_id}",
+        "/v1/webhook_endpoints/{endpoint_id}/deliveries",
+        "/v1/webhook_endpoints/{endpoint_id}/deliveries/{delivery_id}",
+        "/v1/webhook_endpoints/{endpoint_id}/deliveries/{delivery_id}/redeliver",
+        "/v1/webhook_endpoints/{endpoint_id}/rotate_secret",
+        "/v1/webhook_endpoints/{endpoint_id}/test",
+        "/v1/webhook_event_types",
     ]
 
 

@@ -1,0 +1,85 @@
+"""The audit: which key changed what, and when. One row a change, in the transaction of the change."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.exc import NoResultFound
+from sqlalchemy.orm import Session
+
+from db import pages
+from db.session import now
+from db.tables import Audit, Tenant
+from domain.errors import NotFound
+from domain.ids import new_id
+
+_MADE = "audit.made"
+
+
+def made(session: Session, object_id: str) -> None:
+    """What this transaction made: whoever keeps its audit cannot know the id in advance."""
+    session.info[_MADE] = object_id
+
+
+def made_in(session: Session) -> str | None:
+    return session.info.get(_MADE)
+
+
+def write(
+    session: Session,
+    *,
+    tenant: str,
+    key: str,
+    action: str,
+    object_id: str | None,
+    request_id: str,
+    address: str | None,
+) -> None:
+    session.execute(
+        insert(Audit).values(
+            id=new_id("audit_"),
+            tenant=tenant,
+            key=key,
+            action=action,
+            object_id=object_id,
+            request_id=request_id,
+            address=address,
+        )
+    )
+
+
+def page(
+    session: Session, tenant: str, *, after: str | None = None, limit: int = 20
+) -> tuple[Sequence[Audit], bool]:
+    """The tenant's rows, newest first, from behind `after`; and whether there are more."""
+    mark = _get(session, tenant, after) if after is not None else None
+    return pages.newest_first(session, select(Audit).where(Audit.tenant == tenant), Audit, mark, limit)
+
+
+def _get(session: Session, tenant: str, audit_id: str) -> Audit:
+    try:
+        return session.scalars(select(Audit).where(Audit.id == audit_id, Audit.tenant == tenant)).one()
+    except NoResultFound:
+        raise NotFound(f"No audit event {audit_id}.", code="audit_event_not_found", param="after") from None
+
+
+def latest(
+    session: Session, *, tenant: str | None = None, within_s: float | None = None, limit: int = 1_000
+) -> Sequence[Audit]:
+    """The newest rows of one tenant or of all, no older than `within_s`, newest first."""
+    query = select(Audit).order_by(Audit.created_at.desc(), Audit.id.desc()).limit(limit)
+    query = query.where(Audit.tenant == tenant) if tenant is not None else query
+    return session.scalars(query.where(Audit.created_at >= now() - within_s) if within_s else query).all()
+
+
+def delete_older(session: Session, days: float, *, limit: int = 10_000) -> int:
+    """Forgets rows older than `days`, at most `limit` of each tenant at once; how many they were."""
+    gone = 0
+    for tenant in session.scalars(select(Tenant.id)).all():
+        old = (
+            select(Audit.id)
+            .where(Audit.tenant == tenant, Audit.created_at < now() - days * 86_400)
+            .order_by(Audit.created_at)
+            .limit(limit)
+        )
+        gone += len(session.scalars(delete(Audit).where(Audit.id.in_(old)).returning(Audit.id)).all())
+    return gone
