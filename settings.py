@@ -55,6 +55,10 @@ class Settings:
     api_threads: int = 32
     #: Seconds that a request waits for the database.
     database_timeout_s: float = 3.0
+    #: Hosts and networks, separated by commas, to which webhooks may go though they are not public, or by http.
+    webhook_allow: str = ""
+    #: Seconds that a webhook's receiver has for its whole answer.
+    webhook_timeout_s: float = 15.0
     #: `auto`, `torch` or `triton`: which kernels are used.
     kernels: str = "auto"
     #: Folder of the locks that keep two trainings off one GPU; empty means `locks` in the data folder.
@@ -79,6 +83,10 @@ class Settings:
     @property
     def local_roots(self) -> tuple[Path, ...]:
         return tuple(Path(p) for p in self.local_encoders.split(":") if p)
+
+    @property
+    def webhook_hosts(self) -> tuple[str, ...]:
+        return tuple(word.strip() for word in self.webhook_allow.split(",") if word.strip())
 
 
 class BadSetting(ValueError):

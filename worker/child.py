@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
@@ -24,6 +25,7 @@ import settings
 from domain.errors import EngineError
 from domain.job import Kind, Stage
 from worker import gpus
+from worker.fetching import fetch
 from worker.wire import Lines, Mouth
 
 #: Module and function of `worker.handlers`.
@@ -49,14 +51,23 @@ class Desk:
         self.checkpoints = [Path(folder) for folder in assignment.get("checkpoints", [])]
         self.start = Path(assignment["start"]) if assignment.get("start") else None
         self.place: dict[str, Any] = assignment["place"]
+        self.storage: dict[str, Any] = assignment["storage"]
         #: Of a prediction: its model's id and folder, and where its blobs lie.
         self.model: dict[str, str] = assignment.get("model") or {}
-        self.blobs: dict[str, str] = assignment.get("blobs") or {}
+        self.blobs: dict[str, str] = {}
+        self._media: dict[str, str] = assignment.get("blobs") or {}
         self.stays = bool(assignment["stay"])
         self._mouth = mouth
         self._stop: str | None = None
         self._published = threading.Condition()
         self._last_published: str | None = None
+
+    def fetch(self, held: ExitStack) -> None:
+        """Brings the files and media here, for as long as `held` is open; from now on their paths are known."""
+        for field, file in self.files.items():
+            file["path"] = fetch(held, self.storage, file["blob"], file["sha256"], param=field)
+        for key, sha256 in self._media.items():
+            self.blobs[key] = fetch(held, self.storage, key, sha256, param="inputs")
 
     def tell(self, say: str, **words: Any) -> None:
         if say == "failed":
@@ -151,10 +162,13 @@ _ALONE = (Kind.FINE_TUNE, Stage.RUN)
 def _work(desk: Desk) -> None:
     task = Kind(desk.place["kind"]), Stage(desk.place["stage"])
     try:
+        # First of all: whoever waits for a GPU needs no room for files yet.
         if task == _ALONE and not _takes_gpu(desk):
             desk.tell("stopped", why=desk.should_stop())
             return
-        _handler(*task)(desk)
+        with ExitStack() as held:
+            desk.fetch(held)
+            _handler(*task)(desk)
     except EngineError as error:
         # For the job's log: where it happened is what a developer asks next.
         traceback.print_exc()

@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from api.app import GROUPS
 from api.routes import Route
-from db import events
+from db import deliveries, events
 from db.tables import Checkpoint, Table
 from support.door import JSONL, Door
 from support.predictions import predict, registered
@@ -21,6 +21,8 @@ from support.predictions import predict, registered
 ROUTES: tuple[Route, ...] = tuple(chain(*GROUPS))
 WITH_KEY = tuple(route for route in ROUTES if route.needs is not None)
 Ids = Mapping[str, str]
+#: An address of the open internet, so that nothing is looked up; no test sends anything there.
+PUBLIC_URL = "https://8.8.8.8/"
 Sent = dict[str, Any]
 
 
@@ -109,6 +111,18 @@ def _audit_event(owner: Owner, _: Ids) -> str:
     return str((owner.send("GET", "/v1/audit_events").json or {})["first_id"])
 
 
+def _endpoint(owner: Owner, _: Ids) -> str:
+    """One tenant may have only so many: those of earlier makers go."""
+    for old in (owner.send("GET", "/v1/webhook_endpoints?limit=100").json or {})["data"][10:]:
+        owner.send("DELETE", f"/v1/webhook_endpoints/{old['id']}")
+    return _id(owner.send("POST", "/v1/webhook_endpoints", json={"url": PUBLIC_URL}))
+
+
+def _delivery(owner: Owner, ids: Ids) -> str:
+    with owner.door.database.transaction() as session:
+        return deliveries.sample(session, owner.tenant, ids["endpoint_id"], "check.failed").id
+
+
 #: How an object comes to be, by the word for its id.
 MAKERS: dict[str, Callable[[Owner, Ids], str]] = {
     "file_id": lambda owner, _: owner.door.file(key=owner.key),
@@ -121,6 +135,8 @@ MAKERS: dict[str, Callable[[Owner, Ids], str]] = {
     "event_id": _event,
     "checkpoint_id": _checkpoint,
     "audit_event_id": _audit_event,
+    "endpoint_id": _endpoint,
+    "delivery_id": _delivery,
 }
 
 #: What a request of this route carries, where it must carry something.
@@ -137,6 +153,9 @@ GOOD: dict[str, Callable[[Owner, Ids], Sent]] = {
     },
     "checks.validate": lambda *_: {"headers": {"Prefer": "wait=0"}},
     "api_keys.create": lambda *_: {"json": {"name": "new"}},
+    "webhooks.create": lambda *_: {"json": {"url": PUBLIC_URL}},
+    "webhooks.update": lambda *_: {"json": {"name": "new"}},
+    "webhooks.test": lambda *_: {"headers": {"Prefer": "wait=0"}},
 }
 
 
@@ -161,6 +180,8 @@ AFTER = {
     "api_keys.index": "key_id",
     "audit_events.index": "audit_event_id",
     "uploads_in_parts.parts": "part_id",
+    "webhooks.index": "endpoint_id",
+    "deliveries.index": "delivery_id",
 }
 
 #: Fields of bodies that name an object of the tenant's, by route and path.

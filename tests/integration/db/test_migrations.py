@@ -144,7 +144,7 @@ def _counts(database: Database, tables: Iterable[str]) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_metadata_of_jobs_from_before_can_be_searched_and_their_keys_may_delete_models(
+def test_metadata_of_jobs_from_before_can_be_searched_and_their_keys_may_do_what_is_new(
     kind: str, tmp_path: Path
 ) -> None:
     with database_url(kind, tmp_path) as url:
@@ -168,4 +168,7 @@ def test_metadata_of_jobs_from_before_can_be_searched_and_their_keys_may_delete_
             assert [job.id for job in found] == ["ftjob-0"]
             assert Scope.MODELS_WRITE in tenants.authenticate(session, writer).scopes
             assert Scope.MODELS_WRITE not in tenants.authenticate(session, reader).scopes
+            webhooks = {Scope.WEBHOOKS_READ, Scope.WEBHOOKS_WRITE}
+            assert webhooks <= tenants.authenticate(session, writer).scopes
+            assert not webhooks & tenants.authenticate(session, reader).scopes
         database.close()
