@@ -52,7 +52,10 @@ def report(session: Session, job_id: str, fence: int, words: Words) -> Want | No
 def checkpoint(
     session: Session, job_id: str, fence: int, *, ref: str, step: int, metrics: dict[str, float]
 ) -> Want | None:
-    """Publishes a complete checkpoint: the next claim starts from it. None means fenced off."""
+    """Publishes a complete checkpoint: the next claim starts from it. None means fenced off.
+
+    Told twice (the answer to the first COMMIT was lost) it is one row: two would share their bytes.
+    """
     want = session.scalar(
         update(Job)
         .where(Job.id == job_id, Job.state == State.RUNNING, Job.fence == fence)
@@ -62,9 +65,11 @@ def checkpoint(
     )
     if want is None:
         return None
-    session.add(
-        Checkpoint(id=new_id("ftckpt_"), job=job_id, fence=fence, step=step, ref=ref, metrics=metrics)
-    )
+    # The update above holds the job's row, so nobody else adds one meanwhile.
+    if session.scalar(select(Checkpoint.id).where(Checkpoint.job == job_id, Checkpoint.ref == ref)) is None:
+        session.add(
+            Checkpoint(id=new_id("ftckpt_"), job=job_id, fence=fence, step=step, ref=ref, metrics=metrics)
+        )
     return Want(want)
 
 

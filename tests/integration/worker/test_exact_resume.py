@@ -60,7 +60,7 @@ def series(plait: Stack, job_id: str) -> dict[tuple[str, int], float]:
 
 def trained(plait: Stack, job_id: str) -> dict[tuple[str, int], float]:
     """The metrics of the job once it has succeeded."""
-    job = plait.until(job_id, lambda job: job.finished_at is not None)
+    job = plait.until(job_id, lambda job: job.finished_at is not None, limit_s=240)
     assert job.state == State.SUCCEEDED, plait.explain(job_id)
     return series(plait, job_id)
 
