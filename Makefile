@@ -26,7 +26,7 @@ test-slow: setup ## the slow tests
 	$(BIN)/pytest -m slow
 
 chaos: $(STAMP) ## 300 jobs under 100 faults on each database (SEED=, JOBS=, FAULTS=, DATABASE=)
-	PYTHONPATH=tests:. $(BIN)/python -m chaos.run $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(DATABASE),--database $(DATABASE))
+	PYTHONPATH=tests:. $(BIN)/python -m chaos.run $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(DATABASE),--database $(DATABASE)) $(if $(UNFENCED),--unfenced)
 
 check: $(STAMP) ## ruff, types, import floors, guards
 	$(BIN)/ruff check .

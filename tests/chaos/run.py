@@ -21,12 +21,14 @@ from chaos.scene import Scene
 from chaos.storm import Plan, Storm
 from chaos.submitters import Submitters
 from chaos.witness import Witness, said_in
+from db.logs import Logs
 from db.tables import Job
 from domain.job import UNFINISHED, State
+from worker.upkeep import orphans
 
 TICK_S = 0.05
 #: After the last fault, until all jobs are to be final.
-REST_S = 240.0
+REST_S = 120.0
 
 
 def run(plan: Plan, folder: Path) -> Report:
@@ -84,6 +86,9 @@ def _judge(plan: Plan, scene: Scene, storm: Storm, began: float) -> Report:
     )
     broken = {rule: holds(found) for rule, holds in audit.RULES.items()}
     broken["result files that differ"] = audit.unread(made, found)
+    left = len(audit.orphans(found))
+    orphans.sweep(made.database, found.artifacts, Logs(made.settings.data.absolute()))
+    broken["folders that the sweep left"] = audit.orphans(found)
     late, lost_answers = audit.refused(found)
     words = [what for rule in broken.values() for what in rule]
     return Report(
@@ -98,7 +103,7 @@ def _judge(plan: Plan, scene: Scene, storm: Storm, began: float) -> Report:
         claims=sum(event.name == "job.claimed" for events in found.events.values() for event in events),
         late_refused=late,
         answers_lost=lost_answers,
-        orphans=len(audit.orphans(found)),
+        orphans=left,
         broken=broken,
         details=report.details(found, words, made.logs) if words else "",
     )
