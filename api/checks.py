@@ -44,6 +44,7 @@ def _submission(who: Principal, file_id: str, asked: Check) -> jobs.Submission:
         "file": file_id,
         "multimodal": spec.model_dump(mode="json", by_alias=True),
         "role": asked.role,
+        **({"timeout_s": asked.timeout_s} if asked.timeout_s else {}),
     }
     return jobs.Submission(
         tenant=who.tenant,

@@ -127,6 +127,7 @@ def _submission(
 ) -> jobs.Submission:
     key, both = requests.idempotency_key(), [intake.row(n, row) for n, row in enumerate(asked.inputs)]
     options = asked.model_dump(include={"model", "top_k", "return_embeddings", "on_bad_input"})
+    options |= {"timeout_s": asked.timeout_s} if asked.timeout_s else {}
     told: dict[str, Any] = {**options, "kind": Kind.PREDICT, "metadata": asked.metadata}
     return jobs.Submission(
         id=new,

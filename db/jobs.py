@@ -12,9 +12,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import InstrumentedAttribute, Session, load_only
 
-from db import audit, loads, readers
+from db import audit, loads, outbox, readers
 from db.session import now
-from db.tables import Event, Job, JobLabel, Quota
+from db.tables import Event, Job, JobLabel, JobStart, Quota
 from db.upsert import insert
 from domain.errors import Conflict, NotFound, OverQuota, Unprocessable
 from domain.ids import new_id
@@ -40,6 +40,8 @@ class Submission:
     files: Mapping[str, str] = field(default_factory=dict)
     #: Given where bytes were stored under the job's id before the row; else a new one is made.
     id: str | None = None
+    #: The checkpoint of another job that this one starts from.
+    start: str | None = None
     priority: int = 0
     labels: dict[str, str] | None = None
     key: str | None = None
@@ -81,6 +83,8 @@ def submit(session: Session, new: Submission) -> Job:
         label = JobLabel(job=job.id, name=name, value=value, tenant=job.tenant, created_at=job.created_at)
         session.add(label)
     readers.add(session, job, new.files)
+    if new.start is not None:
+        session.add(JobStart(job=job.id, checkpoint=new.start))
     _record(session, job, "job.created", new.message)
     audit.made(session, job.id)
     return job
@@ -187,6 +191,7 @@ def move(
     if rule.target in FINAL:
         readers.drop(session, job)
     _record(session, job, name, message, level=level, data=data)
+    outbox.tell(session, job)
     return job
 
 

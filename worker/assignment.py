@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import settings as configuration
-from db import files, readers, registry
+from db import checkpoints, files, readers, registry, starts
 from db.artifacts import Artifacts
 from db.session import Database
 from db.tables import Job
@@ -32,7 +32,6 @@ def make_assignment(
         "folder": str(folder),
         "store": str(artifacts.root),
         "storage": storage_of(settings),
-        "checkpoint": str(artifacts.path(job.checkpoint_ref)) if job.checkpoint_ref else None,
         "place": {
             "kind": job.kind,
             "stage": job.stage,
@@ -43,7 +42,18 @@ def make_assignment(
             "cache_bytes": settings.cache_bytes,
             "kernels": settings.kernels,
         },
+        **(_checkpoints(job, database, artifacts) if job.kind == Kind.FINE_TUNE else {}),
         **(_prediction(job, database, artifacts) if job.kind == Kind.PREDICT else {}),
+    }
+
+
+def _checkpoints(job: Job, database: Database, artifacts: Artifacts) -> dict[str, Any]:
+    """Its own, newest first, and the one of another job that it starts from: whose bytes are sound, the child sees."""
+    with database.reading() as session:
+        own, start = checkpoints.kept(session, job.id), starts.of(session, job.id)
+    return {
+        "checkpoints": [str(artifacts.path(ref)) for ref in own],
+        "start": str(artifacts.path(start)) if start else None,
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
-from db import claims, files, jobs
+from db import checkpoints, claims, files, jobs
 from db.artifacts import Artifacts
 from db.blobs import Blobs
 from db.logs import Logs
@@ -127,7 +127,7 @@ class Outcome:
             return self._put_back(session, ending)
         if verdict["say"] == "failed":
             return self._failed(session, verdict, published, pausing=pausing)
-        return claims.lose(session, now_held, self._how_it_died(ending), detail=self._log_tail())
+        return claims.lose(session, now_held, self._how_it_died(ending), self.logs.last_words)
 
     def _done(
         self, session: Session, verdict: dict[str, Any], published: list[File], *, pausing: bool
@@ -221,19 +221,18 @@ class Outcome:
         )
 
     def _timeout(self) -> dict[str, Any]:
-        param = "timeout_s" if self.job.spec.get("timeout_s") else None
-        message = f"The job took longer than {time_limit_s(self.job):g} s."
-        return {"code": "timeout", "message": message, "param": param}
-
-    def _log_tail(self) -> str:
-        words = self.logs.last_words(self.job.id, self.job.fence)
-        return f"Its last words: {words}" if words else ""
+        message = (
+            f"The job took longer than {time_limit_s(self.job):g} s, which is its limit for one attempt; "
+            "ask for less, or send it again with a larger `timeout_s`."
+        )
+        return {"code": "timeout", "message": message, "param": "timeout_s"}
 
     def _sweep(self) -> None:
         """A final job keeps what its row names; other claims' folders go, and media that only it was given."""
-        told = (Job.finished_at, Job.checkpoint_ref, Job.result_ref)
+        told = (Job.finished_at, Job.result_ref)
         with self.database.reading() as session:
             job = jobs.get(session, self.job.tenant, self.job.id, only=told)
+            kept = checkpoints.kept(session, job.id)
         if job.finished_at is not None:
-            self.artifacts.prune(job.id, keep=[job.checkpoint_ref, job.result_ref])
+            self.artifacts.prune(job.id, keep=[job.result_ref, *kept])
             self._delete(own_blobs(self.job))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos.audit import Evidence
+from chaos.evidence import Evidence
 from db.tables import Job
 
 
