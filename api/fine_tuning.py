@@ -1,6 +1,7 @@
 """Fine-tuning jobs over HTTP: submitted, listed, watched, paused, cancelled. Knows no state of a job; `db.jobs` does."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from flask import Response
@@ -11,7 +12,7 @@ from api.job_shapes import polled
 from api.jobs import BY_METADATA, BY_STATUS, asked_for
 from api.routes import Routes, page_query
 from api.services import Services
-from db import files, glances, job_pages, jobs, queues, tables
+from db import files, glances, job_pages, jobs, queues, starts, tables
 from db.glances import Glance
 from domain.access import Principal, Scope
 from domain.errors import BadRequest, NotFound
@@ -35,7 +36,7 @@ def create(plait: Services, who: Principal) -> Response:
     new = _submission(who, requests.json_body())
     with plait.change(who) as session:
         _refuse_missing_files(session, who.tenant, new.spec)
-        row = jobs.submit(session, new)
+        row = jobs.submit(session, _started(session, new))
         job = _shape(session, row, files.results_of(session, row.id))
     plait.bells.ring(Lane(job.queue.lane))
     return polled(job)
@@ -135,6 +136,17 @@ def _refuse_missing_files(session: Session, tenant: str, spec: dict[str, Any]) -
         except NotFound as error:
             # The address exists and the body is wrong: OpenAI, too, answers 400 here.
             raise BadRequest(error.message, code=error.code, param=error.param) from None
+
+
+def _started(session: Session, new: jobs.Submission) -> jobs.Submission:
+    """`new` with the checkpoint that it starts from, if it names one."""
+    name = new.spec.get(starts.FIELD)
+    if name is None:
+        return new
+    start = starts.find(session, new.tenant, name, model=new.spec["model"])
+    return replace(
+        new, start=start.checkpoint.id, message=f"{new.message} Training goes on from {start.words}."
+    )
 
 
 def _shape(session: Session, row: tables.Job, result_files: Sequence[str]) -> shapes.Job:

@@ -12,9 +12,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import InstrumentedAttribute, Session, load_only
 
-from db import audit, loads
+from db import audit, loads, outbox
 from db.session import now
-from db.tables import Event, Job, JobLabel, Quota
+from db.tables import Event, Job, JobLabel, JobStart, Quota
 from db.upsert import insert
 from domain.errors import Conflict, NotFound, OverQuota, Unprocessable
 from domain.ids import new_id
@@ -38,6 +38,8 @@ class Submission:
     message: str = "The job was accepted; its files are checked first."
     #: Given where bytes were stored under the job's id before the row; else a new one is made.
     id: str | None = None
+    #: The checkpoint of another job that this one starts from.
+    start: str | None = None
     priority: int = 0
     labels: dict[str, str] | None = None
     key: str | None = None
@@ -78,6 +80,8 @@ def submit(session: Session, new: Submission) -> Job:
     for name, value in (new.labels or {}).items():
         label = JobLabel(job=job.id, name=name, value=value, tenant=job.tenant, created_at=job.created_at)
         session.add(label)
+    if new.start is not None:
+        session.add(JobStart(job=job.id, checkpoint=new.start))
     _record(session, job, "job.created", new.message)
     audit.made(session, job.id)
     return job
@@ -182,6 +186,7 @@ def move(
     if fence is not None:
         loads.lower(session, job.tenant, left_lane or Lane(job.lane))
     _record(session, job, name, message, level=level, data=data)
+    outbox.tell(session, job)
     return job
 
 

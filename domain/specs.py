@@ -186,6 +186,12 @@ class FineTune(Shape):
         Field(default=None, max_length=16, description="your own words, to find the job by")
     )
     integrations: None = Field(default=None, description="none yet")
+    resume_from_checkpoint: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=300,
+        description="go on where another job was: a checkpoint's id or name, or a job's id for its last one",
+    )
     priority: int = Field(default=0, ge=-100, le=100, description="higher ones are taken first")
     timeout_s: TimeLimit = None
 

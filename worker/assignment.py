@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import settings as configuration
-from db import files, registry
+from db import checkpoints, files, registry, starts
 from db.artifacts import Artifacts
 from db.blobs import Blobs
 from db.session import Database
@@ -33,7 +33,6 @@ def make_assignment(
         "files": _files(job, database, blobs),
         "folder": str(folder),
         "store": str(artifacts.root),
-        "checkpoint": str(artifacts.path(job.checkpoint_ref)) if job.checkpoint_ref else None,
         "place": {
             "kind": job.kind,
             "stage": job.stage,
@@ -44,7 +43,18 @@ def make_assignment(
             "cache_bytes": settings.cache_bytes,
             "kernels": settings.kernels,
         },
+        **(_checkpoints(job, database, artifacts) if job.kind == Kind.FINE_TUNE else {}),
         **(_prediction(job, database, blobs, artifacts) if job.kind == Kind.PREDICT else {}),
+    }
+
+
+def _checkpoints(job: Job, database: Database, artifacts: Artifacts) -> dict[str, Any]:
+    """Its own, newest first, and the one of another job that it starts from: whose bytes are sound, the child sees."""
+    with database.reading() as session:
+        own, start = checkpoints.kept(session, job.id), starts.of(session, job.id)
+    return {
+        "checkpoints": [str(artifacts.path(ref)) for ref in own],
+        "start": str(artifacts.path(start)) if start else None,
     }
 
 
@@ -60,6 +70,7 @@ def _files(job: Job, database: Database, blobs: Blobs) -> dict[str, dict[str, An
             "id": row.id,
             "filename": row.filename,
             "path": _local(blobs, row.blob, field),
+            "sha256": row.sha256,
             "schema": row.schema,
         }
         for field, row in rows.items()

@@ -43,7 +43,9 @@ class Desk:
         self.files: dict[str, dict[str, Any]] = assignment["files"]
         self.folder = Path(assignment["folder"])
         self.store = Path(assignment["store"])
-        self.checkpoint = Path(assignment["checkpoint"]) if assignment.get("checkpoint") else None
+        #: The job's own, newest first; and the one of another job that it starts from.
+        self.checkpoints = [Path(folder) for folder in assignment.get("checkpoints", [])]
+        self.start = Path(assignment["start"]) if assignment.get("start") else None
         self.place: dict[str, Any] = assignment["place"]
         #: Of a prediction: its model's id and folder, and where its blobs lie.
         self.model: dict[str, str] = assignment.get("model") or {}
@@ -68,7 +70,7 @@ class Desk:
     def publish_checkpoint(self, ref: str, step: int, metrics: dict[str, float]) -> None:
         """Tells of a complete checkpoint, and returns once the job's row names it.
 
-        Until then the one before must stay: a keeper that is frozen or dead has not published this one.
+        The keeper removes those that are too many by then; one that is frozen or dead removes none.
         """
         self.tell("checkpoint", ref=ref, step=step, metrics=metrics)
         with self._published:

@@ -147,6 +147,7 @@ class Keeper:
                 taken=taken,
                 draining=self.draining,
                 changed=lambda: self.bells.wake(job.id),
+                discard=self.artifacts.remove,
                 stays=self._stays,
             ).run(assignment)
         finally:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
-from db import claims, files, jobs
+from db import checkpoints, claims, files, jobs
 from db.artifacts import Artifacts
 from db.blobs import Blobs
 from db.logs import Logs
@@ -212,10 +212,11 @@ class Outcome:
 
     def _sweep(self) -> None:
         """A final job keeps what its row names; other claims' folders go, and media that only it was given."""
-        told = (Job.finished_at, Job.checkpoint_ref, Job.result_ref)
+        told = (Job.finished_at, Job.result_ref)
         with self.database.reading() as session:
             job = jobs.get(session, self.job.tenant, self.job.id, only=told)
+            kept = checkpoints.kept(session, job.id)
         if job.finished_at is not None:
-            self.artifacts.prune(job.id, keep=[job.checkpoint_ref, job.result_ref])
+            self.artifacts.prune(job.id, keep=[job.result_ref, *kept])
             for key in own_blobs(self.job):
                 self.blobs.delete(key)

@@ -2,10 +2,11 @@
 
 from db.tables.base import Table
 from db.tables.files import File, ResultFile
-from db.tables.jobs import Checkpoint, Event, Job, JobLabel, Metric, Model
+from db.tables.jobs import Checkpoint, Event, Job, JobLabel, JobStart, Metric, Model
 from db.tables.tenants import ApiKey, Audit, Quota, Tenant, TenantLoad
 from db.tables.upkeep import Leader
 from db.tables.uploads import Upload, UploadPart
+from db.tables.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "ApiKey",
@@ -15,6 +16,7 @@ __all__ = [
     "File",
     "Job",
     "JobLabel",
+    "JobStart",
     "Leader",
     "Metric",
     "Model",
@@ -25,4 +27,7 @@ __all__ = [
     "TenantLoad",
     "Upload",
     "UploadPart",
+    "WebhookAttempt",
+    "WebhookDelivery",
+    "WebhookEndpoint",
 ]

@@ -145,7 +145,10 @@ def _unpublished(found: Evidence, job: Job) -> list[str]:
     published = {point.ref: point.fence for point in found.checkpoints if point.job == job.id}
     if job.checkpoint_ref and published.get(job.checkpoint_ref) != _fence(job.checkpoint_ref):
         broken.append(f"job {job.id}: its checkpoint {job.checkpoint_ref} was not published by its fence")
-    for ref in filter(None, (job.result_ref, job.checkpoint_ref)):
+    kept = [point.ref for point in found.checkpoints if point.job == job.id and point.available]
+    if job.checkpoint_ref and job.checkpoint_ref not in kept:
+        broken.append(f"job {job.id}: its checkpoint {job.checkpoint_ref} is in force and not available")
+    for ref in filter(None, (job.result_ref, *kept)):
         if not found.artifacts.path(ref).is_dir():
             broken.append(f"job {job.id}: {ref} is named and not there")
     return broken
@@ -183,7 +186,8 @@ def orphans(found: Evidence) -> list[str]:
     left = []
     for job in found.jobs.values():
         folder = found.artifacts.root / "jobs" / job.id
-        named = {ref.split("/")[2] for ref in (job.result_ref, job.checkpoint_ref) if ref}
+        kept = [point.ref for point in found.checkpoints if point.job == job.id and point.available]
+        named = {ref.split("/")[2] for ref in (job.result_ref, *kept) if ref}
         left += [f"{job.id}/{p.name}" for p in folder.glob("*") if p.name not in named]
     return left
 

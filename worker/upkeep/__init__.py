@@ -22,7 +22,7 @@ from db.blobs import open_blobs
 from db.logs import Logs
 from db.session import Database
 from domain.errors import Unavailable
-from worker.upkeep import media, models, orphans, retention, uploads
+from worker.upkeep import audits, media, models, orphans, retention, uploads, webhooks
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +106,8 @@ class Upkeep:
         yield lambda: models.sweep(database, artifacts)
         yield lambda: uploads.sweep(database, blobs)
         yield lambda: retention.sweep(database, blobs, artifacts, logs, self.settings.retain_days)
+        yield lambda: audits.sweep(database, self.settings.audit_days)
+        yield lambda: webhooks.sweep(database, self.settings.retain_days)
         yield lambda: orphans.sweep(database, artifacts, logs)
 
     def _leads(self, duty: str, ttl: float) -> bool:
