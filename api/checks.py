@@ -50,6 +50,7 @@ def _submission(who: Principal, file_id: str, asked: Check) -> jobs.Submission:
         tenant=who.tenant,
         spec=stored,
         kind=Kind.CHECK,
+        files={file_id: "file_id"},
         stage=Stage.RUN,
         lane=Lane.CPU,
         message="The check was accepted.",

@@ -4,15 +4,15 @@ Each transition is one guarded transaction. A guard that matches no row means "y
 nothing and writes nothing.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import InstrumentedAttribute, Session, load_only
 
-from db import audit, loads, outbox
+from db import audit, loads, outbox, readers
 from db.session import now
 from db.tables import Event, Job, JobLabel, JobStart, Quota
 from db.upsert import insert
@@ -36,6 +36,8 @@ class Submission:
     lane: Lane = Lane.CPU
     #: What the first event says.
     message: str = "The job was accepted; its files are checked first."
+    #: The files that the job reads, and the field that names each.
+    files: Mapping[str, str] = field(default_factory=dict)
     #: Given where bytes were stored under the job's id before the row; else a new one is made.
     id: str | None = None
     #: The checkpoint of another job that this one starts from.
@@ -82,6 +84,7 @@ def submit(session: Session, new: Submission) -> Job:
         session.add(label)
     if new.start is not None:
         session.add(JobStart(job=job.id, checkpoint=new.start))
+    readers.add(session, job, new.files)
     _record(session, job, "job.created", new.message)
     audit.made(session, job.id)
     return job
@@ -185,6 +188,8 @@ def move(
         raise Conflict(f"Job {job_id} cannot take {name} now.", code="job_moved_on")
     if fence is not None:
         loads.lower(session, job.tenant, left_lane or Lane(job.lane))
+    if rule.target in FINAL:
+        readers.drop(session, job)
     _record(session, job, name, message, level=level, data=data)
     outbox.tell(session, job)
     return job

@@ -14,14 +14,18 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import lifeline
+import settings
 from domain.errors import EngineError
 from domain.job import Kind, Stage
+from worker import gpus
+from worker.fetching import fetch
 from worker.wire import Lines, Mouth
 
 #: Module and function of `worker.handlers`.
@@ -47,14 +51,23 @@ class Desk:
         self.checkpoints = [Path(folder) for folder in assignment.get("checkpoints", [])]
         self.start = Path(assignment["start"]) if assignment.get("start") else None
         self.place: dict[str, Any] = assignment["place"]
+        self.storage: dict[str, Any] = assignment["storage"]
         #: Of a prediction: its model's id and folder, and where its blobs lie.
         self.model: dict[str, str] = assignment.get("model") or {}
-        self.blobs: dict[str, str] = assignment.get("blobs") or {}
+        self.blobs: dict[str, str] = {}
+        self._media: dict[str, str] = assignment.get("blobs") or {}
         self.stays = bool(assignment["stay"])
         self._mouth = mouth
         self._stop: str | None = None
         self._published = threading.Condition()
         self._last_published: str | None = None
+
+    def fetch(self, held: ExitStack) -> None:
+        """Brings the files and media here, for as long as `held` is open; from now on their paths are known."""
+        for field, file in self.files.items():
+            file["path"] = fetch(held, self.storage, file["blob"], file["sha256"], param=field)
+        for key, sha256 in self._media.items():
+            self.blobs[key] = fetch(held, self.storage, key, sha256, param="inputs")
 
     def tell(self, say: str, **words: Any) -> None:
         if say == "failed":
@@ -141,9 +154,20 @@ def main(fd: int, keeper: int) -> None:
             return
 
 
+#: Who has a GPU alone. The child that predicts keeps its models loaded between two jobs: if it had one alone, no
+#: training would ever get it.
+_ALONE = (Kind.FINE_TUNE, Stage.RUN)
+
+
 def _work(desk: Desk) -> None:
+    task = Kind(desk.place["kind"]), Stage(desk.place["stage"])
     try:
-        _handler(Kind(desk.place["kind"]), Stage(desk.place["stage"]))(desk)
+        if task == _ALONE and not _takes_gpu(desk):
+            desk.tell("stopped", why=desk.should_stop())
+            return
+        with ExitStack() as held:
+            desk.fetch(held)
+            _handler(*task)(desk)
     except EngineError as error:
         # For the job's log: where it happened is what a developer asks next.
         traceback.print_exc()
@@ -152,6 +176,23 @@ def _work(desk: Desk) -> None:
             error={"code": error.code, "message": error.message, "param": error.param},
             retryable=error.retryable,
         )
+
+
+def _takes_gpu(desk: Desk) -> bool:
+    """Locks a GPU, where there are any, before torch is loaded; False when asked to stop before one was free."""
+    uuids = gpus.visible(gpus.installed(), settings.visible_gpus())
+    if not uuids:
+        return True
+    message = "Other trainings have the GPUs of this worker; this one begins as soon as one of them ends."
+    uuid = gpus.take_one(
+        uuids,
+        Path(desk.place["gpu_locks"]),
+        waits=lambda: desk.event("training.waits_for_gpu", message),
+        should_stop=desk.should_stop,
+    )
+    if uuid is not None:
+        settings.see_one_gpu(uuid)
+    return uuid is not None
 
 
 def _handler(kind: Kind, stage: Stage) -> Callable[[Desk], None]:

@@ -1,7 +1,7 @@
 """The tables. Times are seconds since 1970 by the database's clock; ids are made in `domain.ids`."""
 
 from db.tables.base import Table
-from db.tables.files import File, ResultFile
+from db.tables.files import File, JobFile, ResultFile
 from db.tables.jobs import Checkpoint, Event, Job, JobLabel, JobStart, Metric, Model
 from db.tables.tenants import ApiKey, Audit, Quota, Tenant, TenantLoad
 from db.tables.upkeep import Leader
@@ -15,6 +15,7 @@ __all__ = [
     "Event",
     "File",
     "Job",
+    "JobFile",
     "JobLabel",
     "JobStart",
     "Leader",

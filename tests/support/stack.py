@@ -16,7 +16,7 @@ import psutil
 
 import settings as configuration
 from bus.bells import Bells
-from db import events, files, jobs, starts, tenants
+from db import events, files, jobs, readers, starts, tenants
 from db.blobs import open_blobs
 from db.session import Database
 from db.tables import Event, File, Job
@@ -84,7 +84,12 @@ class Stack:
         with self.database.transaction() as session:
             source = stored[starts.FIELD]
             start = starts.find(session, TENANT, source, model=stored["model"]) if source else None
-            new = jobs.Submission(tenant=TENANT, spec=stored, start=start.checkpoint.id if start else None)
+            new = jobs.Submission(
+                tenant=TENANT,
+                spec=stored,
+                files=readers.fields_of(stored),
+                start=start.checkpoint.id if start else None,
+            )
             job = jobs.submit(session, new)
         self.bells.ring(Lane.CPU)
         return job.id

@@ -23,6 +23,7 @@ from db.logs import Logs
 from db.session import Database
 from domain.errors import Unavailable
 from worker.upkeep import audits, media, models, orphans, retention, uploads, webhooks
+from worker.upkeep import blobs as unnamed_blobs
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +109,7 @@ class Upkeep:
         yield lambda: retention.sweep(database, blobs, artifacts, logs, self.settings.retain_days)
         yield lambda: audits.sweep(database, self.settings.audit_days)
         yield lambda: webhooks.sweep(database, self.settings.retain_days)
+        yield lambda: unnamed_blobs.sweep(database, blobs)
         yield lambda: orphans.sweep(database, artifacts, logs)
 
     def _leads(self, duty: str, ttl: float) -> bool:

@@ -208,6 +208,52 @@ def test_a_finish_after_a_pause_was_asked_for_stands(after: Any) -> None:
     assert (job.state, told[-1]) == (State.SUCCEEDED, "job.succeeded")
 
 
+def lose_the_answer_to_the_next_commit(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database has committed, and the connection breaks before it says so."""
+    dialect = database.engine.dialect
+    commit = dialect.do_commit
+
+    def unlucky(connection: Any) -> None:
+        monkeypatch.setattr(dialect, "do_commit", commit)
+        commit(connection)
+        raise dialect.dbapi.OperationalError("server closed the connection unexpectedly")  # type: ignore[union-attr]
+
+    monkeypatch.setattr(dialect, "do_commit", unlucky)
+
+
+@pytest.mark.parametrize("verdict", [FOR_GOOD, AGAIN, STOPPED])
+def test_an_outcome_whose_commit_was_never_answered_counts_once(
+    after: Any, keeper: Keeper, monkeypatch: pytest.MonkeyPatch, verdict: dict[str, Any]
+) -> None:
+    def before(_: Job) -> None:
+        keeper.drain()  # no second claim
+        lose_the_answer_to_the_next_commit(keeper.database, monkeypatch)
+
+    job, told = after(before=before, verdict=verdict, asked="drain" if verdict is STOPPED else None)
+
+    assert job.state == (State.FAILED if verdict is FOR_GOOD else State.QUEUED)
+    assert len(told) == 3
+    assert told[:2] == ["job.created", "job.claimed"]
+
+
+def test_a_claim_whose_commit_was_never_answered_is_forgotten_and_its_lease_runs_out(
+    keeper: Keeper, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.transaction() as session:
+        job_id = jobs.submit(session, jobs.Submission(tenant="a", spec={}, stage=Stage.RUN)).id
+    lose_the_answer_to_the_next_commit(keeper.database, monkeypatch)
+
+    assert keeper.work() == 0
+
+    with database.transaction() as session:
+        taken = jobs.get(session, "a", job_id)
+        assert (taken.state, taken.lease_owner) == (State.RUNNING, keeper.name)
+        session.execute(update(Job).values(lease_until=now() - 3600))
+    assert claims.reap(database, grace=5) == [Lane.CPU]
+    with database.reading() as session:
+        assert standing(jobs.get(session, "a", job_id)) == (State.QUEUED, 0, 1)
+
+
 def test_a_fenced_keeper_writes_nothing(after: Any, database: Database) -> None:
     def reaped(job: Job) -> None:
         with database.transaction() as session:
