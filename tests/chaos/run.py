@@ -28,7 +28,7 @@ from worker.upkeep import orphans
 
 TICK_S = 0.05
 #: After the last fault, until all jobs are to be final.
-REST_S = 120.0
+REST_S = 220.0
 
 
 def run(plan: Plan, folder: Path) -> Report:
