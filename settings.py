@@ -29,10 +29,26 @@ class Settings:
     grace_s: float = 5.0
     #: Seconds between two looks of an idle worker at the database (with jitter).
     poll_s: float = 3.0
-    #: Largest upload in bytes.
+    #: Bucket of an S3-compatible store that keeps files; empty means the data folder does.
+    s3_bucket: str = ""
+    #: Stands before the names of all objects, for a bucket that others use too.
+    s3_prefix: str = ""
+    #: Address of the store; empty means Amazon's.
+    s3_endpoint_url: str = ""
+    #: Address of the store as clients reach it; empty means the same one, `none` that they do not.
+    s3_public_endpoint_url: str = ""
+    s3_region: str = ""
+    #: Empty means what boto3 finds by itself: its own variables, a profile, the machine's role.
+    s3_access_key: str = field(default="", repr=False)
+    s3_secret_key: str = field(default="", repr=False)
+    #: Largest upload in bytes, if it comes in one request.
     max_upload_bytes: int = 2 * 1024**3
+    #: Largest file in bytes, if it is uploaded in parts.
+    max_file_bytes: int = 20 * 1024**3
     #: Most bytes of features kept in the cache.
     cache_bytes: int = 20 * 1024**3
+    #: Days for which a job that is over is kept; one whose model is there stays with it. 0 keeps all.
+    retain_days: float = 90.0
     #: Threads of one API process; three quarters of them may be held by requests that wait.
     api_threads: int = 32
     #: Seconds that a request waits for the database.

@@ -22,6 +22,7 @@ from api import (
     rates,
     trace,
     training,
+    uploads_in_parts,
 )
 from api.keyring import Keyring
 from api.listeners import Limits as StreamLimits
@@ -35,7 +36,7 @@ from api.waiting import Waiting
 from bus.bells import Bells
 from bus.limits import Limits
 from bus.wakes import Wakes
-from db.blobs import Blobs
+from db.blobs import Blobs, open_blobs
 from db.session import Database
 from settings import Settings
 
@@ -50,6 +51,7 @@ GROUPS: tuple[Routes, ...] = (
     openapi.routes,
     checks.routes,
     predictions.routes,
+    uploads_in_parts.routes,
     api_keys.routes,
     audit_events.routes,
 )
@@ -62,7 +64,7 @@ def create_app(
     streams: StreamLimits | None = None,
 ) -> Flask:
     """The application; what is not given is made from the settings."""
-    blobs = Blobs(settings.data.absolute() / "blobs")
+    blobs = open_blobs(settings)
     database, wakes = database or _database(settings), Wakes(settings.redis_url)
     services = Services(
         settings=settings,
@@ -102,12 +104,12 @@ def _flask(blobs: Blobs) -> Flask:
     app.request_class = Request
     # A redirect would be answered in HTML; an address that is written wrongly is a 404 instead.
     app.url_map.merge_slashes = False
-    blobs.root.mkdir(parents=True, exist_ok=True)
+    blobs.spool.mkdir(parents=True, exist_ok=True)
     app.config.update(
         MAX_CONTENT_LENGTH=JSON_LIMIT,
         MAX_FORM_PARTS=64,
         PROVIDE_AUTOMATIC_OPTIONS=False,
-        SPOOL=blobs.root,
+        SPOOL=blobs.spool,
     )
     return app
 

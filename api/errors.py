@@ -53,8 +53,8 @@ _CODES = {
 
 #: Seconds after which a sender may try again.
 _RETRY_AFTER = {429: "5", 503: "1"}
-#: The one conflict that another try may win; the stock client would try the others twice for nothing.
-_PASSING_CONFLICT = "job_moved_on"
+#: The conflicts that another try may win; the stock client would try the others twice for nothing.
+_PASSING_CONFLICTS = frozenset({"job_moved_on", "upload_completing"})
 #: A body of a thousand wrong fields is answered with this many.
 _MOST_PROBLEMS = 100
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -96,7 +96,7 @@ def _of_plait(error: PlaitError) -> Response:
     response = _respond(status_of(error), error.message, code=error.code, param=error.param, **more)
     if response.status_code == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="plait"'
-    if response.status_code == 409 and error.code != _PASSING_CONFLICT:
+    if response.status_code == 409 and error.code not in _PASSING_CONFLICTS:
         response.headers["x-should-retry"] = "false"
     if isinstance(error, OverQuota):
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))

@@ -1,13 +1,13 @@
 """Files over HTTP: uploaded, listed, read back, deleted. Bytes first, row second; never the other way round."""
 
-from flask import Response, request, send_file
+from flask import Response, request
 
-from api import requests, shapes, uploads
+from api import downloads, requests, shapes, uploads
 from api.routes import Parameter, Routes, page_query
 from api.services import Services
 from db import files, tables
 from domain.access import Principal, Scope
-from domain.errors import NotFound, PlaitError
+from domain.errors import PlaitError
 from domain.ids import new_id
 
 routes = Routes()
@@ -94,22 +94,15 @@ def delete(plait: Services, who: Principal, file_id: str) -> shapes.FileDeleted:
     return shapes.FileDeleted(id=file.id)
 
 
-@routes.get("/v1/files/<file_id>/content", needs=Scope.FILES_READ, answer=None, errors=(404, 416))
+@routes.get(
+    "/v1/files/<file_id>/content",
+    needs=Scope.FILES_READ,
+    answer=None,
+    errors=(404, 416),
+    statuses=(200, 206, 307),
+)
 def content(plait: Services, who: Principal, file_id: str) -> Response:
-    """Sends a file's bytes, or the range of them that is asked for."""
+    """Sends a file's bytes, or the range of them that is asked for; or tells where an object store has them."""
     with plait.database.reading() as session:
         file = files.get(session, who.tenant, file_id)
-    path = plait.blobs.path(file.blob)
-    if not path.is_file():
-        raise NotFound(f"The bytes of {file_id} are gone.", code="file_not_found", param="id")
-    response = send_file(
-        path,
-        mimetype="application/octet-stream",
-        as_attachment=True,
-        download_name=file.filename,
-        etag=file.sha256,
-        last_modified=file.created_at,
-    )
-    # What a user uploaded must never run as a page of this server's.
-    response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
-    return response
+    return downloads.of_file(plait.blobs, file)

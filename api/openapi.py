@@ -163,10 +163,16 @@ def _success(route: Route, references: _Shapes, status: int) -> dict[str, Any]:
         content = {"application/json": {"schema": references[route.answer, "serialization"]}}
         # What a stream or an archive holds, no schema of a whole tells.
         content |= {kind: {} for kind in route.media}
+    if status == 307:
+        about = (
+            "The bytes lie in an object store: fetch them from `Location` (no key needed) within ten minutes."
+        )
+        return {"description": about, "headers": {**_HEADERS, "Location": _LATER["Location"]}}
     if status == 202:
         about = "Not done yet; ask again at `Location` after `Retry-After` seconds."
         return {"description": about, "headers": {**_HEADERS, **_LATER}, "content": content}
-    return {"description": "As asked.", "headers": _HEADERS, "content": content}
+    about = "The part that the header `Range` names." if status == 206 else "As asked."
+    return {"description": about, "headers": _HEADERS, "content": content}
 
 
 def _unchanged(route: Route) -> dict[str, Any]:
@@ -174,7 +180,7 @@ def _unchanged(route: Route) -> dict[str, Any]:
 
 
 _LATER = {
-    "Location": {"description": "Where to ask.", "schema": {"type": "string"}},
+    "Location": {"description": "Where it is.", "schema": {"type": "string"}},
     "Retry-After": {"$ref": "#/components/headers/retry-after"},
 }
 _RATE_HEADERS = {

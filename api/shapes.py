@@ -44,6 +44,8 @@ class File(Listed):
     expires_at: int | None = None
     filename: str
     purpose: str
+    #: Of the bytes, in hexadecimal digits.
+    sha256: str
     status: str
     status_details: str | None
     #: What the last check of the file found.
@@ -203,8 +205,10 @@ def file(row: tables.File) -> File:
         id=row.id,
         bytes=row.bytes,
         created_at=int(row.created_at),
+        expires_at=_seconds(row.expires_at),
         filename=row.filename,
         purpose=row.purpose,
+        sha256=row.sha256,
         status=row.status,
         status_details=row.status_details,
         rows=row.rows,

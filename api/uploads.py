@@ -3,13 +3,14 @@
 import re
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, cast
 
 from flask import request
 from pydantic import ConfigDict, Field
 from werkzeug.datastructures import FileStorage
 
 from api.requests import JSON_LIMIT, read_json
+from domain.content_types import Purpose, refuse_foreign
 from domain.errors import BadRequest, UnsupportedMedia
 from domain.manifest import Schema
 from domain.shapes import Shape, parse
@@ -26,11 +27,11 @@ def _with_file(schema: dict[str, Any]) -> None:
 
 
 class UploadForm(Shape):
-    """The fields of the form beside `file`. OpenAI's purposes, as far as Plait has a use for them."""
+    """The fields of the form beside `file`."""
 
     model_config = ConfigDict(json_schema_extra=_with_file)
 
-    purpose: Literal["fine-tune", "batch", "evals", "vision", "user_data"]
+    purpose: Purpose
     schema_: Schema | None = Field(default=None, alias="schema", description="columns, label, split, group")
 
 
@@ -56,8 +57,10 @@ def receive(max_bytes: int) -> Upload:
         raise UnsupportedMedia("Send the file as multipart/form-data, in a part named `file`.")
     request.max_content_length = max_bytes + FORM_SLACK
     request.max_form_memory_size = JSON_LIMIT
-    part = _file_part()
-    return Upload(_base_name(part.filename or ""), _form(), cast(BinaryIO, part.stream))
+    part, form = _file_part(), _form()
+    filename = base_name(part.filename or "")
+    refuse_foreign(form.purpose, part.mimetype, filename, param="file")
+    return Upload(filename, form, cast(BinaryIO, part.stream))
 
 
 def _file_part() -> FileStorage:
@@ -82,7 +85,7 @@ def _form() -> UploadForm:
     return parse(UploadForm, fields)
 
 
-def _base_name(sent: str) -> str:
+def base_name(sent: str) -> str:
     """The last part of what the sender calls the file, without what could harm a header or a terminal."""
     name = _CONTROL.sub("", re.split(r"[/\\]", sent)[-1]).strip()
     stem, dot, ending = name.rpartition(".")

@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 MANIFEST = "manifest.json"
@@ -44,16 +44,34 @@ class Artifacts:
         shutil.rmtree(folder, ignore_errors=True)
         return was_there
 
-    def prune(self, job_id: str, *, keep: Iterable[str | None]) -> None:
-        """Removes the folders of a final job's claims that nothing names any more."""
+    def owners(self) -> Mapping[str, float]:
+        """The jobs that have folders, and when the last of each was made (seconds since 1970)."""
+        found: dict[str, float] = {}
+        for folder in (self.root / "jobs").glob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                found[folder.name] = folder.stat().st_mtime
+        return found
+
+    def prune(self, job_id: str, *, keep: Iterable[str | None], since: int | None = None) -> int:
+        """Removes the folders of a job's claims that nothing names any more; how many.
+
+        Those of the claims from fence `since` on stay: they are being written.
+        """
         named = {ref.split("/")[2] for ref in keep if ref}
-        folder = self.root / "jobs" / job_id
+        folder, gone = self.root / "jobs" / job_id, 0
         for claim in folder.iterdir() if folder.is_dir() else ():
-            if claim.name not in named:
-                shutil.rmtree(claim, ignore_errors=True)
+            if claim.name in named or (since is not None and _fence(claim) >= since):
+                continue
+            shutil.rmtree(claim, ignore_errors=True)
+            gone += 1
         # Of a job that left nothing, nothing is left. A folder that is in use stays.
         with contextlib.suppress(OSError):
             folder.rmdir()
+        return gone
+
+
+def _fence(claim: Path) -> int:
+    return int(claim.name.partition("-")[0])
 
 
 def seal(folder: Path) -> None:

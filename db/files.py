@@ -3,36 +3,24 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
-from db import audit, predictions
+from db import audit, predictions, room
 from db.session import now
-from db.tables import File, Job, Quota, ResultFile
-from domain.errors import Conflict, NotFound, OverQuota, Unprocessable
+from db.tables import File, Job, ResultFile
+from domain.errors import Conflict, NotFound, Unprocessable
 from domain.job import UNFINISHED, Kind
 
 
 def add(session: Session, file: File) -> File:
     """The stored row: `file`, or the one that the same Idempotency-Key made before."""
-    quota = session.scalars(
-        select(Quota).where(Quota.tenant == file.tenant).with_for_update(key_share=True)
-    ).one()
+    quota = room.locked(session, file.tenant)
     earlier = _same_key(session, file)
     if earlier is not None:
         return earlier
-    used = session.scalar(
-        select(func.coalesce(func.sum(File.bytes), 0)).where(
-            File.tenant == file.tenant, File.deleted_at.is_(None)
-        )
-    )
-    if int(used or 0) + file.bytes > quota.max_bytes:
-        raise OverQuota(
-            f"This tenant's files hold {used} bytes and may hold {quota.max_bytes}; this one has {file.bytes}. "
-            "Delete some first.",
-            passes=False,
-        )
+    room.refuse_over(session, quota, file.bytes)
     session.add(file)
     session.flush()
     audit.made(session, file.id)

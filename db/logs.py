@@ -1,7 +1,9 @@
 """What a job's processes printed: one file a claim, kept when the claim's folder goes, as it does when a job fails."""
 
+import contextlib
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +47,18 @@ class Logs:
         for old in self._claims(job_id)[: -(MOST_CLAIMS - 1)]:
             self.path(job_id, old).unlink(missing_ok=True)
         return path
+
+    def owners(self) -> Mapping[str, float]:
+        """The jobs that have logs, and when the last claim of each began to write (seconds since 1970)."""
+        found: dict[str, float] = {}
+        for folder in self.root.glob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                found[folder.name] = folder.stat().st_mtime
+        return found
+
+    def delete(self, job_id: str) -> None:
+        """Nothing that the job's processes printed is left."""
+        shutil.rmtree(self.path(job_id, 0).parent, ignore_errors=True)
 
     def tail(self, job_id: str, lines: int) -> list[ClaimLog]:
         """The last `lines` of the job, over all its claims, oldest claim first; without secrets."""

@@ -49,6 +49,9 @@ class Hyperparameters(Shape):
         default="cosine", description="of the learning rate, after the warm-up"
     )
     warmup_ratio: float = Field(default=0.1, ge=0, le=1, description="share of all steps")
+    warmup_steps: int | None = Field(
+        default=None, ge=0, le=10**9, description="in steps, whatever their number; wins over warmup_ratio"
+    )
     max_grad_norm: float = Field(default=1.0, gt=0, le=1e6, description="longer gradients are cut to it")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto", description="of the arithmetic; auto: what the device does well"

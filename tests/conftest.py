@@ -7,6 +7,15 @@ import pytest
 
 from db.session import Database
 from support.databases import database_url, migrated
+from support.object_store import ObjectStore
+from support.object_store import object_store as running_store
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStore]:
+    """One S3-compatible store for the whole run; each test takes a prefix of its own."""
+    with running_store() as store:
+        yield store
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

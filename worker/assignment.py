@@ -13,6 +13,7 @@ from db.artifacts import Artifacts
 from db.blobs import Blobs
 from db.session import Database
 from db.tables import Job
+from domain.errors import NotFound
 from domain.job import Kind
 
 
@@ -58,7 +59,7 @@ def _files(job: Job, database: Database, blobs: Blobs) -> dict[str, dict[str, An
         field: {
             "id": row.id,
             "filename": row.filename,
-            "path": str(blobs.path(row.blob).absolute()),
+            "path": _local(blobs, row.blob, field),
             "schema": row.schema,
         }
         for field, row in rows.items()
@@ -72,8 +73,16 @@ def _prediction(job: Job, database: Database, blobs: Blobs, artifacts: Artifacts
     keys = [cell["blob"] for cell in _stored(job.spec)]
     return {
         "model": {"id": model.id, "folder": str(artifacts.path(model.ref))},
-        "blobs": {key: str(blobs.path(key).absolute()) for key in keys},
+        "blobs": {key: _local(blobs, key, "inputs") for key in keys},
     }
+
+
+def _local(blobs: Blobs, key: str, param: str) -> str:
+    try:
+        with blobs.local(key) as path:
+            return str(path)
+    except FileNotFoundError:
+        raise NotFound("The bytes of a file are gone.", code="file_not_found", param=param) from None
 
 
 def own_blobs(job: Job) -> list[str]:

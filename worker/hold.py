@@ -205,7 +205,7 @@ class Hold:
             self.reporter.due = time.monotonic() + _AGAIN_S
             return
         if want is None:
-            log.warning("job %s: fenced off, another worker has it", self.job.id)
+            log.warning("job %s is another's: fenced off at fence %d", self.job.id, self.job.fence)
             self.ending.fenced = True
         elif want is not Want.RUN:
             self._ask_stop(str(want))

@@ -20,7 +20,7 @@ import settings as configuration
 from bus.bells import Bells, heard
 from db import claims
 from db.artifacts import Artifacts
-from db.blobs import Blobs
+from db.blobs import open_blobs
 from db.logs import Logs
 from db.session import Database
 from db.tables import Job
@@ -45,7 +45,7 @@ class Keeper:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self.database = Database(settings.database, timeout_s=settings.database_timeout_s, pool=2)
         self.bells = Bells(settings.redis_url)
-        self.blobs = Blobs(settings.data / "blobs")
+        self.blobs = open_blobs(settings)
         self.artifacts = Artifacts(settings.data.absolute() / "artifacts")
         self.logs = Logs(settings.data.absolute())
         self.lease_s = min(settings.lease_s, INFER_LEASE_S) if lane is Lane.INFER else settings.lease_s

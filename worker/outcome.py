@@ -57,12 +57,13 @@ class Outcome:
             lane = self._write(ending, published)
         except Conflict:
             # Ours was committed although its answer was lost, or another holds the job: either way, done.
-            log.info("job %s had moved on", self.job.id)
+            log.info("job %s had moved on from fence %d", self.job.id, self.job.fence)
             self._forget(published)
             return None
         except DBAPIError as error:
             log.warning("job %s: outcome not written (%s)", self.job.id, type(error).__name__)
             return None
+        log.info("job %s settled under fence %d", self.job.id, self.job.fence)
         self._sweep()
         return lane
 

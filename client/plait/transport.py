@@ -95,7 +95,7 @@ class Transport:
     @contextmanager
     def chunks(self, path: str) -> Iterator[tuple[int | None, Iterator[bytes]]]:
         """A raw answer as it comes: its size where known, and the bytes."""
-        response = self._send("GET", path, {"headers": {"Accept": "*/*"}}, stream=True)
+        response = self._send("GET", path, {"headers": {"Accept": "*/*"}}, stream=True, elsewhere=True)
         size = response.headers.get("content-length", "")
         try:
             yield int(size) if size.isdigit() else None, response.iter_bytes()
@@ -115,14 +115,22 @@ class Transport:
         return Stream(response, self._unreachable)
 
     def _send(
-        self, method: str, path: str, content: Any, *, stream: bool = False, max_retries: int | None = None
+        self,
+        method: str,
+        path: str,
+        content: Any,
+        *,
+        stream: bool = False,
+        max_retries: int | None = None,
+        elsewhere: bool = False,
     ) -> httpx.Response:
+        """`elsewhere`: the server may say that another has the bytes; the key is not sent there."""
         most = self._max_retries if max_retries is None else max_retries
         for attempt in itertools.count():
             request = self._http.build_request(method, self.config.base_url + path, **content)
             failure: PlaitError
             try:
-                response = self._http.send(request, stream=stream)
+                response = self._http.send(request, stream=stream, follow_redirects=elsewhere)
                 if response.is_success:
                     return response
                 response.read()

@@ -5,6 +5,7 @@ from db.tables.files import File, ResultFile
 from db.tables.jobs import Checkpoint, Event, Job, JobLabel, Metric, Model
 from db.tables.tenants import ApiKey, Audit, Quota, Tenant, TenantLoad
 from db.tables.upkeep import Leader
+from db.tables.uploads import Upload, UploadPart
 
 __all__ = [
     "ApiKey",
@@ -22,4 +23,6 @@ __all__ = [
     "Table",
     "Tenant",
     "TenantLoad",
+    "Upload",
+    "UploadPart",
 ]

@@ -30,6 +30,8 @@ class File(Table):
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     body_hash: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[float] = mapped_column(Instant, server_default=now())
+    #: When upkeep deletes it, if its sender wanted that.
+    expires_at: Mapped[float | None] = mapped_column(Instant)
     deleted_at: Mapped[float | None] = mapped_column(Instant)
 
 

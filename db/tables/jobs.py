@@ -34,6 +34,12 @@ class Job(Table):
             sqlite_where=text("state = 'running'"),
             postgresql_where=text("state = 'running'"),
         ),
+        Index(
+            "ix_jobs_finished",
+            "finished_at",
+            sqlite_where=text("finished_at IS NOT NULL"),
+            postgresql_where=text("finished_at IS NOT NULL"),
+        ),
         Index("ix_jobs_list", "tenant", "kind", "created_at", "id"),
         Index("ix_jobs_status", "tenant", "kind", "state", "stage", "created_at", "id"),
         Index(

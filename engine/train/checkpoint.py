@@ -62,8 +62,10 @@ class Snapshot:
     best: Tensors
     optimiser: Tensors
     rng: Rng
-    #: What must not differ in the run that goes on: rows, batch size, accumulation.
+    #: What the loop itself needs to be the same in the run that goes on: rows, batch size, accumulation.
     shape: Mapping[str, int]
+    #: All else that must be; empty in what an older Plait wrote. See `engine.train.sameness`.
+    run: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write(folder: Path, snapshot: Snapshot) -> None:
@@ -76,6 +78,7 @@ def write(folder: Path, snapshot: Snapshot) -> None:
         "memory": asdict(snapshot.memory),
         "rng": _rng_as_json(snapshot.rng),
         "shape": dict(snapshot.shape),
+        "run": dict(snapshot.run),
     }
     for name in ("weights", "best", "optimiser"):
         write_durably(draft / f"{name}.safetensors", save(getattr(snapshot, name)))
@@ -101,7 +104,11 @@ def read(folder: Path) -> Snapshot:
             )
         parts = {name: load_file(folder / f"{name}.safetensors") for name in ("weights", "best", "optimiser")}
         return Snapshot(
-            Memory(**state["memory"]), rng=_rng_from_json(state["rng"]), shape=state["shape"], **parts
+            Memory(**state["memory"]),
+            rng=_rng_from_json(state["rng"]),
+            shape=state["shape"],
+            run=state.get("run", {}),
+            **parts,
         )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise EngineError("checkpoint_unreadable", f"{folder} cannot be read: {error}") from error

@@ -82,10 +82,14 @@ def fine_tune(
                 model.train()
                 best = _weights(model) if _is_best(memory, plan, metrics) else best
                 report(watch.evaluated(metrics))
-            if watch.is_save_due(evaluates):
+                # Whatever measuring drew, the run that goes on from here must not draw again.
+                rng = rng_state()
+            is_over = memory.step == plan.total_steps or _gives_up(memory, plan)
+            # The last step is always kept: another run may go on from it with more epochs.
+            if is_over or watch.is_save_due(evaluates):
                 save(snapshot())
                 watch.saved()
-            if _gives_up(memory, plan):
+            if is_over:
                 break
             watch.resume()
     if best:
@@ -133,6 +137,13 @@ def _restored(
     trained = {name: p.shape for name, p in model.trained()}
     if resume.shape != _shape(plan) or trained != {n: w.shape for n, w in resume.weights.items()}:
         raise EngineError("checkpoint_mismatch", "the checkpoint is of a run with other data or another spec")
+    if resume.memory.step > plan.total_steps:
+        raise EngineError(
+            "checkpoint_mismatch",
+            f"the checkpoint is at step {resume.memory.step}, and {plan.n_epochs} epochs end at step "
+            f"{plan.total_steps}: ask for more epochs",
+            param="multimodal.hyperparameters.n_epochs",
+        )
     model.load_state_dict(resume.weights, strict=False)
     restore_optimiser(model, optimiser, resume.optimiser)
     restore_rng(resume.rng)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from domain.hyperparameters import Hyperparameters
 from domain.specs import Multimodal
 from domain.tasks import LESS_IS_BETTER, METRICS, VALID_LOSS, Task
 from engine.train.precision import Precision
@@ -105,7 +106,7 @@ def make_plan(spec: Multimodal, rows: int, precision: Precision = "fp32") -> Pla
         momentum=hyper.momentum,
         weight_decay=hyper.weight_decay,
         schedule=hyper.lr_scheduler_type,
-        warmup_steps=math.ceil(total * hyper.warmup_ratio),
+        warmup_steps=_warmup_steps(hyper, total),
         max_grad_norm=hyper.max_grad_norm,
         precision=precision,
         patience=hyper.early_stopping_patience,
@@ -114,6 +115,10 @@ def make_plan(spec: Multimodal, rows: int, precision: Precision = "fp32") -> Pla
         save_steps=hyper.save_steps if isinstance(hyper.save_steps, int) else None,
         logging_steps=_or(hyper.logging_steps, max(1, total // AUTO_LOGS)),
     )
+
+
+def _warmup_steps(hyper: Hyperparameters, total: int) -> int:
+    return hyper.warmup_steps if hyper.warmup_steps is not None else math.ceil(total * hyper.warmup_ratio)
 
 
 def _tower_lrs(spec: Multimodal) -> dict[str, float]:

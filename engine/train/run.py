@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from engine.train.loop import Batches, Evaluate, fine_tune
 from engine.train.losses import Criterion, criterion
 from engine.train.plan import Plan, make_plan, resolved
 from engine.train.prepare import prepare
+from engine.train.sameness import describe, refuse_another
 from engine.train.threads import one_thread
 from engine.train.words import Finished, Progress, ShouldStop, StopAsked, Stopped
 
@@ -51,8 +53,9 @@ def train(
     seed: int = 0,
     bad_rows: Mapping[str, BadRows] | None = None,
     resume: Path | None = None,
+    data: Mapping[str, str] | None = None,
     report: Report = lambda _: None,
-    save: Save = lambda _, __: None,
+    save: Save | None = None,
     decided: Callable[[dict[str, Any]], None] = lambda _: None,
     should_stop: ShouldStop = lambda: None,
     device: str = "auto",
@@ -62,6 +65,9 @@ def train(
 
     `bad_rows` are what a check decided to do without, by file: `training_file`, `validation_file`,
     `multimodal.test_file`.
+    `data` are those files' sha256 by the same names, if known: a checkpoint is not taken for other rows' run.
+    `save` hears of each checkpoint, and whoever hears decides which are kept; else the newest
+    `save_total_limit` are.
     `decided` hears the spec with every `auto` replaced, before the first step.
     """
     snapshot = checkpoint.read(resume) if resume else None
@@ -78,6 +84,9 @@ def train(
         _seed(seed)
         folders = {name: encoders(tower.encoder) for name, tower in sorted(spec.towers.items())}
         model = build_model(spec, splits.schema, len(splits.goal.classes), folders).to(place)
+        run = describe(spec, splits, model, seed, data or {})
+        if snapshot:
+            refuse_another(snapshot.run, run)
         try:
             inputs = prepare(model, splits, cache, report=report, should_stop=should_stop)
         except StopAsked as asked:
@@ -93,7 +102,7 @@ def train(
                 criterion=loss,
                 evaluate=_validator(splits.goal, inputs.validation, loss, plan, should_stop),
                 report=report,
-                save=Checkpoints(out / "checkpoints", spec.hyperparameters.save_total_limit, save),
+                save=Checkpoints(out / "checkpoints", run, save, spec.hyperparameters.save_total_limit),
                 should_stop=should_stop,
                 resume=snapshot,
             )
@@ -120,21 +129,21 @@ def default_towers(schema: Schema) -> dict[str, Tower]:
 
 
 class Checkpoints:
-    """Writes `step-N` folders, tells of each, and keeps the newest few."""
+    """Writes `step-N` folders and tells of each. With nobody to tell, it keeps the newest `limit` itself."""
 
-    def __init__(self, folder: Path, limit: int, tell: Save) -> None:
-        self._folder, self._tell = folder, tell
-        # The newest may not be in force yet where it was told, so the one before it stays as well.
-        self._limit = max(limit, 2)
+    def __init__(self, folder: Path, run: Mapping[str, Any], tell: Save | None, limit: int) -> None:
+        self._folder, self._run, self._tell, self._limit = folder, run, tell, limit
         self._kept: list[Path] = []
 
     def __call__(self, snapshot: checkpoint.Snapshot) -> None:
         path = self._folder / f"step-{snapshot.memory.step}"
         if path in self._kept:
             return
-        checkpoint.write(path, snapshot)
+        checkpoint.write(path, replace(snapshot, run=self._run))
         self._kept.append(path)
-        self._tell(path, {"step": snapshot.memory.step, "metrics": snapshot.memory.latest_metrics})
+        if self._tell is not None:
+            self._tell(path, {"step": snapshot.memory.step, "metrics": snapshot.memory.latest_metrics})
+            return
         while len(self._kept) > self._limit:
             checkpoint.remove(self._kept.pop(0))
 

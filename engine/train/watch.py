@@ -71,7 +71,10 @@ class Watch:
         if not all(math.isfinite(value) for value in metrics.values()):
             message = f"the loss or its gradient is not finite at step {memory.step}; lower the learning rate"
             raise EngineError("loss_not_finite", message, param="multimodal.hyperparameters.learning_rate")
-        memory.loss_sum, memory.loss_steps = 0.0, 0
+        # The last step is told of whatever its number; a run that goes on from it with more epochs still
+        # owes the line that these steps belong to.
+        if memory.step % self._plan.logging_steps == 0:
+            memory.loss_sum, memory.loss_steps = 0.0, 0
         self._remember(metrics)
         return self._progress(metrics)
 

@@ -83,6 +83,13 @@ def test_the_web_process_loads_nothing_heavy() -> None:
     assert not heavy & loaded_by("import api.app, api.serve")
 
 
+def test_boto3_is_loaded_only_where_a_bucket_is_configured(tmp_path: Path) -> None:
+    started = f"import api.app, pathlib, settings; api.app.create_app(settings.Settings(pathlib.Path({str(tmp_path)!r}){{}}))"
+
+    assert "boto3" not in loaded_by(started.format(""))
+    assert "boto3" in loaded_by(started.format(", s3_bucket='b', s3_region='us-east-1'"))
+
+
 def test_the_environment_is_read_in_settings_only() -> None:
     readers = {
         path.relative_to(ROOT).as_posix()

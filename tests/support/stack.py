@@ -17,7 +17,7 @@ import psutil
 import settings as configuration
 from bus.bells import Bells
 from db import events, files, jobs, tenants
-from db.blobs import Blobs
+from db.blobs import open_blobs
 from db.session import Database
 from db.tables import Event, File, Job
 from domain.ids import new_id
@@ -38,7 +38,7 @@ class Stack:
     def __init__(self, folder: Path, settings: configuration.Settings, database: Database) -> None:
         self.folder, self.settings, self.database = folder, settings, database
         self.bells = Bells(settings.redis_url)
-        self.blobs = Blobs(settings.data / "blobs")
+        self.blobs = open_blobs(settings)
         self.broker: subprocess.Popen[bytes] | None = None
         self.processes: list[subprocess.Popen[bytes]] = []
 

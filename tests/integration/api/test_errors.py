@@ -176,7 +176,7 @@ def test_a_full_disk_is_a_503(door: Door, monkeypatch: pytest.MonkeyPatch) -> No
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("db.blobs._copy", full)
+    monkeypatch.setattr("db.blobs.folder.os.replace", full)
 
     answer = door.upload()
 

@@ -1,5 +1,6 @@
 """Files over HTTP: bytes and rows stay together, and nobody reads another's."""
 
+import hashlib
 import json
 
 import pytest
@@ -23,6 +24,7 @@ def test_an_upload_is_described_in_openais_words_and_ours(door: Door) -> None:
         "expires_at": None,
         "filename": "train.jsonl",
         "purpose": "fine-tune",
+        "sha256": hashlib.sha256(JSONL).hexdigest(),
         "status": "uploaded",
         "status_details": None,
         "rows": None,

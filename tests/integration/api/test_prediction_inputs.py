@@ -307,7 +307,7 @@ def test_a_full_disk_is_a_503_and_no_job(door: Door, model: str, monkeypatch: py
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("db.blobs._copy", full)
+    monkeypatch.setattr("db.blobs.folder.os.replace", full)
 
     answer = predict(door, {"model": model, "inputs": [{"image": data_url(LARGE)}]})
 

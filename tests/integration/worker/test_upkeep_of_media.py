@@ -9,7 +9,8 @@ import pytest
 
 from db import jobs
 from db.artifacts import Artifacts
-from db.blobs import Blobs
+from db.blobs import open_blobs
+from db.blobs.folder import FolderBlobs
 from db.session import Database
 from db.tables import Model
 from settings import Settings
@@ -29,7 +30,7 @@ def age(path: Path, seconds: float) -> None:
 
 
 def test_the_media_of_a_prediction_go_once_it_is_over_and_not_before(door: Door) -> None:
-    model, blobs = registered(door.database), Blobs(door.settings.data / "blobs")
+    model, blobs = registered(door.database), open_blobs(door.settings)
     row = {"image": data_url(LARGE), "sound": data_url(LARGE + b".")}
     done, cancelled, waiting = (submitted(door, model, row)["id"] for _ in range(3))
     uploaded = door.file()
@@ -46,7 +47,7 @@ def test_the_media_of_a_prediction_go_once_it_is_over_and_not_before(door: Door)
 
 
 def test_bytes_that_never_got_a_row_go_after_an_hour(door: Door) -> None:
-    blobs = Blobs(door.settings.data / "blobs")
+    blobs = open_blobs(door.settings)
     for key in ("0-of-pred_young", "0-of-pred_old"):
         blobs.write(key, io.BytesIO(b"x"))
     age(blobs.path("0-of-pred_old"), 3700)
@@ -66,13 +67,13 @@ def test_what_a_dead_process_was_writing_goes_after_a_day(door: Door) -> None:
         age(root / f".form-{name}", seconds)
         age(root / "aa" / f".part-{name}", seconds)
 
-    media.sweep(door.database, Blobs(root))
+    media.sweep(door.database, FolderBlobs(root))
 
     assert sorted(path.name for path in root.rglob(".*")) == [".form-young", ".part-young"]
 
 
 def test_a_folder_that_is_not_there_holds_nothing(database: Database, tmp_path: Path) -> None:
-    assert media.sweep(database, Blobs(tmp_path / "none")) == 0
+    assert media.sweep(database, FolderBlobs(tmp_path / "none")) == 0
 
 
 def test_the_bytes_of_a_deleted_model_go_when_nobody_can_be_reading_them(door: Door) -> None:

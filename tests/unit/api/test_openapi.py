@@ -79,6 +79,11 @@ def test_later_routes_are_not_promised(document: dict[str, Any]) -> None:
         "/v1/predictions",
         "/v1/predictions/{prediction_id}",
         "/v1/predictions/{prediction_id}/cancel",
+        "/v1/uploads",
+        "/v1/uploads/{upload_id}",
+        "/v1/uploads/{upload_id}/cancel",
+        "/v1/uploads/{upload_id}/complete",
+        "/v1/uploads/{upload_id}/parts",
     ]
 
 

@@ -357,13 +357,64 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
     assert refused.value.code == "checkpoint_mismatch"
 
 
-def test_epochs_may_be_raised_on_resume(tmp_path: Path) -> None:
-    first, second = Run(features.plan(n_epochs=1)), Run(features.plan(n_epochs=2))
-    first.go(should_stop=_after(5))
+CONSTANT = {"lr_scheduler_type": "constant", "warmup_steps": 8}
 
-    ending = second.go(resume=_through_disk(first.saved[-1], tmp_path))
 
-    assert ending.steps == 12
+@pytest.mark.parametrize("logging_steps", [1, 4])
+def test_epochs_raised_after_the_end_give_the_losses_of_the_longer_run(
+    tmp_path: Path, logging_steps: int
+) -> None:
+    options = {**CONSTANT, "logging_steps": logging_steps}
+    short, whole = Run(features.plan(n_epochs=1, **options)), Run(features.plan(n_epochs=3, **options))
+    longer = Run(features.plan(n_epochs=3, **options), model=features.network(seed=9))
+    whole.go()
+    short.go()
+
+    longer.go(resume=_through_disk(short.saved[-1], tmp_path))
+
+    def later(run: Run) -> list[dict[str, float]]:
+        return [row for row in run.memory.history if row["step"] > 6]
+
+    assert later(longer)
+    assert later(longer) == later(whole)
+    assert longer.memory.best_metrics == whole.memory.best_metrics
+
+
+def test_a_run_of_raised_epochs_follows_the_longer_schedule_and_is_itself_exact(tmp_path: Path) -> None:
+    short, plan = Run(features.plan(n_epochs=1)), features.plan(n_epochs=3)
+    short.go()
+    raised = _through_disk(short.saved[-1], tmp_path)
+    unbroken, first, second = (Run(plan, model=features.network(seed=n)) for n in (7, 8, 9))
+    unbroken.go(resume=raised)
+
+    first.go(resume=checkpoint.read(tmp_path / "step"), should_stop=_after(5))
+    second.go(resume=_through_disk(first.saved[-1], tmp_path / "second"))
+
+    assert second.memory.history == unbroken.memory.history
+    assert unbroken.metric("lr")[0] == pytest.approx(plan.head_lr * plan.lr_factor(6))
+    assert short.metric("lr")[-1] < unbroken.metric("lr")[0]
+
+
+def test_a_run_that_lost_its_patience_goes_on_when_it_is_given_more(tmp_path: Path) -> None:
+    impatient = Run(features.plan(n_epochs=10, early_stopping_patience=1))
+    scores = iter([0.5, 0.4])
+    impatient.go(evaluate=lambda model: {"valid_accuracy": next(scores)})
+    patient = Run(features.plan(n_epochs=3))
+
+    ending = patient.go(resume=_through_disk(impatient.saved[-1], tmp_path))
+
+    assert impatient.memory.step == 12
+    assert ending.steps == 18
+
+
+def test_a_checkpoint_behind_the_end_says_that_there_are_too_few_epochs(tmp_path: Path) -> None:
+    first = Run(features.plan(n_epochs=2))
+    first.go()
+
+    with pytest.raises(EngineError, match="at step 12, and 1 epochs end at step 6") as refused:
+        Run(features.plan(n_epochs=1)).go(resume=_through_disk(first.saved[-1], tmp_path))
+
+    assert refused.value.param == "multimodal.hyperparameters.n_epochs"
 
 
 def test_a_save_comes_at_the_first_evaluation_and_every_save_steps() -> None:

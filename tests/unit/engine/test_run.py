@@ -52,14 +52,22 @@ class Place:
         spec = {"towers": towers, "fusion": fusion, "hyperparameters": hyper, **options.pop("spec", {})}
         return train(
             Multimodal.model_validate(spec),
-            **{"training": self.data, "cache": self.folder / "cache", "seed": 1, **options},
+            **{
+                "training": self.data,
+                "cache": self.folder / "cache",
+                "seed": 1,
+                "save": self.keep,
+                **options,
+            },
             encoders=self.encoders.__getitem__,
             out=self.folder / out,
             report=self.said.append,
-            save=lambda path, about: self.saved.append(path),
             decided=self.decided.append,
             should_stop=should_stop,
         )
+
+    def keep(self, path: Path, about: dict[str, Any]) -> None:
+        self.saved.append(path)
 
     def metric(self, name: str) -> list[float]:
         return [p.metrics[name] for p in self.said if p.metrics and name in p.metrics]
@@ -200,6 +208,44 @@ def test_a_resumed_run_has_the_losses_of_an_unbroken_one(place: Place, towers: d
     assert stopped == Stopped(7, "drain")
     assert place.metric("train_loss") == whole
     assert [row["train_loss"] for row in place.steps("second")] == [row["train_loss"] for row in table]
+
+
+OTHER: dict[str, tuple[dict[str, Any], str]] = {
+    "seed": ({"seed": 2}, "seed"),
+    "batch size": ({"hyper": {"batch_size": 2}}, "multimodal.hyperparameters.batch_size"),
+    "schedule": ({"hyper": {"lr_scheduler_type": "linear"}}, "multimodal.hyperparameters.lr_scheduler_type"),
+    "fusion": ({"fusion": "mean"}, "multimodal.fusion.type"),
+    "tower": ({"towers": {"image": {"encoder": IMAGE}}}, "multimodal.towers"),
+    "encoder": ({"towers": {"text": {"encoder": TEXT, "max_length": 3}}}, "multimodal.towers.text"),
+    "file": ({"data": {"training_file": "b" * 64}}, "training_file"),
+}
+
+
+@pytest.mark.parametrize("what", OTHER)
+def test_a_checkpoint_of_another_run_is_refused_by_what_differs(place: Place, what: str) -> None:
+    options, path = OTHER[what]
+    text = {"text": FROZEN["text"]}
+    place.train(text, data={"training_file": "a" * 64}, hyper={"n_epochs": 1})
+    changed = {"towers": text, "data": {"training_file": "a" * 64}, **options}
+
+    with pytest.raises(EngineError) as refused:
+        place.train(out="other", resume=place.saved[-1], **changed)
+
+    assert refused.value.code == "checkpoint_mismatch"
+    assert path in refused.value.message
+    assert "n_epochs" in refused.value.message
+
+
+def test_how_long_a_run_goes_on_and_what_it_tells_may_differ(place: Place) -> None:
+    place.train({"text": FROZEN["text"]}, hyper={"n_epochs": 1})
+    free = {"n_epochs": 2, "logging_steps": 2, "eval_steps": 3, "save_steps": 5, "early_stopping_patience": 9}
+
+    ending = place.train(
+        {"text": FROZEN["text"]}, out="longer", resume=place.saved[-1], hyper=free | {"save_total_limit": 1}
+    )
+
+    assert isinstance(ending, Finished)
+    assert ending.steps == 8
 
 
 def test_a_spec_with_every_auto_decided_goes_on_as_the_one_with_auto(place: Place) -> None:
@@ -408,12 +454,22 @@ def test_a_model_is_not_loaded_with_another_encoder_than_it_was_trained_on(place
     assert refused.value.code == "encoder_changed"
 
 
-def test_older_checkpoints_go_once_newer_ones_were_told_of(place: Place) -> None:
-    place.train({"text": FROZEN["text"]}, hyper={"save_steps": 3, "save_total_limit": 2})
+def test_a_run_that_nobody_counts_for_keeps_its_newest_checkpoints(place: Place) -> None:
+    place.train(
+        {"text": FROZEN["text"]}, hyper={"n_epochs": 4, "save_steps": 3, "save_total_limit": 2}, save=None
+    )
 
     kept = {path.name for path in (place.folder / "out/checkpoints").iterdir()}
-    assert kept == {"step-9", "step-12"}
+    assert kept == {"step-15", "step-16"}
+
+
+def test_whoever_is_told_of_checkpoints_decides_which_are_kept(place: Place) -> None:
+    place.train({"text": FROZEN["text"]}, hyper={"save_steps": 3, "save_total_limit": 1})
+
     assert [path.name for path in place.saved] == [f"step-{n}" for n in (3, 6, 9, 12)]
+    assert {path.name for path in (place.folder / "out/checkpoints").iterdir()} == {
+        path.name for path in place.saved
+    }
 
 
 def test_without_test_rows_there_are_no_test_metrics(place: Place) -> None:

@@ -1,0 +1,57 @@
+"""T12: rows of jobs that were over long ago, and how jobs stand whose folders are looked through."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import delete, exists, or_, select
+from sqlalchemy.orm import Session
+
+from db.session import now
+from db.tables import File, Job, Model, ResultFile
+from domain.job import FINAL, State
+
+#: A prediction or a download that was begun before the deletion of a model may still read it.
+_STILL_READ_S = 86_400.0
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What decides which of a job's folders stay."""
+
+    is_final: bool
+    fence: int
+    #: Folders that a row names.
+    refs: frozenset[str]
+
+
+def expired(session: Session, *, older_than_s: float, limit: int = 50) -> Sequence[str]:
+    """Jobs that ended so long ago. One whose model is still there stays with it: it tells how that was made."""
+    is_there = or_(Model.deleted_at.is_(None), Model.deleted_at > now() - _STILL_READ_S)
+    has_model = exists().where(Model.job == Job.id, is_there)
+    query = select(Job.id).where(Job.state.in_(FINAL), Job.finished_at < now() - older_than_s, ~has_model)
+    return session.scalars(query.order_by(Job.finished_at).limit(limit)).all()
+
+
+def forget(session: Session, job_ids: Collection[str]) -> Sequence[str]:
+    """Deletes the jobs with all that hangs on them; the keys of the blobs that their result files had."""
+    results = select(ResultFile.file).where(ResultFile.job.in_(job_ids))
+    files = session.execute(select(File.id, File.blob).where(File.id.in_(results))).all()
+    session.execute(delete(Model).where(Model.job.in_(job_ids)))
+    session.execute(delete(Job).where(Job.id.in_(job_ids)))
+    session.execute(delete(File).where(File.id.in_([file.id for file in files])))
+    return [file.blob for file in files]
+
+
+def standings(session: Session, job_ids: Collection[str]) -> Mapping[str, Standing]:
+    """How those of the jobs stand that have a row."""
+    rows = session.execute(
+        select(Job.id, Job.state, Job.fence, Job.checkpoint_ref, Job.result_ref).where(Job.id.in_(job_ids))
+    )
+    return {
+        row.id: Standing(
+            is_final=State(row.state) in FINAL,
+            fence=row.fence,
+            refs=frozenset(ref for ref in (row.checkpoint_ref, row.result_ref) if ref),
+        )
+        for row in rows
+    }

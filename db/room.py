@@ -1,0 +1,37 @@
+"""How many bytes a tenant may keep: those of its files, and those that its uploads in parts are going to be."""
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from db.session import now
+from db.tables import File, Quota, Upload
+from domain.errors import OverQuota
+from domain.uploads import UploadStatus
+
+
+def locked(session: Session, tenant: str) -> Quota:
+    """The tenant's limits. Whoever else wants to add to what it keeps waits for the end of this transaction."""
+    return session.scalars(select(Quota).where(Quota.tenant == tenant).with_for_update(key_share=True)).one()
+
+
+def refuse_over(session: Session, quota: Quota, more: int) -> None:
+    """Raises OverQuota if `more` bytes have no room beside what there is and what is promised to uploads."""
+    used = _kept(session, quota.tenant) + _promised(session, quota.tenant)
+    if used + more > quota.max_bytes:
+        raise OverQuota(
+            f"This tenant's files hold {used} bytes and may hold {quota.max_bytes}; this one has {more}. "
+            "Delete some first.",
+            passes=False,
+        )
+
+
+def _kept(session: Session, tenant: str) -> int:
+    query = select(func.coalesce(func.sum(File.bytes), 0))
+    return int(session.scalar(query.where(File.tenant == tenant, File.deleted_at.is_(None))) or 0)
+
+
+def _promised(session: Session, tenant: str) -> int:
+    query = select(func.coalesce(func.sum(Upload.bytes), 0)).where(
+        Upload.tenant == tenant, Upload.status == UploadStatus.PENDING, Upload.expires_at > now()
+    )
+    return int(session.scalar(query) or 0)
