@@ -133,7 +133,7 @@ def _submission(who: Principal, body: dict[str, Any]) -> jobs.Submission:
 def _refuse_missing_files(session: Session, tenant: str, spec: dict[str, Any]) -> None:
     for file_id, field in files.files_of(spec).items():
         try:
-            files.get(session, tenant, file_id, param=field)
+            files.refuse_unknown(session, tenant, file_id, param=field)
         except NotFound as error:
             # The address exists and the body is wrong: OpenAI, too, answers 400 here.
             raise BadRequest(error.message, code=error.code, param=error.param) from None

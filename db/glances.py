@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 
 from db import queues
+from db.prepared import Prepared
 from db.session import Database
 from db.tables import Job, ResultFile
 from domain.errors import NotFound
@@ -89,10 +90,10 @@ def _as_it_lies(key: str) -> ColumnElement[Any]:
 _FILES = select(ResultFile.file).where(ResultFile.job == bindparam("job")).order_by(ResultFile.position)
 _BLANK: Any = literal_column("' '")
 _FILES_IN_A_LINE = select(func.aggregate_strings(_FILES.subquery().c.file, _BLANK)).scalar_subquery()
-_ANY = select(
+_QUERY = select(
     *(_as_it_lies(key) for key in _KEYS),
     case((Job.kind == Kind.PREDICT, Job.spec["model"].as_string())).label("model"),
     queues.place().label("position"),
     _FILES_IN_A_LINE.label("files"),
 ).where(Job.id == bindparam("job"), Job.tenant == bindparam("tenant"))
-_OF_KIND = _ANY.where(Job.kind == bindparam("kind"))
+_ANY, _OF_KIND = Prepared(_QUERY), Prepared(_QUERY.where(Job.kind == bindparam("kind")))

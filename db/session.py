@@ -1,15 +1,18 @@
 """One engine a process, two kinds of transaction, and the database's own clock."""
 
 import logging
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, Float, Select, create_engine, event
+from sqlalchemy import Engine, Float, create_engine, event
+from sqlalchemy.exc import TimeoutError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.sql.functions import FunctionElement
+
+from db.prepared import Prepared
 
 log = logging.getLogger(__name__)
 
@@ -31,20 +34,6 @@ def _now_postgresql(*_: Any, **__: Any) -> str:
     return "cast(extract(epoch from clock_timestamp()) as double precision)"
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """A statement in the words of its driver, with the values that are always the same."""
-
-    sql: str
-    fixed: Mapping[str, Any]
-    #: The names in their places, for a driver that counts instead of naming.
-    places: list[str] | None
-
-    def arguments(self, values: Mapping[str, Any]) -> Any:
-        named = {**self.fixed, **values}
-        return named if self.places is None else [named[name] for name in self.places]
-
-
 class Database:
     """The process's engine. `transaction()` writes, `reading()` only reads.
 
@@ -58,11 +47,11 @@ class Database:
         """Connects within `timeout_s`; a statement may take `longest_s` (five times that, if not said), also
         for a lock that another holds."""
         longest_s = longest_s or timeout_s * 5
-        self.url = url
+        self.url, self._longest_s = url, longest_s
+        self._writing = threading.Lock()
         self.sqlite = url.startswith("sqlite")
         self.engine = _sqlite(url, longest_s) if self.sqlite else _postgresql(url, timeout_s, longest_s, pool)
         self._session = sessionmaker(self.engine, expire_on_commit=False)
-        self._prepared: dict[Any, _Prepared] = {}
         self._driver_error: Any = self.engine.dialect.loaded_dbapi.Error
         self._alone = self.engine.execution_options(
             **({"alone": True} if self.sqlite else {"isolation_level": "AUTOCOMMIT"})
@@ -70,8 +59,21 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        with self._session() as session, session.begin():
+        with self._in_line(), self._session() as session, session.begin():
             yield session
+
+    @contextmanager
+    def _in_line(self) -> Iterator[None]:
+        """SQLite has one writer at a time, and lets those who wait sleep and try again; a lock wakes the next at once."""
+        if not self.sqlite:
+            yield
+            return
+        if not self._writing.acquire(timeout=self._longest_s):
+            raise TimeoutError("another thread has been writing for too long")
+        try:
+            yield
+        finally:
+            self._writing.release()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -79,27 +81,18 @@ class Database:
             session.connection(execution_options={"reading": True})
             yield session
 
-    def one(self, statement: Select[*tuple[Any, ...]], values: Mapping[str, Any]) -> tuple[Any, ...] | None:
-        """The one row of a single statement as the driver gives it, without a transaction around it.
-
-        It skips all that SQLAlchemy does for each run of a statement, which takes several times as long as the run.
-        """
+    def one(self, prepared: Prepared, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """The one row of a single statement as the driver gives it, without a transaction around it."""
+        words = prepared.on(self.engine.dialect)
         with self._alone.connect() as connection:
-            prepared = self._prepared.get(statement) or self._prepare(statement)
             try:
                 driver: Any = connection.connection.dbapi_connection
-                row: tuple[Any, ...] | None = driver.execute(
-                    prepared.sql, prepared.arguments(values)
-                ).fetchone()
+                row: tuple[Any, ...] | None = driver.execute(words.sql, words.arguments(values)).fetchone()
                 return row
             except self._driver_error:
                 # Once more by SQLAlchemy, which knows what an error means and what becomes of its connection.
-                return connection.execute(statement, values).one_or_none()
-
-    def _prepare(self, statement: Select[*tuple[Any, ...]]) -> "_Prepared":
-        compiled: Any = statement.compile(self.engine)
-        self._prepared[statement] = prepared = _Prepared(str(compiled), compiled.params, compiled.positiontup)
-        return prepared
+                found = connection.exec_driver_sql(words.sql, words.arguments(values)).one_or_none()
+                return tuple(found) if found is not None else None
 
     def close(self) -> None:
         self.engine.dispose()
