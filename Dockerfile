@@ -11,6 +11,7 @@ COPY api api
 COPY bus bus
 COPY db db
 COPY domain domain
+COPY egress egress
 COPY engine engine
 COPY kernels kernels
 COPY ops ops

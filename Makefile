@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ENCODERS := .plait/encoders/.pulled
 
-.PHONY: help setup demo up test test-slow check bench-service docs
+.PHONY: help setup demo up test test-slow chaos bench-service check docs
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -24,6 +24,9 @@ test: setup ## all tests but the slow ones (at most 12 minutes on 2 cores)
 
 test-slow: setup ## the slow tests
 	$(BIN)/pytest -m slow
+
+chaos: $(STAMP) ## 300 jobs under 100 faults on each database (SEED=, JOBS=, FAULTS=, DATABASE=)
+	PYTHONPATH=tests:. $(BIN)/python -m chaos.run $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(DATABASE),--database $(DATABASE)) $(if $(UNFENCED),--unfenced)
 
 check: $(STAMP) ## ruff, types, import floors, guards
 	$(BIN)/ruff check .

@@ -138,15 +138,17 @@ def worker(data: Path | None, lane: str) -> None:
 @main.command()
 @DATA
 def upkeep(data: Path | None) -> None:
-    """Give silent workers' jobs to others and ring for waiting ones. Any number may run."""
+    """Give silent workers' jobs to others, ring for waiting ones, send webhooks. Any number may run."""
     from worker import upkeep as rounds
+    from worker.upkeep import webhooks
 
     settings = settings_of(data)
     _process(settings)
     over = threading.Event()
     for sig in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sig, lambda *_: over.set())
-    rounds.run(settings, over)
+    with webhooks.sending(settings, over):
+        rounds.run(settings, over)
 
 
 @main.command()

@@ -49,10 +49,16 @@ class Settings:
     cache_bytes: int = 20 * 1024**3
     #: Days for which a job that is over is kept; one whose model is there stays with it. 0 keeps all.
     retain_days: float = 90.0
+    #: Days for which a row of the audit is kept. 0 keeps all.
+    audit_days: float = 365.0
     #: Threads of one API process; three quarters of them may be held by requests that wait.
     api_threads: int = 32
     #: Seconds that a request waits for the database.
     database_timeout_s: float = 3.0
+    #: Hosts and networks, separated by commas, to which webhooks may go though they are not public, or by http.
+    webhook_allow: str = ""
+    #: Seconds that a webhook's receiver has for its whole answer.
+    webhook_timeout_s: float = 15.0
     #: `auto`, `torch` or `triton`: which kernels are used.
     kernels: str = "auto"
     #: `debug`, `info`, `warning` or `error`.
@@ -71,6 +77,10 @@ class Settings:
     @property
     def local_roots(self) -> tuple[Path, ...]:
         return tuple(Path(p) for p in self.local_encoders.split(":") if p)
+
+    @property
+    def webhook_hosts(self) -> tuple[str, ...]:
+        return tuple(word.strip() for word in self.webhook_allow.split(",") if word.strip())
 
 
 class BadSetting(ValueError):

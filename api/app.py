@@ -10,6 +10,7 @@ from api import (
     audit_events,
     auth,
     checks,
+    deliveries,
     errors,
     events,
     files,
@@ -23,6 +24,7 @@ from api import (
     trace,
     training,
     uploads_in_parts,
+    webhooks,
 )
 from api.keyring import Keyring
 from api.listeners import Limits as StreamLimits
@@ -51,6 +53,8 @@ GROUPS: tuple[Routes, ...] = (
     openapi.routes,
     checks.routes,
     predictions.routes,
+    webhooks.routes,
+    deliveries.routes,
     uploads_in_parts.routes,
     api_keys.routes,
     audit_events.routes,

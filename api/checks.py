@@ -44,11 +44,13 @@ def _submission(who: Principal, file_id: str, asked: Check) -> jobs.Submission:
         "file": file_id,
         "multimodal": spec.model_dump(mode="json", by_alias=True),
         "role": asked.role,
+        **({"timeout_s": asked.timeout_s} if asked.timeout_s else {}),
     }
     return jobs.Submission(
         tenant=who.tenant,
         spec=stored,
         kind=Kind.CHECK,
+        files={file_id: "file_id"},
         stage=Stage.RUN,
         lane=Lane.CPU,
         message="The check was accepted.",

@@ -49,34 +49,39 @@ def _join(plait: Services, who: Principal, turn: Turn, asked: Completion, file_i
     """Whether this request made the file. Until one has, the parts stay as they are."""
     upload_id = turn.upload.id
     if turn.leftover:
-        plait.blobs.delete(turn.leftover)
+        plait.drop(turn.leftover)
     try:
-        is_made = _published(plait, who, turn, asked, file_id)
+        made = _published(plait, who, turn, asked, file_id)
     except (PlaitError, OSError):
         _give_back(plait, upload_id, file_id)
         raise
     # After any other failure nobody knows whether the file was published: its bytes stay, and the lease ends.
-    if is_made:
+    if made is not None:
+        if made.blob != file_id:
+            # The tenant had the same bytes already.
+            plait.drop(file_id)
         plait.blobs.delete_of(upload_id)
     else:
         _give_back(plait, upload_id, file_id)
     plait.bells.wake(upload_id)
-    return is_made
+    return made is not None
 
 
 def _give_back(plait: Services, upload_id: str, file_id: str) -> None:
-    plait.blobs.delete(file_id)
+    plait.drop(file_id)
     with plait.database.transaction() as session:
         upload_joins.release(session, upload_id, file_id)
 
 
-def _published(plait: Services, who: Principal, turn: Turn, asked: Completion, file_id: str) -> bool:
+def _published(
+    plait: Services, who: Principal, turn: Turn, asked: Completion, file_id: str
+) -> tables.File | None:
     stored = _joined(plait, turn, asked, file_id)
     if stored is None:
-        return False
+        return None
     with plait.change(who) as session:
         file = _file(turn.upload, stored, file_id)
-        return upload_joins.publish(session, turn.upload, asked, file) is not None
+        return upload_joins.publish(session, turn.upload, asked, file)
 
 
 def _joined(plait: Services, turn: Turn, asked: Completion, file_id: str) -> Stored | None:

@@ -53,16 +53,17 @@ def create(plait: Services, who: Principal) -> shapes.File:
 
 
 def _keep(plait: Services, who: Principal, new: tables.File) -> shapes.File:
-    """The row of bytes that are stored; they go again when it is refused or an earlier one stands for it."""
+    """The row of bytes that are stored; they go again when it is refused, or when they were there already."""
     blob = new.blob
     try:
         with plait.change(who) as session:
-            shape = shapes.file(files.add(session, new))
+            row = files.add(session, new)
+            shape = shapes.file(row)
     except PlaitError:
-        plait.blobs.delete(blob)
+        plait.drop(blob)
         raise
-    if shape.id != blob:
-        plait.blobs.delete(blob)
+    if row.blob != blob:
+        plait.drop(blob)
     return shape
 
 
@@ -89,9 +90,10 @@ def retrieve(plait: Services, who: Principal, file_id: str) -> shapes.File:
 def delete(plait: Services, who: Principal, file_id: str) -> shapes.FileDeleted:
     """Deletes a file; refused while an unfinished job reads it."""
     with plait.change(who) as session:
-        file = files.delete(session, who.tenant, file_id)
-    plait.blobs.delete(file.blob)
-    return shapes.FileDeleted(id=file.id)
+        blob = files.delete(session, who.tenant, file_id)
+    if blob is not None:
+        plait.drop(blob)
+    return shapes.FileDeleted(id=file_id)
 
 
 @routes.get(

@@ -1,6 +1,7 @@
 """Fine-tuning jobs over HTTP: submitted, listed, watched, paused, cancelled. Knows no state of a job; `db.jobs` does."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from flask import Response, request
@@ -11,7 +12,7 @@ from api.job_shapes import polled
 from api.jobs import BY_METADATA, BY_STATUS, asked_for
 from api.routes import Routes, page_query
 from api.services import Services
-from db import files, glances, job_pages, jobs, queues, tables
+from db import files, glances, job_pages, jobs, queues, readers, starts, tables
 from db.glances import Glance
 from domain.access import Principal, Scope
 from domain.errors import BadRequest, NotFound
@@ -34,8 +35,7 @@ def create(plait: Services, who: Principal) -> Response:
     """Submits a fine-tuning job. Its files are checked first; the answer does not wait for that."""
     new = _submission(who, requests.json_body())
     with plait.change(who) as session:
-        _refuse_missing_files(session, who.tenant, new.spec)
-        row = jobs.submit(session, new)
+        row = _submitted(session, _started(session, new))
         job = _shape(session, row, files.results_of(session, row.id))
     plait.bells.ring(Lane(job.queue.lane))
     return polled(job)
@@ -118,10 +118,11 @@ def resume(plait: Services, who: Principal, job_id: str) -> Response:
 def _submission(who: Principal, body: dict[str, Any]) -> jobs.Submission:
     asked = parse(FineTune, body)
     # Stored with its defaults written out: a job means tomorrow what it meant when it was accepted.
-    spec = asked.model_copy(update={"multimodal": asked.merged()})
+    spec = asked.model_copy(update={"multimodal": asked.merged()}).model_dump(mode="json", by_alias=True)
     return jobs.Submission(
         tenant=who.tenant,
-        spec=spec.model_dump(mode="json", by_alias=True),
+        spec=spec,
+        files=readers.fields_of(spec),
         priority=asked.priority,
         labels=asked.metadata,
         key=requests.idempotency_key(),
@@ -130,13 +131,23 @@ def _submission(who: Principal, body: dict[str, Any]) -> jobs.Submission:
     )
 
 
-def _refuse_missing_files(session: Session, tenant: str, spec: dict[str, Any]) -> None:
-    for file_id, field in files.files_of(spec).items():
-        try:
-            files.refuse_unknown(session, tenant, file_id, param=field)
-        except NotFound as error:
-            # The address exists and the body is wrong: OpenAI, too, answers 400 here.
-            raise BadRequest(error.message, code=error.code, param=error.param) from None
+def _submitted(session: Session, new: jobs.Submission) -> tables.Job:
+    try:
+        return jobs.submit(session, new)
+    except NotFound as error:
+        # The address exists and the body is wrong: OpenAI, too, answers 400 here.
+        raise BadRequest(error.message, code=error.code, param=error.param) from None
+
+
+def _started(session: Session, new: jobs.Submission) -> jobs.Submission:
+    """`new` with the checkpoint that it starts from, if it names one."""
+    name = new.spec.get(starts.FIELD)
+    if name is None:
+        return new
+    start = starts.find(session, new.tenant, name, model=new.spec["model"])
+    return replace(
+        new, start=start.checkpoint.id, message=f"{new.message} Training goes on from {start.words}."
+    )
 
 
 def _shape(session: Session, row: tables.Job, result_files: Sequence[str]) -> shapes.Job:

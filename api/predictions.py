@@ -1,5 +1,6 @@
 """Predictions over HTTP: submitted, waited for, listed, cancelled. Opens no model and decodes no picture."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Response
@@ -13,6 +14,7 @@ from api.services import Services
 from api.shapes import page
 from db import jobs, predictions, registry
 from db.predictions import Standing
+from db.tables import File
 from domain.access import Principal, Scope
 from domain.errors import PlaitError
 from domain.ids import new_id
@@ -109,7 +111,7 @@ def _submit(plait: Services, who: Principal, asked: Predict) -> str:
         files = predictions.files_named(session, who.tenant, asked.file_ids())
     new = new_id(ID_PREFIX[Kind.PREDICT])
     try:
-        submission = _submission(who, asked, new, Intake(plait.blobs, new, files))
+        submission = _submission(who, asked, new, Intake(plait.blobs, new, files), files)
         with plait.change(who) as session:
             made = jobs.submit(session, submission).id
     except (PlaitError, OSError):
@@ -120,9 +122,12 @@ def _submit(plait: Services, who: Principal, asked: Predict) -> str:
     return made
 
 
-def _submission(who: Principal, asked: Predict, new: str, intake: Intake) -> jobs.Submission:
+def _submission(
+    who: Principal, asked: Predict, new: str, intake: Intake, files: Mapping[str, File]
+) -> jobs.Submission:
     key, both = requests.idempotency_key(), [intake.row(n, row) for n, row in enumerate(asked.inputs)]
     options = asked.model_dump(include={"model", "top_k", "return_embeddings", "on_bad_input"})
+    options |= {"timeout_s": asked.timeout_s} if asked.timeout_s else {}
     told: dict[str, Any] = {**options, "kind": Kind.PREDICT, "metadata": asked.metadata}
     return jobs.Submission(
         id=new,
@@ -132,6 +137,7 @@ def _submission(who: Principal, asked: Predict, new: str, intake: Intake) -> job
         lane=Lane.INFER,
         message="The prediction was accepted; it waits for a worker.",
         spec={**options, "inputs": [kept for kept, _ in both], "files": sorted(asked.file_ids())},
+        files=dict.fromkeys(files, "inputs"),
         labels=asked.metadata,
         key=key,
         body_hash=requests.body_hash({**told, "inputs": [row for _, row in both]}),

@@ -1,5 +1,6 @@
 """What every handler is given: the settings and the three stores behind the door. Knows no HTTP."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +18,11 @@ from bus.limits import Limits
 from db.blobs import Blobs
 from db.session import Database
 from domain.access import Principal
+from domain.errors import Unavailable
 from domain.job import Lane
 from settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 class Ringer(Protocol):
@@ -45,6 +49,13 @@ class Services:
     keyring: Keyring
     limits: Limits
     rendered: Rendered
+
+    def drop(self, blob: str) -> None:
+        """Deletes bytes that no row names. The request is not the worse for it if that fails: upkeep finds them."""
+        try:
+            self.blobs.delete(blob)
+        except (Unavailable, OSError) as error:
+            log.warning("the bytes of %s are left to upkeep (%s)", blob, type(error).__name__)
 
     @contextmanager
     def change(self, who: Principal) -> Iterator[Session]:

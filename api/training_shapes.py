@@ -18,6 +18,8 @@ class CheckpointOfJob(Listed):
     step_number: int
     #: `step` and what was measured there, such as `train_loss` and `valid_loss`.
     metrics: dict[str, Any]
+    #: Its bytes are kept: `resume_from_checkpoint` may name it.
+    available: bool
 
 
 class CheckpointPage(Page[CheckpointOfJob]):
@@ -59,6 +61,7 @@ def checkpoint(job: tables.Job, row: tables.Checkpoint) -> CheckpointOfJob:
         ),
         step_number=row.step,
         metrics={"step": row.step, **row.metrics},
+        available=row.available,
     )
 
 

@@ -104,7 +104,7 @@ def add(plait: Services, who: Principal, upload_id: str) -> shapes.UploadPart:
         with plait.change(who) as session:
             return shapes.part(rows.add_part(session, who.tenant, new))
     except PlaitError:
-        plait.blobs.delete(key)
+        plait.drop(key)
         raise
 
 

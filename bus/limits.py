@@ -23,7 +23,8 @@ SHARE = 20
 #: What is in hand goes back after this long, so that what answers tell is not older.
 IN_HAND_S = 1.0
 
-#: `domain.rate.draw` as one atomic step, by the broker's own clock.
+#: The rule of `domain.rate.draw` as one atomic step, by the broker's own clock: `returned` requests go back, then a
+#: `share`-th of what is left is taken, or one.
 _DRAW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]

@@ -1,13 +1,14 @@
-"""The checkpoints that a job published, as they are read. Only the last one's bytes are kept."""
+"""The checkpoints that a job published: as they are read, and how many of them keep their bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import Select, select, tuple_
 from sqlalchemy.exc import NoResultFound
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from db.tables import Checkpoint
+from db.tables import Checkpoint, Job, JobStart
 from domain.errors import NotFound
+from domain.job import UNFINISHED
 
 
 def page(
@@ -21,6 +22,53 @@ def page(
     newest = query.order_by(Checkpoint.created_at.desc(), Checkpoint.id.desc())
     rows = session.scalars(newest.limit(limit + 1)).all()
     return rows[:limit], len(rows) > limit
+
+
+def kept(session: Session, job_id: str) -> Sequence[str]:
+    """The folders of a job's checkpoints whose bytes are kept, newest first."""
+    return [row.ref for row in session.scalars(available(job_id))]
+
+
+def kept_of_all(session: Session, job_ids: Collection[str]) -> Mapping[str, Sequence[str]]:
+    """The same for many jobs at once, in no order; jobs that keep none are left out."""
+    found: dict[str, list[str]] = {}
+    query = select(Checkpoint.job, Checkpoint.ref).where(Checkpoint.job.in_(job_ids), Checkpoint.available)
+    for job, ref in session.execute(query):
+        found.setdefault(job, []).append(ref)
+    return found
+
+
+def available(job_id: str) -> Select[Checkpoint]:
+    """The query of a job's kept checkpoints, newest first.
+
+    By fence before step: a claim that found a damaged checkpoint began again from a lower step.
+    """
+    query = select(Checkpoint).where(Checkpoint.job == job_id, Checkpoint.available)
+    return query.order_by(Checkpoint.fence.desc(), Checkpoint.step.desc())
+
+
+def retire(session: Session, job_id: str, *, keep: int) -> list[str]:
+    """All but the newest `keep` are no longer available; the folders that may go once this is committed.
+
+    Those that an unfinished job starts from stay. Locked before they are looked at: a submit that takes one
+    at this instant is either seen here, or sees that it is gone.
+    """
+    older = session.scalars(available(job_id).offset(keep).with_for_update()).all()
+    needed = set(session.scalars(_needed(JobStart.checkpoint).where(Checkpoint.job == job_id)))
+    retired = [row for row in older if row.id not in needed]
+    for row in retired:
+        row.available = False
+    return [row.ref for row in retired]
+
+
+def needed_jobs() -> Select[str]:
+    """The query of the jobs from whose checkpoints unfinished jobs start."""
+    return _needed(Checkpoint.job)
+
+
+def _needed(what: InstrumentedAttribute[str]) -> Select[str]:
+    query = select(what).select_from(JobStart).join(Checkpoint, Checkpoint.id == JobStart.checkpoint)
+    return query.join(Job, Job.id == JobStart.job).where(Job.state.in_(UNFINISHED))
 
 
 def _get(session: Session, job_id: str, checkpoint_id: str) -> Checkpoint:

@@ -1,5 +1,6 @@
 """What a worker's processes do with a job's row: claim, renew, and what becomes of it when a worker dies."""
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import exists, func, select, update
@@ -12,6 +13,9 @@ from db.tables import Job, Quota, TenantLoad
 from domain.errors import Conflict
 from domain.job import Lane, State, Want
 from domain.retry import is_poison
+
+#: A job's id and a claim's fence -> the end of what that claim's process printed; empty where there is none.
+LastWords = Callable[[str, int], str]
 
 
 def claim(database: Database, lane: Lane, owner: str, ttl: float) -> Job | None:
@@ -90,7 +94,13 @@ def held(session: Session, job_id: str, fence: int) -> Job:
     return job
 
 
-def reap(database: Database, *, grace: float, limit: int = 100) -> list[Lane]:
+def _no_words(_job_id: str, _fence: int) -> str:
+    return ""
+
+
+def reap(
+    database: Database, *, grace: float, last_words: LastWords = _no_words, limit: int = 100
+) -> list[Lane]:
     """T10. Jobs whose lease ran out go back to their lane, or end; any number of processes may do this.
 
     Returns the lanes that have work again.
@@ -99,11 +109,11 @@ def reap(database: Database, *, grace: float, limit: int = 100) -> list[Lane]:
         overdue = session.scalars(
             select(Job.id).where(Job.state == State.RUNNING, Job.lease_until < now() - grace).limit(limit)
         ).all()
-    lanes = [_reap_one(database, job_id, grace) for job_id in overdue]
+    lanes = [_reap_one(database, job_id, grace, last_words) for job_id in overdue]
     return [lane for lane in lanes if lane is not None]
 
 
-def _reap_one(database: Database, job_id: str, grace: float) -> Lane | None:
+def _reap_one(database: Database, job_id: str, grace: float, last_words: LastWords) -> Lane | None:
     with database.transaction() as session:
         late = Job.lease_until < now() - grace
         job = session.scalars(
@@ -111,10 +121,10 @@ def _reap_one(database: Database, job_id: str, grace: float) -> Lane | None:
             .where(Job.id == job_id, Job.state == State.RUNNING, late)
             .with_for_update(skip_locked=True)
         ).one_or_none()
-        return lose(session, job, "its worker went silent") if job is not None else None
+        return lose(session, job, "its worker went silent", last_words) if job is not None else None
 
 
-def lose(session: Session, job: Job, how: str, *, detail: str = "") -> Lane | None:
+def lose(session: Session, job: Job, how: str, last_words: LastWords = _no_words) -> Lane | None:
     """A running job's worker died: requeued, stopped or paused if that was wanted, or given up as poison.
 
     A death is not an attempt: the attempt is given back. Raises Conflict when another moved it first.
@@ -130,7 +140,9 @@ def lose(session: Session, job: Job, how: str, *, detail: str = "") -> Lane | No
         _lost(session, job, "job.stopped", f"The job was cancelled; {how}.", change)
         return None
     if is_poison(deaths, job.max_deaths):
-        why = f"The job's process died {deaths} times ({how}). {detail}".strip()
+        words = last_words(job.id, job.fence)
+        why = f"The job's process died {deaths} times, the last time because {how}; it is not tried again."
+        why += f" Its last words: {words}" if words else ""
         change["error"] = {"code": "worker_died", "message": why, "param": None}
         _lost(session, job, "job.failed", why, change, level="error")
         return None

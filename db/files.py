@@ -7,25 +7,45 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
-from db import audit, predictions, room
+from db import audit, readers, room
 from db.prepared import Prepared
 from db.session import now
-from db.tables import File, Job, ResultFile
+from db.tables import File, ResultFile
 from domain.errors import Conflict, NotFound, Unprocessable
-from domain.job import UNFINISHED, Kind
+
+#: The purpose of files that jobs make.
+RESULTS = "fine-tune-results"
 
 
 def add(session: Session, file: File) -> File:
-    """The stored row: `file`, or the one that the same Idempotency-Key made before."""
+    """The stored row: `file`, or the one that the same Idempotency-Key made before.
+
+    Bytes that the tenant has already are kept once: the row then names another blob than `file` did, and the
+    new one is for the caller to delete, after the commit.
+    """
     quota = room.locked(session, file.tenant)
     earlier = _same_key(session, file)
     if earlier is not None:
         return earlier
     room.refuse_over(session, quota, file.bytes)
+    file.blob = _same_bytes(session, file) or file.blob
     session.add(file)
     session.flush()
     audit.made(session, file.id)
     return file
+
+
+def _same_bytes(session: Session, file: File) -> str | None:
+    """The blob of another upload of this tenant's with the same bytes. Never of another tenant's: nobody may
+    learn what others have. Nor of a job's result, which goes with its job."""
+    same = select(File.blob).where(
+        File.tenant == file.tenant,
+        File.sha256 == file.sha256,
+        File.bytes == file.bytes,
+        File.purpose != RESULTS,
+        File.deleted_at.is_(None),
+    )
+    return session.scalar(same.limit(1))
 
 
 def _same_key(session: Session, file: File) -> File | None:
@@ -48,19 +68,6 @@ def get(session: Session, tenant: str, file_id: str, *, param: str = "id") -> Fi
         ).one()
     except NoResultFound:
         raise NotFound(f"No file {file_id}.", code="file_not_found", param=param) from None
-
-
-_EXISTS = Prepared(
-    select(File.id).where(
-        File.id == bindparam("file"), File.tenant == bindparam("tenant"), File.deleted_at.is_(None)
-    )
-)
-
-
-def refuse_unknown(session: Session, tenant: str, file_id: str, *, param: str) -> None:
-    """NotFound, as `get` raises it, where the tenant has no such file."""
-    if _EXISTS.run(session, tenant=tenant, file=file_id).first() is None:
-        raise NotFound(f"No file {file_id}.", code="file_not_found", param=param)
 
 
 def page(
@@ -90,36 +97,27 @@ def page(
     return rows[:limit], len(rows) > limit
 
 
-def delete(session: Session, tenant: str, file_id: str) -> File:
-    """Takes a file away; a Conflict while an unfinished job reads it."""
+def delete(session: Session, tenant: str, file_id: str) -> str | None:
+    """Takes a file away; a Conflict while an unfinished job reads it.
+
+    Returns the key of its blob, to be deleted after the commit; None while another file has the same.
+    """
+    room.locked(session, tenant)
     file = get(session, tenant, file_id)
-    reader = _reader_of(session, tenant, file_id)
+    reader = readers.one_of(session, file_id)
     if reader is not None:
         raise Conflict(f"Job {reader} still reads {file_id}; cancel it or wait.", code="file_in_use")
     file.deleted_at = session.scalar(select(now()))
     # The same key may bring the same file again.
     file.idempotency_key = None
-    return file
+    session.flush()
+    return next(iter(unnamed(session, [file.blob])), None)
 
 
-def _reader_of(session: Session, tenant: str, file_id: str) -> str | None:
-    """An unfinished job that reads the file. Predictions are many and large: the database looks for those."""
-    kinds = set(Kind) - {Kind.PREDICT}
-    others = select(Job).where(Job.tenant == tenant, Job.kind.in_(kinds), Job.state.in_(UNFINISHED))
-    readers = (job.id for job in session.scalars(others) if file_id in files_of(job.spec))
-    return next(readers, None) or predictions.reader_of(session, tenant, file_id)
-
-
-def files_of(spec: dict[str, Any]) -> dict[str, str]:
-    """Field -> file id for each file that a stored spec names."""
-    named = {
-        "training_file": spec.get("training_file"),
-        "validation_file": spec.get("validation_file"),
-        "multimodal.test_file": spec.get("multimodal", {}).get("test_file"),
-        # Of a check.
-        "file": spec.get("file"),
-    }
-    return {id_: field for field, id_ in named.items() if id_}
+def unnamed(session: Session, blobs: Collection[str]) -> list[str]:
+    """Those of the keys that no file names. Nobody can come to share them: only the blob of a file is shared."""
+    named = set(session.scalars(select(File.blob).where(File.blob.in_(blobs), File.deleted_at.is_(None))))
+    return [key for key in blobs if key not in named]
 
 
 def note_check(session: Session, file_id: str, **found: Any) -> None:

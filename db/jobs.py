@@ -11,10 +11,10 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import InstrumentedAttribute, Session, load_only
 
-from db import audit, events, loads, submissions
+from db import audit, events, loads, outbox, readers, submissions
 from db.session import now
 from db.submissions import Submission as Submission
-from db.tables import Job, JobLabel
+from db.tables import Job, JobLabel, JobStart
 from domain.errors import Conflict, NotFound
 from domain.job import FINAL, MOVES, WAITING, Kind, Lane, State, Want
 
@@ -30,6 +30,9 @@ def submit(session: Session, new: Submission) -> Job:
     for name, value in (new.labels or {}).items():
         label = JobLabel(job=job.id, name=name, value=value, tenant=job.tenant, created_at=job.created_at)
         session.add(label)
+    if new.start is not None:
+        session.add(JobStart(job=job.id, checkpoint=new.start))
+    readers.add(session, job, new.files)
     events.record(session, job, "job.created", new.message)
     audit.made(session, job.id)
     return job
@@ -98,7 +101,10 @@ def move(
         raise Conflict(f"Job {job_id} cannot take {name} now.", code="job_moved_on")
     if fence is not None:
         loads.lower(session, job.tenant, left_lane or Lane(job.lane))
+    if rule.target in FINAL:
+        readers.drop(session, job)
     events.record(session, job, name, message, level=level, data=data)
+    outbox.tell(session, job)
     return job
 
 

@@ -72,8 +72,11 @@ class Logs:
         return found[::-1]
 
     def last_words(self, job_id: str, fence: int) -> str:
-        """The end of one claim's log, short enough for a message."""
-        return self._text(job_id, fence)[-_LAST_WORDS:].strip()
+        """The end of one claim's log, short enough for a message; a log that cannot be read says nothing."""
+        try:
+            return self._text(job_id, fence)[-_LAST_WORDS:].strip()
+        except OSError:
+            return ""
 
     def _claims(self, job_id: str) -> list[int]:
         return sorted(self._fences(self.path(job_id, 0).parent))

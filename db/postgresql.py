@@ -88,14 +88,19 @@ def postgresql(url: str, *, timeout_s: float, longest_s: float, pool: int) -> En
     if url.startswith(("postgresql://", "postgres://")):
         url = "postgresql+psycopg://" + url.split("://", 1)[1]
     # The server is asked to give up first: its own refusal leaves the connection usable.
-    statement_ms, lock_ms = int(longest_s * 900), int(longest_s * 800)
+    limits = {
+        "statement_timeout": int(longest_s * 900),
+        "lock_timeout": int(longest_s * 800),
+        # A process that freezes within a transaction would keep its locks, and nobody could take its job over.
+        "idle_in_transaction_session_timeout": int(longest_s * 1000),
+    }
     engine = create_engine(
         url,
         pool_size=pool,
         pool_timeout=timeout_s,
         connect_args={
             "tcp_user_timeout": int(timeout_s * 1000),
-            "options": f"-c statement_timeout={statement_ms} -c lock_timeout={lock_ms}",
+            "options": " ".join(f"-c {name}={milliseconds}" for name, milliseconds in limits.items()),
         },
     )
     event.listen(engine, "checkout", _refuse_dead)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from db.tables import File, Job
 from domain.errors import NotFound
-from domain.job import FINAL, UNFINISHED, Kind, State
+from domain.job import FINAL, Kind, State
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,3 @@ def states(session: Session, ids: Collection[str]) -> Mapping[str, State]:
     """The states of those predictions that have a row."""
     rows = session.execute(select(Job.id, Job.state).where(Job.id.in_(ids)))
     return {row.id: State(row.state) for row in rows}
-
-
-def reader_of(session: Session, tenant: str, file_id: str) -> str | None:
-    """The id of an unfinished prediction that reads the file, if there is one."""
-    named = Job.spec["files"].as_string().contains(f'"{file_id}"', autoescape=True)
-    unfinished = (Job.tenant == tenant) & (Job.kind == Kind.PREDICT) & Job.state.in_(UNFINISHED)
-    return session.scalar(select(Job.id).where(unfinished, named).limit(1))

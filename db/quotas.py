@@ -7,8 +7,8 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
-from db import tenants
-from db.tables import File, Job, Quota, Tenant, TenantLoad
+from db import room, tenants
+from db.tables import Job, Quota, Tenant, TenantLoad
 from domain.errors import Conflict, NotFound
 from domain.job import WAITING
 
@@ -20,6 +20,7 @@ class Used:
     running: int
     #: Paused jobs among them.
     queued: int
+    #: Those promised to uploads among them.
     bytes: int
 
 
@@ -56,7 +57,8 @@ def set_limits(session: Session, tenant: str, limits: dict[str, int]) -> Quota:
 def used(session: Session, tenant: str) -> Used:
     running = select(func.coalesce(func.sum(TenantLoad.running), 0)).where(TenantLoad.tenant == tenant)
     queued = select(func.count()).where(Job.tenant == tenant, Job.state.in_(WAITING))
-    held = select(func.coalesce(func.sum(File.bytes), 0)).where(
-        File.tenant == tenant, File.deleted_at.is_(None)
+    return Used(
+        running=int(session.scalars(running).one()),
+        queued=int(session.scalars(queued).one()),
+        bytes=room.used(session, tenant),
     )
-    return Used(*(int(session.scalars(query).one()) for query in (running, queued, held)))

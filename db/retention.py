@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, exists, or_, select
 from sqlalchemy.orm import Session
 
+from db import checkpoints
 from db.session import now
 from db.tables import File, Job, Model, ResultFile
 from domain.job import FINAL, State
@@ -25,10 +26,14 @@ class Standing:
 
 
 def expired(session: Session, *, older_than_s: float, limit: int = 50) -> Sequence[str]:
-    """Jobs that ended so long ago. One whose model is still there stays with it: it tells how that was made."""
+    """Jobs that ended so long ago. One whose model is still there stays with it: it tells how that was made.
+
+    So does one from whose checkpoint an unfinished job starts.
+    """
     is_there = or_(Model.deleted_at.is_(None), Model.deleted_at > now() - _STILL_READ_S)
     has_model = exists().where(Model.job == Job.id, is_there)
-    query = select(Job.id).where(Job.state.in_(FINAL), Job.finished_at < now() - older_than_s, ~has_model)
+    is_over = Job.state.in_(FINAL) & (Job.finished_at < now() - older_than_s)
+    query = select(Job.id).where(is_over, ~has_model, Job.id.not_in(checkpoints.needed_jobs()))
     return session.scalars(query.order_by(Job.finished_at).limit(limit)).all()
 
 
@@ -45,13 +50,14 @@ def forget(session: Session, job_ids: Collection[str]) -> Sequence[str]:
 def standings(session: Session, job_ids: Collection[str]) -> Mapping[str, Standing]:
     """How those of the jobs stand that have a row."""
     rows = session.execute(
-        select(Job.id, Job.state, Job.fence, Job.checkpoint_ref, Job.result_ref).where(Job.id.in_(job_ids))
-    )
+        select(Job.id, Job.state, Job.fence, Job.result_ref).where(Job.id.in_(job_ids))
+    ).all()
+    kept = checkpoints.kept_of_all(session, job_ids)
     return {
         row.id: Standing(
             is_final=State(row.state) in FINAL,
             fence=row.fence,
-            refs=frozenset(ref for ref in (row.checkpoint_ref, row.result_ref) if ref),
+            refs=frozenset([*kept.get(row.id, ()), *([row.result_ref] if row.result_ref else [])]),
         )
         for row in rows
     }

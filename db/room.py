@@ -16,13 +16,18 @@ def locked(session: Session, tenant: str) -> Quota:
 
 def refuse_over(session: Session, quota: Quota, more: int) -> None:
     """Raises OverQuota if `more` bytes have no room beside what there is and what is promised to uploads."""
-    used = _kept(session, quota.tenant) + _promised(session, quota.tenant)
-    if used + more > quota.max_bytes:
+    held = used(session, quota.tenant)
+    if held + more > quota.max_bytes:
         raise OverQuota(
-            f"This tenant's files hold {used} bytes and may hold {quota.max_bytes}; this one has {more}. "
+            f"This tenant's files and uploads hold {held} bytes and may hold {quota.max_bytes}; this one has {more}. "
             "Delete some first.",
             passes=False,
         )
+
+
+def used(session: Session, tenant: str) -> int:
+    """Bytes that are kept and that are promised."""
+    return _kept(session, tenant) + _promised(session, tenant)
 
 
 def _kept(session: Session, tenant: str) -> int:

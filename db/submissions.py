@@ -1,8 +1,8 @@
 """What a new job is made of, and the statements of T1: they run at every submit, under the tenant's lock."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import bindparam, func, insert, literal_column, select
@@ -73,8 +73,12 @@ class Submission:
     lane: Lane = Lane.CPU
     #: What the first event says.
     message: str = "The job was accepted; its files are checked first."
+    #: The files that the job reads, and the field that names each.
+    files: Mapping[str, str] = field(default_factory=dict)
     #: Given where bytes were stored under the job's id before the row; else a new one is made.
     id: str | None = None
+    #: The checkpoint of another job that this one starts from.
+    start: str | None = None
     priority: int = 0
     labels: dict[str, str] | None = None
     key: str | None = None

@@ -45,9 +45,10 @@ def forget_left_behind(session: Session, upload_ids: Collection[str]) -> None:
     session.execute(update(Upload).where(Upload.id.in_(upload_ids)).values(joining=None, joining_until=None))
 
 
-def pending(session: Session, upload_ids: Collection[str]) -> set[str]:
-    query = select(Upload.id).where(Upload.id.in_(upload_ids), Upload.status == UploadStatus.PENDING)
-    return set(session.scalars(query))
+def pending(session: Session, upload_ids: Collection[str]) -> Mapping[str, bool]:
+    """Whether they are still pending; of those that have a row."""
+    query = select(Upload.id, Upload.status).where(Upload.id.in_(upload_ids))
+    return {id_: status == UploadStatus.PENDING for id_, status in session.execute(query)}
 
 
 def forget(session: Session, after_s: float) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
-from db import room
+from db import audit, room
 from db.session import now
 from db.tables import File, Upload, UploadPart
 from domain.errors import BadRequest, Conflict, NotFound, TooLarge, Unprocessable
@@ -37,6 +37,7 @@ def create(session: Session, new: Upload) -> Upload:
     new.expires_at = new.created_at + LIFE_S
     session.add(new)
     session.flush()
+    audit.made(session, new.id)
     return new
 
 
@@ -112,6 +113,7 @@ def add_part(session: Session, tenant: str, part: UploadPart) -> UploadPart:
     upload.received += part.bytes
     session.add(part)
     session.flush()
+    audit.made(session, part.id)
     return part
 
 

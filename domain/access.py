@@ -20,6 +20,8 @@ class Scope(StrEnum):
     PREDICTIONS_READ = "predictions:read"
     PREDICTIONS_WRITE = "predictions:write"
     MODELS_WRITE = "models:write"
+    WEBHOOKS_READ = "webhooks:read"
+    WEBHOOKS_WRITE = "webhooks:write"
     #: Make, rotate and revoke the tenant's keys. What such a key may do itself, it may give away.
     KEYS_WRITE = "keys:write"
     AUDIT_READ = "audit:read"

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from domain.shapes import Shape
-from domain.specs import Multimodal
+from domain.specs import Multimodal, TimeLimit
 
 Role = Literal["training", "validation", "test"]
 
@@ -15,3 +15,4 @@ class Check(Shape):
 
     multimodal: Multimodal = Multimodal()
     role: Role = Field(default="training", description="the part that the file would play in a job")
+    timeout_s: TimeLimit = None

@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from domain.shapes import Shape
-from domain.specs import Multimodal
+from domain.specs import Multimodal, TimeLimit
 
 MOST_ROWS = 256
 #: More than any model has towers; a row holds this many beside its id.
@@ -138,6 +138,7 @@ class Predict(Shape):
     on_bad_input: Literal["error", "mask"] = Field(
         default="error", description="mask: a cell that cannot be read counts as missing, with a warning"
     )
+    timeout_s: TimeLimit = None
     background: bool = Field(default=False, description="answer at once, with a 202")
     metadata: dict[Annotated[str, Field(max_length=64)], _Label] | None = Field(default=None, max_length=16)
 

@@ -40,11 +40,10 @@ class Standing:
     retry_s: float
 
 
-def draw(full_at: int, now: int, rate: Rate, *, returned: int = 0, share: int = 1) -> Draw:
-    """Takes one request, or a `share`-th of what is left where that is more; `returned` go back first."""
-    full_in = max(full_at - returned * rate.interval - now, 0)
-    free = (rate.burst * rate.interval - full_in) // rate.interval
-    taken = max(1, free // share) if free >= 1 else 0
+def draw(full_at: int, now: int, rate: Rate) -> Draw:
+    """Takes one request, if one is left. `bus.limits` has the same rule for the broker, where it takes more at once."""
+    full_in = max(full_at - now, 0)
+    taken = 1 if full_in + rate.interval <= rate.burst * rate.interval else 0
     return Draw(taken, full_in + taken * rate.interval)
 
 

@@ -152,6 +152,13 @@ class Method(Shape):
     supervised: SupervisedMethod = SupervisedMethod()
 
 
+#: Every claim of the job has it anew; a pause stops the clock.
+TimeLimit = Annotated[
+    float | None,
+    Field(gt=0, le=30 * 86_400, description="seconds of one attempt; a job that takes longer fails"),
+]
+
+
 class FineTune(Shape):
     """What `POST /v1/fine_tuning/jobs` takes: OpenAI's fields and our `multimodal`."""
 
@@ -179,13 +186,14 @@ class FineTune(Shape):
         Field(default=None, max_length=16, description="your own words, to find the job by")
     )
     integrations: None = Field(default=None, description="none yet")
-    priority: int = Field(default=0, ge=-100, le=100, description="higher ones are taken first")
-    timeout_s: float | None = Field(
+    resume_from_checkpoint: str | None = Field(
         default=None,
-        gt=0,
-        le=30 * 86_400,
-        description="seconds of one attempt; a job that takes longer fails",
+        min_length=1,
+        max_length=300,
+        description="go on where another job was: a checkpoint's id or name, or a job's id for its last one",
     )
+    priority: int = Field(default=0, ge=-100, le=100, description="higher ones are taken first")
+    timeout_s: TimeLimit = None
 
     @model_validator(mode="after")
     def _model_is_the_family(self) -> "FineTune":

@@ -15,7 +15,7 @@ from engine.hub.mirror import listing
 
 Verdict = Literal["ok", "warning", "error"]
 
-ROOT_PACKAGES = ("api", "bus", "db", "domain", "engine", "kernels", "ops", "worker")
+ROOT_PACKAGES = ("api", "bus", "db", "domain", "egress", "engine", "kernels", "ops", "worker")
 
 
 @dataclass(frozen=True)

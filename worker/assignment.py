@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import settings as configuration
-from db import files, registry
+from db import checkpoints, files, readers, registry, starts
 from db.artifacts import Artifacts
-from db.blobs import Blobs
 from db.session import Database
 from db.tables import Job
-from domain.errors import NotFound
 from domain.job import Kind
+from worker.fetching import storage_of
 
 
 def make_assignment(
@@ -22,7 +21,6 @@ def make_assignment(
     folder: Path,
     settings: configuration.Settings,
     database: Database,
-    blobs: Blobs,
     artifacts: Artifacts,
 ) -> dict[str, Any]:
     """`folder` is the one that this claim writes into."""
@@ -30,10 +28,10 @@ def make_assignment(
         "job": job.id,
         "spec": job.spec,
         "resolved": job.resolved,
-        "files": _files(job, database, blobs),
+        "files": _files(job, database),
         "folder": str(folder),
         "store": str(artifacts.root),
-        "checkpoint": str(artifacts.path(job.checkpoint_ref)) if job.checkpoint_ref else None,
+        "storage": storage_of(settings),
         "place": {
             "kind": job.kind,
             "stage": job.stage,
@@ -44,45 +42,48 @@ def make_assignment(
             "cache_bytes": settings.cache_bytes,
             "kernels": settings.kernels,
         },
-        **(_prediction(job, database, blobs, artifacts) if job.kind == Kind.PREDICT else {}),
+        **(_checkpoints(job, database, artifacts) if job.kind == Kind.FINE_TUNE else {}),
+        **(_prediction(job, database, artifacts) if job.kind == Kind.PREDICT else {}),
     }
 
 
-def _files(job: Job, database: Database, blobs: Blobs) -> dict[str, dict[str, Any]]:
-    """Field of the spec -> the file's id, name, path and declared schema."""
+def _checkpoints(job: Job, database: Database, artifacts: Artifacts) -> dict[str, Any]:
+    """Its own, newest first, and the one of another job that it starts from: whose bytes are sound, the child sees."""
+    with database.reading() as session:
+        own, start = checkpoints.kept(session, job.id), starts.of(session, job.id)
+    return {
+        "checkpoints": [str(artifacts.path(ref)) for ref in own],
+        "start": str(artifacts.path(start)) if start else None,
+    }
+
+
+def _files(job: Job, database: Database) -> dict[str, dict[str, Any]]:
+    """Field of the spec -> the file's id, name, declared schema, and where its bytes are."""
     with database.reading() as session:
         rows = {
             field: files.get(session, job.tenant, file_id, param=field)
-            for file_id, field in files.files_of(job.spec).items()
+            for file_id, field in readers.fields_of(job.spec).items()
         }
     return {
         field: {
             "id": row.id,
             "filename": row.filename,
-            "path": _local(blobs, row.blob, field),
+            "blob": row.blob,
+            "sha256": row.sha256,
             "schema": row.schema,
         }
         for field, row in rows.items()
     }
 
 
-def _prediction(job: Job, database: Database, blobs: Blobs, artifacts: Artifacts) -> dict[str, Any]:
+def _prediction(job: Job, database: Database, artifacts: Artifacts) -> dict[str, Any]:
     """The model may have been deleted since the prediction was accepted: `model_not_found`."""
     with database.reading() as session:
         model = registry.get(session, job.tenant, job.spec["model"])
-    keys = [cell["blob"] for cell in _stored(job.spec)]
     return {
         "model": {"id": model.id, "folder": str(artifacts.path(model.ref))},
-        "blobs": {key: _local(blobs, key, "inputs") for key in keys},
+        "blobs": {cell["blob"]: cell["sha256"] for cell in _stored(job.spec)},
     }
-
-
-def _local(blobs: Blobs, key: str, param: str) -> str:
-    try:
-        with blobs.local(key) as path:
-            return str(path)
-    except FileNotFoundError:
-        raise NotFound("The bytes of a file are gone.", code="file_not_found", param=param) from None
 
 
 def own_blobs(job: Job) -> list[str]:

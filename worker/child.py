@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
@@ -22,6 +23,7 @@ from typing import Any
 import lifeline
 from domain.errors import EngineError
 from domain.job import Kind, Stage
+from worker.fetching import fetch
 from worker.wire import Lines, Mouth
 
 #: Module and function of `worker.handlers`.
@@ -43,16 +45,27 @@ class Desk:
         self.files: dict[str, dict[str, Any]] = assignment["files"]
         self.folder = Path(assignment["folder"])
         self.store = Path(assignment["store"])
-        self.checkpoint = Path(assignment["checkpoint"]) if assignment.get("checkpoint") else None
+        #: The job's own, newest first; and the one of another job that it starts from.
+        self.checkpoints = [Path(folder) for folder in assignment.get("checkpoints", [])]
+        self.start = Path(assignment["start"]) if assignment.get("start") else None
         self.place: dict[str, Any] = assignment["place"]
+        self.storage: dict[str, Any] = assignment["storage"]
         #: Of a prediction: its model's id and folder, and where its blobs lie.
         self.model: dict[str, str] = assignment.get("model") or {}
-        self.blobs: dict[str, str] = assignment.get("blobs") or {}
+        self.blobs: dict[str, str] = {}
+        self._media: dict[str, str] = assignment.get("blobs") or {}
         self.stays = bool(assignment["stay"])
         self._mouth = mouth
         self._stop: str | None = None
         self._published = threading.Condition()
         self._last_published: str | None = None
+
+    def fetch(self, held: ExitStack) -> None:
+        """Brings the files and media here, for as long as `held` is open; from now on their paths are known."""
+        for field, file in self.files.items():
+            file["path"] = fetch(held, self.storage, file["blob"], file["sha256"], param=field)
+        for key, sha256 in self._media.items():
+            self.blobs[key] = fetch(held, self.storage, key, sha256, param="inputs")
 
     def tell(self, say: str, **words: Any) -> None:
         if say == "failed":
@@ -68,7 +81,7 @@ class Desk:
     def publish_checkpoint(self, ref: str, step: int, metrics: dict[str, float]) -> None:
         """Tells of a complete checkpoint, and returns once the job's row names it.
 
-        Until then the one before must stay: a keeper that is frozen or dead has not published this one.
+        The keeper removes those that are too many by then; one that is frozen or dead removes none.
         """
         self.tell("checkpoint", ref=ref, step=step, metrics=metrics)
         with self._published:
@@ -141,7 +154,9 @@ def main(fd: int, keeper: int) -> None:
 
 def _work(desk: Desk) -> None:
     try:
-        _handler(Kind(desk.place["kind"]), Stage(desk.place["stage"]))(desk)
+        with ExitStack() as held:
+            desk.fetch(held)
+            _handler(Kind(desk.place["kind"]), Stage(desk.place["stage"]))(desk)
     except EngineError as error:
         # For the job's log: where it happened is what a developer asks next.
         traceback.print_exc()

@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from db import claims, reports
+from db import checkpoints, claims, reports
 from db.session import Database
 from db.tables import Job
 from domain.job import Kind, Want
@@ -65,6 +65,11 @@ def time_limit_s(job: Job) -> float | None:
     return limit or default
 
 
+def _kept(job: Job) -> int:
+    """How many checkpoints the user wants kept."""
+    return int(job.spec["multimodal"]["hyperparameters"]["save_total_limit"])
+
+
 @dataclass
 class Hold:
     database: Database
@@ -75,6 +80,8 @@ class Hold:
     child: ChildProcess
     taken: float
     draining: Any
+    #: Removes a folder that no row names any more.
+    discard: Callable[[str], object]
     #: Told after words of the child were stored.
     changed: Callable[[], object] = lambda: None
     #: The child is kept for the next job if this one ends cleanly.
@@ -162,7 +169,7 @@ class Hold:
             self.reporter.hear(message)
 
     def _publish(self) -> None:
-        """The child hears `published` only after COMMIT, and only then removes what came before."""
+        """Named by a row first; only then goes what came before, and the child hears that it may go on."""
         message = self.unpublished
         assert message is not None
         words = {name: message[name] for name in ("ref", "step", "metrics")}
@@ -171,6 +178,9 @@ class Hold:
         def publish() -> Want | None:
             with self.database.transaction() as session:
                 want = reports.checkpoint(session, self.job.id, self.job.fence, **words)
+                older = checkpoints.retire(session, self.job.id, keep=_kept(self.job)) if want else []
+            for ref in older:
+                self.discard(ref)
             self.unpublished, self.publish_at = None, _FOR_EVER
             self.child.tell(published=message["ref"])
             return want

@@ -121,9 +121,7 @@ class Keeper:
 
     def _run(self, job: Job, folder: Path, taken: float) -> Ending:
         try:
-            assignment = make_assignment(
-                job, folder, self.settings, self.database, self.blobs, self.artifacts
-            )
+            assignment = make_assignment(job, folder, self.settings, self.database, self.artifacts)
         except PlaitError as error:
             # What the job needs is gone since it was accepted.
             said = {"code": error.code, "message": error.message, "param": error.param}
@@ -147,6 +145,7 @@ class Keeper:
                 taken=taken,
                 draining=self.draining,
                 changed=lambda: self.bells.wake(job.id),
+                discard=self.artifacts.remove,
                 stays=self._stays,
             ).run(assignment)
         finally:

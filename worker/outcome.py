@@ -10,14 +10,14 @@ from typing import Any
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
-from db import claims, files, jobs
+from db import checkpoints, claims, files, jobs
 from db.artifacts import Artifacts
 from db.blobs import Blobs
 from db.logs import Logs
 from db.session import Database, now
 from db.tables import File, Job
 from domain import retry
-from domain.errors import Conflict
+from domain.errors import Conflict, Unavailable
 from domain.ids import new_id
 from domain.job import Kind, Lane, Stage, Want
 from worker.assignment import own_blobs
@@ -52,7 +52,7 @@ class Outcome:
         """Nothing is written once fenced; a database that is away is asked again until the lease is over."""
         if ending.fenced:
             return None
-        published = self._store_results(ending.verdict or {})
+        ending, published = self._stored(ending)
         try:
             lane = self._write(ending, published)
         except Conflict:
@@ -66,6 +66,26 @@ class Outcome:
         log.info("job %s settled under fence %d", self.job.id, self.job.fence)
         self._sweep()
         return lane
+
+    def _stored(self, ending: Ending) -> tuple[Ending, list[File]]:
+        """Bytes first. Without them there is no success: the job is tried again, from its checkpoint."""
+        published: list[File] = []
+        try:
+            for name in (ending.verdict or {}).get("files", []):
+                published.append(self._store_result(self.folder / name))
+        except Unavailable as error:
+            self._delete([file.blob for file in published])
+            said = {"code": error.code, "message": error.message, "param": None}
+            return replace(ending, verdict={"say": "failed", "error": said, "retryable": True}), []
+        return ending, published
+
+    def _delete(self, keys: Sequence[str]) -> None:
+        """What cannot be deleted now, upkeep finds."""
+        try:
+            for key in keys:
+                self.blobs.delete(key)
+        except Unavailable as error:
+            log.warning("job %s: bytes are left to upkeep: %s", self.job.id, error.message)
 
     def _write(self, ending: Ending, published: list[File]) -> Lane | None:
         while True:
@@ -85,9 +105,10 @@ class Outcome:
                 time.sleep(0.5)
 
     def _forget(self, published: list[File]) -> None:
-        """The bytes of files that got no row."""
-        for file in published:
-            self.blobs.delete(file.blob)
+        """The bytes of files that got no row. Those of a commit whose answer was lost have one."""
+        with self.database.reading() as session:
+            unnamed = files.unnamed(session, [file.blob for file in published])
+        self._delete(unnamed)
 
     def _move(self, session: Session, ending: Ending, published: list[File]) -> Lane | None:
         now_held = claims.held(session, self.job.id, self.job.fence)
@@ -106,7 +127,7 @@ class Outcome:
             return self._put_back(session, ending)
         if verdict["say"] == "failed":
             return self._failed(session, verdict, published, pausing=pausing)
-        return claims.lose(session, now_held, self._how_it_died(ending), detail=self._log_tail())
+        return claims.lose(session, now_held, self._how_it_died(ending), self.logs.last_words)
 
     def _done(
         self, session: Session, verdict: dict[str, Any], published: list[File], *, pausing: bool
@@ -174,10 +195,6 @@ class Outcome:
         self.of_claim.move(session, "job.drained", message, attempt=self.job.attempt - 1, available_at=now())
         return Lane(self.job.lane)
 
-    def _store_results(self, verdict: dict[str, Any]) -> list[File]:
-        """Bytes first: result files go to the blob store before any row names them."""
-        return [self._store_result(self.folder / name) for name in verdict.get("files", [])]
-
     def _store_result(self, path: Path) -> File:
         file_id = new_id("file-")
         with path.open("rb") as stream:
@@ -186,7 +203,7 @@ class Outcome:
             id=file_id,
             tenant=self.job.tenant,
             filename=path.name,
-            purpose="fine-tune-results",
+            purpose=files.RESULTS,
             bytes=stored.bytes,
             sha256=stored.sha256,
             blob=file_id,
@@ -204,20 +221,18 @@ class Outcome:
         )
 
     def _timeout(self) -> dict[str, Any]:
-        param = "timeout_s" if self.job.spec.get("timeout_s") else None
-        message = f"The job took longer than {time_limit_s(self.job):g} s."
-        return {"code": "timeout", "message": message, "param": param}
-
-    def _log_tail(self) -> str:
-        words = self.logs.last_words(self.job.id, self.job.fence)
-        return f"Its last words: {words}" if words else ""
+        message = (
+            f"The job took longer than {time_limit_s(self.job):g} s, which is its limit for one attempt; "
+            "ask for less, or send it again with a larger `timeout_s`."
+        )
+        return {"code": "timeout", "message": message, "param": "timeout_s"}
 
     def _sweep(self) -> None:
         """A final job keeps what its row names; other claims' folders go, and media that only it was given."""
-        told = (Job.finished_at, Job.checkpoint_ref, Job.result_ref)
+        told = (Job.finished_at, Job.result_ref)
         with self.database.reading() as session:
             job = jobs.get(session, self.job.tenant, self.job.id, only=told)
+            kept = checkpoints.kept(session, job.id)
         if job.finished_at is not None:
-            self.artifacts.prune(job.id, keep=[job.checkpoint_ref, job.result_ref])
-            for key in own_blobs(self.job):
-                self.blobs.delete(key)
+            self.artifacts.prune(job.id, keep=[job.result_ref, *kept])
+            self._delete(own_blobs(self.job))

@@ -9,6 +9,7 @@ from plait.job_shapes import Checkpoint, Event, Job, Log, Series, Update
 from plait.models import Model
 from plait.predictions import Modalities, Prediction, PredictionRun, Ranked, RowError, Usage
 from plait.version import VERSION as __version__
+from plait.webhooks import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "Check",
@@ -34,5 +35,7 @@ __all__ = [
     "Series",
     "Update",
     "Usage",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "__version__",
 ]

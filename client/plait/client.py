@@ -1,4 +1,4 @@
-"""The door of the SDK: one object with files, data, jobs, models and predictions."""
+"""The door of the SDK: one object with files, data, jobs, models, predictions and webhooks."""
 
 import time
 from types import TracebackType
@@ -11,6 +11,7 @@ from plait.models import Models
 from plait.predictions import Predictions
 from plait.retries import MAX_RETRIES
 from plait.transport import Transport, Wait
+from plait.webhooks import Webhooks
 
 
 class Client:
@@ -37,6 +38,7 @@ class Client:
         self.jobs = Jobs(self._transport)
         self.models = Models(self._transport)
         self.predictions = Predictions(self._transport)
+        self.webhooks = Webhooks(self._transport)
 
     def close(self) -> None:
         self._transport.close()

@@ -33,6 +33,11 @@ class Config:
         return is_local(self.base_url)
 
 
+def cache_folder() -> Path:
+    """Where this user's programs keep what they can do without."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plait"
+
+
 def discover(base_url: str | None = None, api_key: str | None = None) -> Config:
     """Arguments before the environment before the nearest file upwards from the current folder."""
     return choose(base_url, api_key, env=os.environ, start=Path.cwd())

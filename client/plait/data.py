@@ -9,7 +9,8 @@ from typing import Any
 
 from plait.checks import Check, Issue
 from plait.errors import PlaitError
-from plait.files import Files, Progress
+from plait.files import Files
+from plait.slices import Progress
 
 
 class Data:

@@ -5,19 +5,18 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from plait import archive, paging, waiting
+from plait import archive, paging, uploads, waiting
 from plait.checks import Check
 from plait.errors import LocalFileError
+from plait.slices import Progress
 from plait.transport import Transport
 
 _PATH = "/files"
-#: Called with the bytes sent or fetched so far, and all of them (0 where unknown).
-Progress = Callable[[int, int], None]
 _TYPES = {
     ".zip": "application/zip",
     ".jsonl": "application/jsonl",
@@ -62,19 +61,28 @@ class Files:
         *,
         on_progress: Progress | None = None,
     ) -> File:
-        """Sends a file, or a folder as a zip. `schema` says which columns there are; else they are inferred."""
+        """Sends a file, or a folder as a zip. `schema` says which columns there are; else they are inferred.
+
+        Large ones go in parts. Was that interrupted, the same call goes on where it ended, within a day.
+        """
         path = Path(path)
-        form = {"purpose": purpose} | ({} if schema is None else {"schema": json.dumps(schema)})
+        about = {"purpose": purpose} | ({} if schema is None else {"schema": dict(schema)})
         if not path.is_dir():
-            return self._send(path, path.name, form, on_progress)
+            return self._send(path, path.name, path, about, on_progress)
         with tempfile.TemporaryDirectory(prefix="plait-") as folder:
             packed = Path(folder) / "folder.zip"
             archive.pack(path, packed)
-            return self._send(packed, f"{path.resolve().name or 'folder'}.zip", form, on_progress)
+            return self._send(packed, f"{path.resolve().name or 'folder'}.zip", path, about, on_progress)
 
-    def _send(self, path: Path, name: str, form: dict[str, str], on_progress: Progress | None) -> File:
+    def _send(
+        self, path: Path, name: str, named: Path, about: dict[str, Any], on_progress: Progress | None
+    ) -> File:
         name = name.encode("utf-8", "replace").decode()
         content_type = _TYPES.get(Path(name).suffix.lower(), "application/octet-stream")
+        if path.is_file() and path.stat().st_size >= uploads.FROM_BYTES:
+            new = {**about, "filename": name, "mime_type": content_type}
+            return File.of(uploads.send(self._transport, path, new, named, on_progress))
+        form = {key: value if isinstance(value, str) else json.dumps(value) for key, value in about.items()}
         try:
             source = _Metered(path, on_progress)
         except OSError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from plait import paging, unpacking
 from plait.errors import LocalFileError
-from plait.files import Progress
+from plait.slices import Progress
 from plait.transport import Transport
 
 _PATH = "/models"

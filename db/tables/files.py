@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.session import now
@@ -11,7 +11,11 @@ from db.tables.base import Big, Document, Instant, Table
 
 class File(Table):
     __tablename__ = "files"
-    __table_args__ = (UniqueConstraint("tenant", "idempotency_key"),)
+    __table_args__ = (
+        UniqueConstraint("tenant", "idempotency_key"),
+        Index("ix_files_bytes", "tenant", "sha256"),
+        Index("ix_files_blob", "blob"),
+    )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     tenant: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
@@ -19,6 +23,7 @@ class File(Table):
     purpose: Mapped[str] = mapped_column(String(64))
     bytes: Mapped[int] = mapped_column(Big)
     sha256: Mapped[str] = mapped_column(String(64))
+    #: Files of one tenant that hold the same bytes may share a blob; it goes with the last of them.
     blob: Mapped[str] = mapped_column(String(200))
     status: Mapped[str] = mapped_column(String(16), default="uploaded", server_default="uploaded")
     status_details: Mapped[str | None] = mapped_column(Text)
@@ -43,3 +48,12 @@ class ResultFile(Table):
     job: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     file: Mapped[str] = mapped_column(ForeignKey("files.id"), primary_key=True)
     position: Mapped[int] = mapped_column(default=0)
+
+
+class JobFile(Table):
+    """A file that a job reads which is not over: until then it cannot be deleted."""
+
+    __tablename__ = "job_files"
+
+    job: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    file: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, text
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, text, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.session import now
@@ -140,7 +140,18 @@ class Checkpoint(Table):
     step: Mapped[int] = mapped_column(Big)
     ref: Mapped[str] = mapped_column(String(300))
     metrics: Mapped[Any] = mapped_column(Document)
+    #: Its bytes are kept: a job may go on from it. They go after this turned false, never before.
+    available: Mapped[bool] = mapped_column(default=True, server_default=true())
     created_at: Mapped[float] = mapped_column(Instant, server_default=now())
+
+
+class JobStart(Table):
+    """The checkpoint of another job that a job starts from. Its bytes stay until the job is final."""
+
+    __tablename__ = "job_starts"
+
+    job: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    checkpoint: Mapped[str] = mapped_column(ForeignKey("checkpoints.id", ondelete="CASCADE"), index=True)
 
 
 class Model(Table):

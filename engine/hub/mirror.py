@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from domain.errors import EngineError
-from engine.hub import packages, snapshots
+from engine.hub import packages
 from engine.hub.sources import SOURCES, Source
 
 NOTE = "plait-mirror.json"
@@ -38,7 +38,7 @@ def resolve(encoder: str, *, mirror: Path, allow_hub: bool = True, local_roots: 
     if not allow_hub:
         raise _unavailable(encoder, "it is not in the mirror and the Hub is switched off")
     try:
-        return snapshots.fetch(encoder)
+        return _from_the_hub(encoder)
     except EngineError as error:
         raise _unavailable(encoder, error.message) from error
 
@@ -112,12 +112,19 @@ def _make(encoder: str, part: Path, made: Path) -> str:
             _convert(source, part, made)
             return source.package
     try:
-        shutil.copytree(snapshots.fetch(encoder), made, dirs_exist_ok=True)
+        shutil.copytree(_from_the_hub(encoder), made, dirs_exist_ok=True)
     except EngineError as error:
         why = "; ".join([*refusals, error.message])
         message = f"{encoder} cannot be fetched: {why}. Known without the Hub: {', '.join(known())}."
         raise EngineError(error.code, message, retryable=True) from error
     return "hub"
+
+
+def _from_the_hub(encoder: str) -> Path:
+    # Loading the Hub's library costs a check's process a third of its start, and most encoders are in the mirror.
+    from engine.hub import snapshots
+
+    return snapshots.fetch(encoder)
 
 
 def _convert(source: Source, part: Path, made: Path) -> None:

@@ -3,102 +3,48 @@
 import hashlib
 import http.client
 import itertools
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
 
-from sqlalchemy import select
-
+from chaos.evidence import Evidence
 from chaos.fleet import Fleet
-from chaos.submitters import Answer
-from chaos.witness import Child, Said, overlaps
+from chaos.witness import Said, overlaps
 from chaos.work import Task
-from db.artifacts import Artifacts
-from db.tables import Checkpoint, Event, File, Job, Model, ResultFile, TenantLoad
+from db.tables import File, Job
 from domain.job import FINAL, MOVES, Kind, State
 
 #: What the reaper writes of a job that it takes from a silent worker.
 _SILENT = "went silent"
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """All that is known at the end."""
-
-    tasks: Sequence[Task]
-    answers: Sequence[Answer]
-    #: Jobs that somebody wanted cancelled.
-    cancelled: frozenset[str]
-    said: Sequence[Said]
-    children: Sequence[Child]
-    jobs: Mapping[str, Job]
-    events: Mapping[str, Sequence[Event]]
-    results: Mapping[str, Sequence[File]]
-    models: Sequence[Model]
-    checkpoints: Sequence[Checkpoint]
-    loads: Sequence[TenantLoad]
-    artifacts: Artifacts
-
-    def job_of(self, task: Task) -> Job | None:
-        return next((job for job in self.jobs.values() if job.idempotency_key == task.name), None)
-
-
-def gather(
-    fleet: Fleet,
-    tasks: Sequence[Task],
-    answers: Sequence[Answer],
-    cancelled: frozenset[str],
-    said: Sequence[Said],
-    children: Sequence[Child],
-) -> Evidence:
-    events: dict[str, list[Event]] = defaultdict(list)
-    results: dict[str, list[File]] = defaultdict(list)
-    with fleet.database.reading() as session:
-        for event in session.scalars(select(Event).order_by(Event.job, Event.seq)):
-            events[event.job].append(event)
-        for job, file in session.execute(select(ResultFile.job, File).join(File, File.id == ResultFile.file)):
-            results[job].append(file)
-        return Evidence(
-            tasks=tasks,
-            answers=answers,
-            cancelled=cancelled,
-            said=said,
-            children=children,
-            jobs={job.id: job for job in session.scalars(select(Job))},
-            events=events,
-            results=results,
-            models=session.scalars(select(Model)).all(),
-            checkpoints=session.scalars(select(Checkpoint)).all(),
-            loads=session.scalars(select(TenantLoad)).all(),
-            artifacts=Artifacts(fleet.settings.data.absolute() / "artifacts"),
-        )
+def _told(found: Evidence) -> dict[str, set[str | None]]:
+    """Task -> the jobs that its client was told of."""
+    told: dict[str, set[str | None]] = {task.name: set() for task in found.tasks}
+    for answer in found.answers:
+        if answer.name in told:
+            told[answer.name].add(answer.id)
+    return told
 
 
 def lost(found: Evidence) -> list[str]:
-    """Each task became a job, which is final, and which is the one that its client was told of."""
-    broken = []
-    told: dict[str, set[str | None]] = defaultdict(set)
-    for answer in found.answers:
-        told[answer.name].add(answer.id)
+    """Each task became a job, which is final, and its client was told so."""
+    broken, told = [], _told(found)
     for task in found.tasks:
         job = found.job_of(task)
         if job is None:
             broken.append(f"{task.name}: there is no job of this key; its client heard {told[task.name]}")
         elif job.state not in FINAL:
             broken.append(f"{task.name}: job {job.id} is still {job.state}")
-        elif not told[task.name]:
-            broken.append(f"{task.name}: its client was never answered")
+        elif job.id not in told[task.name]:
+            broken.append(f"{task.name}: its client was not told of job {job.id}")
     return broken
 
 
 def doubled(found: Evidence) -> list[str]:
     """One job a key, one end a job, one effect an end, one child at a time."""
-    told: dict[str, set[str | None]] = defaultdict(set)
-    for answer in found.answers:
-        told[answer.name].add(answer.id)
-    broken = [f"{name}: one key, answered with {ids}" for name, ids in told.items() if len(ids) > 1]
-    keys = Counter((job.tenant, job.idempotency_key) for job in found.jobs.values())
-    broken += [f"{key}: {count} jobs" for (_, key), count in keys.items() if key and count > 1]
+    broken = [f"{name}: one key, answered with {ids}" for name, ids in _told(found).items() if len(ids) > 1]
+    keys = Counter(job.idempotency_key for job in found.jobs.values())
+    broken += [f"{key}: {count} jobs" for key, count in keys.items() if count > 1]
     for job, events in found.events.items():
         ends = [e.name for e in events if e.data.get("state") in FINAL and e.name in MOVES]
         if len(ends) > 1:
@@ -199,7 +145,10 @@ def _unpublished(found: Evidence, job: Job) -> list[str]:
     published = {point.ref: point.fence for point in found.checkpoints if point.job == job.id}
     if job.checkpoint_ref and published.get(job.checkpoint_ref) != _fence(job.checkpoint_ref):
         broken.append(f"job {job.id}: its checkpoint {job.checkpoint_ref} was not published by its fence")
-    for ref in filter(None, (job.result_ref, job.checkpoint_ref)):
+    kept = [point.ref for point in found.checkpoints if point.job == job.id and point.available]
+    if job.checkpoint_ref and job.checkpoint_ref not in kept:
+        broken.append(f"job {job.id}: its checkpoint {job.checkpoint_ref} is in force and not available")
+    for ref in filter(None, (job.result_ref, *kept)):
         if not found.artifacts.path(ref).is_dir():
             broken.append(f"job {job.id}: {ref} is named and not there")
     return broken
@@ -237,7 +186,8 @@ def orphans(found: Evidence) -> list[str]:
     left = []
     for job in found.jobs.values():
         folder = found.artifacts.root / "jobs" / job.id
-        named = {ref.split("/")[2] for ref in (job.result_ref, job.checkpoint_ref) if ref}
+        kept = [point.ref for point in found.checkpoints if point.job == job.id and point.available]
+        named = {ref.split("/")[2] for ref in (job.result_ref, *kept) if ref}
         left += [f"{job.id}/{p.name}" for p in folder.glob("*") if p.name not in named]
     return left
 

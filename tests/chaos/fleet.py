@@ -26,9 +26,9 @@ from support.stack import ROOT, kill_tree
 
 T = TypeVar("T")
 #: A keeper is silent for this long before others may have its job.
-LEASE_S, GRACE_S, POLL_S = 2.0, 0.5, 0.5
+LEASE_S, GRACE_S, POLL_S = 3.0, 0.5, 0.5
 #: A training's child loads torch before it hears that its lease goes on.
-TRAIN_LEASE_S = 6.0
+TRAIN_LEASE_S = 8.0
 #: After so long, whoever was frozen has lost its job for certain: upkeep looks at least every 1.2 s.
 LOST_AFTER_S = LEASE_S + GRACE_S + 1.5
 TENANTS = ("ada", "bob", "cyd")

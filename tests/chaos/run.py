@@ -5,125 +5,30 @@ The same seed gives the same tasks and the same faults in the same order; whom t
 
 import argparse
 import json
-import math
 import random
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import select
 
-from chaos import audit, report, work
-from chaos.faults import FAULTS, OF_A_SERVER, WISHES, Fault, Missed, Scene
+from chaos import audit, evidence, report, work
+from chaos.faults import WISHES
 from chaos.fleet import TENANTS, Fleet, fleet
 from chaos.report import Report
+from chaos.scene import Scene
+from chaos.storm import Plan, Storm
 from chaos.submitters import Submitters
 from chaos.witness import Witness, said_in
+from db.logs import Logs
 from db.tables import Job
-from domain.job import FINAL, State
+from domain.job import UNFINISHED, State
+from worker.upkeep import orphans
 
 TICK_S = 0.05
-#: Faults that last go on side by side; more would leave nobody at work.
-MOST_AT_ONCE = 4
-#: Seconds from one fault to the next.
-GAP_S = (0.1, 0.6)
-#: One client process sends so many, one after the other.
-MOST_IN_A_BATCH = 4
 #: After the last fault, until all jobs are to be final.
-REST_S = 180.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to happen, all of it from one seed."""
-
-    kind: str
-    seed: int
-    jobs: int
-    faults: int
-    trainings: int = 0
-    workers: int = 4
-    fence: str = "fenced"
-    #: The faults to choose from; None means all that this database can suffer.
-    kinds: tuple[str, ...] | None = None
-
-    @property
-    def known(self) -> Mapping[str, tuple[Fault, str]]:
-        return FAULTS | (OF_A_SERVER if self.kind == "postgresql" else {})
-
-    def schedule(self, rng: random.Random) -> list[str]:
-        """Each kind about equally often, in any order; a wish after every fourth."""
-        kinds = sorted(self.kinds or self.known)
-        drawn = (kinds * (self.faults // len(kinds) + 1))[: self.faults]
-        rng.shuffle(drawn)
-        if self.kinds is None:
-            for place in range(len(drawn), 0, -4):
-                drawn.insert(place, rng.choice(sorted(WISHES)))
-        return drawn
-
-
-class Storm:
-    """Lets the faults of a schedule loose, some at once, and has the clients send jobs meanwhile."""
-
-    def __init__(self, scene: Scene, plan: Plan) -> None:
-        self.scene, self.plan = scene, plan
-        self.waiting = plan.schedule(scene.rng)
-        self.total = len(self.waiting)
-        self.active: list[tuple[str, str, Iterator[None]]] = []
-        self.struck: Counter[str] = Counter()
-        self.missed: Counter[str] = Counter()
-        self.next_at = time.monotonic() + 1.0
-
-    def turn(self) -> bool:
-        """One tick; False once all is over and answered."""
-        self.scene.fleet.revive()
-        self.scene.clients.tend()
-        self._send()
-        for entry in list(self.active):
-            self._step(entry)
-        if self.waiting and time.monotonic() >= self.next_at and len(self.active) < MOST_AT_ONCE:
-            self._begin()
-        return bool(self.waiting or self.active or self.scene.clients.running or self._unsent)
-
-    @property
-    def _unsent(self) -> int:
-        return len(self.scene.clients.tasks) - self.scene.clients.sent
-
-    def _send(self) -> None:
-        """Jobs come as faults do: the last are sent with the last fault, so that each fault finds some at work."""
-        begun = max(0, self.total - len(self.waiting))
-        wanted = math.ceil(len(self.scene.clients.tasks) * (begun + 1) / (self.total + 1))
-        due = wanted - self.scene.clients.sent
-        if due >= min(MOST_IN_A_BATCH, self._unsent) > 0:
-            self.scene.clients.send(self.scene.clients.take(min(due, MOST_IN_A_BATCH)))
-
-    def _begin(self) -> None:
-        in_hand = {thing for _, thing, _ in self.active if thing}
-        known = self.plan.known | WISHES
-        kind = next((k for k in self.waiting if known[k][1] not in in_hand), None)
-        if kind is not None:
-            self.waiting.remove(kind)
-            strike, thing = known[kind]
-            self.active.append((kind, thing, strike(self.scene)))
-            self.next_at = time.monotonic() + self.scene.rng.uniform(*GAP_S)
-
-    def _step(self, entry: tuple[str, str, Iterator[None]]) -> None:
-        kind, _, acting = entry
-        try:
-            next(acting)
-        except StopIteration:
-            self.active.remove(entry)
-            self.struck[kind] += 1
-        except Missed:
-            self.active.remove(entry)
-            self.missed[kind] += 1
-            # It comes again, unless there is nobody left for it.
-            if self.missed[kind] < 10 and self._unsent:
-                self.waiting.append(kind)
+REST_S = 120.0
 
 
 def run(plan: Plan, folder: Path) -> Report:
@@ -158,25 +63,32 @@ def _rest(made: Fleet, clients: Submitters) -> None:
     while time.monotonic() < limit:
         made.revive()
         clients.tend()
-        if made.ask(lambda: _unfinished(made), otherwise=[("", "", "")]) == []:
+        unfinished = made.ask(lambda: _unfinished(made), otherwise=None)
+        if unfinished == {} and not clients.running:
             return
+        if not clients.running:
+            for job in [job for job, state in (unfinished or {}).items() if state == State.PAUSED]:
+                clients.ask(job, "resume")
         time.sleep(TICK_S)
 
 
-def _unfinished(made: Fleet) -> list[tuple[str, str, str]]:
+def _unfinished(made: Fleet) -> dict[str, str]:
     with made.database.reading() as session:
-        unfinished = select(Job.tenant, Job.id, Job.state).where(Job.state.in_(set(State) - FINAL))
-        return [(tenant, job, state) for tenant, job, state in session.execute(unfinished)]
+        unfinished = select(Job.id, Job.state).where(Job.state.in_(UNFINISHED))
+        return dict(session.execute(unfinished).all())
 
 
 def _judge(plan: Plan, scene: Scene, storm: Storm, began: float) -> Report:
     made, clients, witness = scene.fleet, scene.clients, scene.witness
     said = said_in(life for worker in made.workers for life in worker.lives)
-    found = audit.gather(
+    found = evidence.gather(
         made, clients.tasks, clients.answers(), frozenset(scene.cancelled), said, witness.children
     )
     broken = {rule: holds(found) for rule, holds in audit.RULES.items()}
     broken["result files that differ"] = audit.unread(made, found)
+    left = len(audit.orphans(found))
+    orphans.sweep(made.database, found.artifacts, Logs(made.settings.data.absolute()))
+    broken["folders that the sweep left"] = audit.orphans(found)
     late, lost_answers = audit.refused(found)
     words = [what for rule in broken.values() for what in rule]
     return Report(
@@ -191,7 +103,7 @@ def _judge(plan: Plan, scene: Scene, storm: Storm, began: float) -> Report:
         claims=sum(event.name == "job.claimed" for events in found.events.values() for event in events),
         late_refused=late,
         answers_lost=lost_answers,
-        orphans=len(audit.orphans(found)),
+        orphans=left,
         broken=broken,
         details=report.details(found, words, made.logs) if words else "",
     )
@@ -204,7 +116,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10_000))
     parser.add_argument("--jobs", type=int, default=300)
     parser.add_argument("--faults", type=int, default=100)
-    parser.add_argument("--trainings", type=int, default=10)
+    parser.add_argument("--trainings", type=int, default=6)
     parser.add_argument("--unfenced", action="store_true", help="switch the fence off: the run must fail")
     asked = parser.parse_args()
     kinds = ["sqlite", "postgresql"] if asked.database == "both" else [asked.database]
@@ -219,10 +131,14 @@ def _one(kind: str, asked: argparse.Namespace) -> int:
     sys.stdout.write(found.table() + "\n")
     (folder / "report.json").write_text(json.dumps(found.violations, indent=1))
     if found.violations:
-        again = f"make chaos SEED={plan.seed} JOBS={plan.jobs} FAULTS={plan.faults} DATABASE={kind}"
         words = "\n".join(found.violations[:40])
-        sys.stdout.write(f"{words}\n{found.details}\nAgain: {again}\nKept: {folder}\n")
+        sys.stdout.write(f"{words}\n{found.details}\n{again(plan)}\nKept: {folder}\n")
     return int(bool(found.violations))
+
+
+def again(plan: Plan) -> str:
+    """How to run it again."""
+    return f"Again: make chaos SEED={plan.seed} JOBS={plan.jobs} FAULTS={plan.faults} DATABASE={plan.kind}"
 
 
 if __name__ == "__main__":

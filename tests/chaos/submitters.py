@@ -68,22 +68,24 @@ class Submitters:
         return [Answer(**json.loads(line)) for line in self.journal.read_text().splitlines()]
 
     def ids(self) -> dict[str, str]:
-        """Task -> job, of those that were answered."""
-        return {a.name: a.id for a in self.answers() if a.id is not None and a.status in (200, 202)}
+        """Task -> job, of those that were answered, in the order of their answers."""
+        names = {task.name for task in self.tasks}
+        return {a.name: a.id for a in self.answers() if a.id is not None and a.name in names}
 
     def asks(self, rng: random.Random, what: str) -> str | None:
-        """Has a client ask for `what` (cancel, pause, resume) of one of the newest jobs; which job."""
-        owners = {task.name: task.tenant for task in self.tasks}
-        jobs = [(owners[name], job) for name, job in self.ids().items() if name in owners]
+        """Has a client ask for `what` (cancel, pause) of one of the newest jobs; which job."""
+        jobs = list(self.ids().values())[-8:]
         if not jobs:
             return None
-        tenant, job = rng.choice(jobs[-8:])
-        self.send([self.wish(tenant, job, what)])
+        job = rng.choice(jobs)
+        self.ask(job, what)
         return job
 
-    def wish(self, tenant: str, job: str, what: str) -> dict[str, Any]:
+    def ask(self, job: str, what: str) -> None:
+        owners = {task.name: task.tenant for task in self.tasks}
+        tenant = next(owners[name] for name, id_ in self.ids().items() if id_ == job)
         path = f"/v1/jobs/{job}/{what}"
-        return {"name": f"{what} {job}", "path": path, "token": self.fleet.keys[tenant]}
+        self.send([{"name": f"{what} {job}", "path": path, "token": self.fleet.keys[tenant]}])
 
     def stop(self) -> None:
         for process, _ in self.running:

@@ -8,7 +8,7 @@ from domain.manifest import Code
 from support.stack import ROOT
 
 #: Where an error may come from; `client` has codes of its own for what never reaches a server.
-_FOLDERS = ("api", "bus", "db", "domain", "engine", "ops", "worker", "client/plait")
+_FOLDERS = ("api", "bus", "db", "domain", "egress", "engine", "ops", "worker", "client/plait")
 #: Errors whose first argument is the code.
 _CODE_FIRST = ("EngineError", "Unreadable", "Undecodable", "Problem")
 #: Readers of the query: what they refuse has the code `invalid_<name>`.

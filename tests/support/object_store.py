@@ -95,6 +95,9 @@ def object_store() -> Iterator[ObjectStore]:
         process.send_signal(signal.SIGKILL)
         process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+        for port in ports:
+            for left in Path(tempfile.gettempdir()).glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink(missing_ok=True)
 
 
 _IDENTITIES = {
@@ -129,6 +132,7 @@ def _server(folder: Path, ports: list[int]) -> list[str]:
         *flags,
         f"-s3.config={folder / 's3.json'}",
         "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
         "-s3.cacheCapacityMB=0",
         "-master.telemetry=false",
         "-master.volumeSizeLimitMB=1024",

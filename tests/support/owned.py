@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from api.app import GROUPS
 from api.routes import Route
-from db import events
+from db import deliveries, events
 from db.tables import Checkpoint, Table
 from support.door import JSONL, Door
 from support.predictions import predict, registered
@@ -21,6 +21,8 @@ from support.predictions import predict, registered
 ROUTES: tuple[Route, ...] = tuple(chain(*GROUPS))
 WITH_KEY = tuple(route for route in ROUTES if route.needs is not None)
 Ids = Mapping[str, str]
+#: An address of the open internet, so that nothing is looked up; no test sends anything there.
+PUBLIC_URL = "https://8.8.8.8/"
 Sent = dict[str, Any]
 
 
@@ -45,9 +47,11 @@ class Owner:
             self._made[place] = self.make(word, ids)
         return self._made[place]
 
-    def ask(self, route: Route, ids: Ids, **more: Any) -> TestResponse:
-        """A request that nothing is wrong with but, perhaps, whose `ids` they are."""
-        sent = {**GOOD.get(route.name, _nothing)(self), **more}
+    def good(self, route: Route, ids: Ids) -> Sent:
+        """What a request about the owner's own objects carries."""
+        return GOOD[route.name](self, ids) if route.name in GOOD else {}
+
+    def ask(self, route: Route, ids: Ids, **sent: Any) -> TestResponse:
         return self.send(route.method, address(route, ids), **sent)
 
 
@@ -57,10 +61,6 @@ def address(route: Route, ids: Ids) -> str:
     for name in route.parameters:
         path = path.replace(f"<{name}>", ids[name]).replace(f"<path:{name}>", ids[name])
     return path
-
-
-def _nothing(_: Owner) -> Sent:
-    return {}
 
 
 def _id(answer: TestResponse) -> str:
@@ -75,6 +75,23 @@ def _job(owner: Owner, _: Ids) -> str:
 def _prediction(owner: Owner, _: Ids) -> str:
     model = registered(owner.door.database, owner.tenant)
     return _id(predict(owner.door, {"model": model, "inputs": [{"text": "x"}]}, key=owner.key))
+
+
+_UPLOAD = {
+    "purpose": "fine-tune",
+    "bytes": len(JSONL),
+    "filename": "a.jsonl",
+    "mime_type": "application/jsonl",
+}
+
+
+def _upload(owner: Owner, _: Ids) -> str:
+    return _id(owner.send("POST", "/v1/uploads", json=_UPLOAD))
+
+
+def _part(owner: Owner, ids: Ids) -> str:
+    form = {"data": (io.BytesIO(JSONL), "part")}
+    return _id(owner.send("POST", f"/v1/uploads/{ids['upload_id']}/parts", data=form))
 
 
 def _event(owner: Owner, ids: Ids) -> str:
@@ -94,6 +111,18 @@ def _audit_event(owner: Owner, _: Ids) -> str:
     return str((owner.send("GET", "/v1/audit_events").json or {})["first_id"])
 
 
+def _endpoint(owner: Owner, _: Ids) -> str:
+    """One tenant may have only so many: those of earlier makers go."""
+    for old in (owner.send("GET", "/v1/webhook_endpoints?limit=100").json or {})["data"][10:]:
+        owner.send("DELETE", f"/v1/webhook_endpoints/{old['id']}")
+    return _id(owner.send("POST", "/v1/webhook_endpoints", json={"url": PUBLIC_URL}))
+
+
+def _delivery(owner: Owner, ids: Ids) -> str:
+    with owner.door.database.transaction() as session:
+        return deliveries.sample(session, owner.tenant, ids["endpoint_id"], "check.failed").id
+
+
 #: How an object comes to be, by the word for its id.
 MAKERS: dict[str, Callable[[Owner, Ids], str]] = {
     "file_id": lambda owner, _: owner.door.file(key=owner.key),
@@ -101,22 +130,32 @@ MAKERS: dict[str, Callable[[Owner, Ids], str]] = {
     "prediction_id": _prediction,
     "model": lambda owner, _: registered(owner.door.database, owner.tenant),
     "key_id": lambda owner, _: _id(owner.send("POST", "/v1/api_keys", json={"name": "made"})),
+    "upload_id": _upload,
+    "part_id": _part,
     "event_id": _event,
     "checkpoint_id": _checkpoint,
     "audit_event_id": _audit_event,
+    "endpoint_id": _endpoint,
+    "delivery_id": _delivery,
 }
 
 #: What a request of this route carries, where it must carry something.
-GOOD: dict[str, Callable[[Owner], Sent]] = {
-    "files.create": lambda _: {"data": {"purpose": "fine-tune", "file": (io.BytesIO(JSONL), "a.jsonl")}},
-    "fine_tuning.create": lambda owner: {
+GOOD: dict[str, Callable[[Owner, Ids], Sent]] = {
+    "files.create": lambda *_: {"data": {"purpose": "fine-tune", "file": (io.BytesIO(JSONL), "a.jsonl")}},
+    "uploads_in_parts.create": lambda *_: {"json": _UPLOAD},
+    "uploads_in_parts.add": lambda *_: {"data": {"data": (io.BytesIO(JSONL), "part")}},
+    "uploads_in_parts.complete": lambda owner, ids: {"json": {"part_ids": [owner.has("part_id", ids)]}},
+    "fine_tuning.create": lambda owner, _: {
         "json": {"model": "late-fusion", "training_file": owner.has("file_id")}
     },
-    "predictions.create": lambda owner: {
+    "predictions.create": lambda owner, _: {
         "json": {"model": owner.has("model"), "inputs": [{"text": "x"}], "background": True}
     },
-    "checks.validate": lambda _: {"headers": {"Prefer": "wait=0"}},
-    "api_keys.create": lambda _: {"json": {"name": "new"}},
+    "checks.validate": lambda *_: {"headers": {"Prefer": "wait=0"}},
+    "api_keys.create": lambda *_: {"json": {"name": "new"}},
+    "webhooks.create": lambda *_: {"json": {"url": PUBLIC_URL}},
+    "webhooks.update": lambda *_: {"json": {"name": "new"}},
+    "webhooks.test": lambda *_: {"headers": {"Prefer": "wait=0"}},
 }
 
 
@@ -140,6 +179,9 @@ AFTER = {
     "training.list_checkpoints": "checkpoint_id",
     "api_keys.index": "key_id",
     "audit_events.index": "audit_event_id",
+    "uploads_in_parts.parts": "part_id",
+    "webhooks.index": "endpoint_id",
+    "deliveries.index": "delivery_id",
 }
 
 #: Fields of bodies that name an object of the tenant's, by route and path.
@@ -149,12 +191,14 @@ NAMED = {
     ("fine_tuning.create", "validation_file"): "file_id",
     ("fine_tuning.create", "multimodal.test_file"): "file_id",
     ("predictions.create", "model"): "model",
+    ("uploads_in_parts.complete", "part_ids"): "part_id",
 }
 
 #: Fields that look as if they did, and why they do not, or where they are tested.
 NOT_NAMED = {
     ("files.create", "file"): "the upload itself",
     ("files.create", "schema.id"): "a column's name",
+    ("uploads_in_parts.create", "schema.id"): "a column's name",
     ("fine_tuning.create", "multimodal.schema.id"): "a column's name",
     ("checks.validate", "multimodal.schema.id"): "a column's name",
     ("checks.validate", "multimodal.test_file"): "a check reads the file of its address alone",
@@ -182,10 +226,10 @@ def fields(schema: Mapping[str, Any], definitions: Mapping[str, Any], path: str 
 
 
 def with_field(body: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """The body with `value` at `a.b` (or as the only item at `a[]`)."""
+    """The body with `value` at `a.b`, as the only item where there is a list."""
     name, _, rest = path.partition(".")
-    if name.endswith("[]"):
-        return {**body, name[:-2]: [value]}
+    if isinstance(body.get(name), list):
+        return {**body, name: [value]}
     return {**body, name: with_field(body.get(name, {}), rest, value) if rest else value}
 
 

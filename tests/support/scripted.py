@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -62,6 +63,8 @@ class ScriptedServer:
 
     def __init__(self) -> None:
         self.asked: list[Asked] = []
+        #: The server names that clients sent with TLS.
+        self.names: list[str | None] = []
         self._script: dict[tuple[str, str], list[Answer]] = {}
         self._port = 0
         self.start()
@@ -76,9 +79,12 @@ class ScriptedServer:
         script = [a if isinstance(a, Answer) else Answer(body=a) for a in answers]
         self._script[method, f"/v1{path}"] = script
 
-    def start(self) -> None:
+    def start(self, tls: ssl.SSLContext | None = None) -> None:
         """Listens, after a stop on the same port as before."""
         server = ThreadingHTTPServer(("127.0.0.1", self._port), _handler(self))
+        if tls is not None:
+            tls.sni_callback = lambda _socket, name, _context: self.names.append(name)
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         self._server, self._port = server, server.server_port
         self._thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         self._thread.start()

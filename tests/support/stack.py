@@ -16,7 +16,7 @@ import psutil
 
 import settings as configuration
 from bus.bells import Bells
-from db import events, files, jobs, tenants
+from db import events, files, jobs, readers, starts, tenants
 from db.blobs import open_blobs
 from db.session import Database
 from db.tables import Event, File, Job
@@ -82,7 +82,15 @@ class Stack:
             "multimodal": spec.merged().model_dump(mode="json", by_alias=True)
         }
         with self.database.transaction() as session:
-            job = jobs.submit(session, jobs.Submission(tenant=TENANT, spec=stored))
+            source = stored[starts.FIELD]
+            start = starts.find(session, TENANT, source, model=stored["model"]) if source else None
+            new = jobs.Submission(
+                tenant=TENANT,
+                spec=stored,
+                files=readers.fields_of(stored),
+                start=start.checkpoint.id if start else None,
+            )
+            job = jobs.submit(session, new)
         self.bells.ring(Lane.CPU)
         return job.id
 
@@ -156,7 +164,9 @@ def kill_tree(pid: int, sig: signal.Signals) -> None:
 
 
 @contextmanager
-def stack(folder: Path, *, kind: str = "sqlite", encoders: Path | None = None) -> Iterator[Stack]:
+def stack(
+    folder: Path, *, kind: str = "sqlite", encoders: Path | None = None, **more: Any
+) -> Iterator[Stack]:
     """A stack with short leases and `encoders` as its mirror; nothing is started yet but the broker."""
     data = folder / "data"
     data.mkdir()
@@ -175,6 +185,7 @@ def stack(folder: Path, *, kind: str = "sqlite", encoders: Path | None = None) -
             allow_hub=False,
             encoders=str(encoders) if encoders else "",
             supervisor=os.getpid(),
+            **more,
         )
         made = Stack(folder, settings, database)
         made.broker = process

@@ -4,8 +4,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from db.artifacts import Artifacts, seal
+from db.artifacts import Artifacts, is_whole, seal
 from domain.bad_rows import BadRows
+from domain.errors import EngineError
 from domain.specs import Multimodal
 from engine.hub.mirror import resolve
 from engine.train.run import Finished, Progress, train
@@ -24,8 +25,6 @@ def fine_tune(desk: Desk) -> None:
         seal(folder)
         desk.publish_checkpoint(artifacts.ref(folder), about["step"], about["metrics"])
 
-    if desk.checkpoint is not None:
-        desk.event("training.resumed", f"Goes on from checkpoint {desk.checkpoint.name}.")
     ending = train(
         Multimodal.model_validate(resolved),
         **_files(desk),
@@ -39,7 +38,8 @@ def fine_tune(desk: Desk) -> None:
         out=desk.folder,
         seed=desk.spec.get("seed") or 0,
         bad_rows=bad_rows,
-        resume=desk.checkpoint,
+        data=_sums(desk),
+        resume=_checkpoint(desk),
         report=lambda progress: _report(desk, progress),
         save=save,
         decided=lambda spec: desk.tell("resolved", resolved=desk.resolved | spec),
@@ -49,6 +49,32 @@ def fine_tune(desk: Desk) -> None:
         _finish(desk, ending)
     else:
         desk.tell("stopped", why=desk.should_stop())
+
+
+def _checkpoint(desk: Desk) -> Path | None:
+    """The newest one whose bytes are what was published; what is passed over, an event tells.
+
+    Raises EngineError for a damaged one that the user asked for: training must not begin anew in silence.
+    """
+    for folder in desk.checkpoints:
+        if is_whole(folder):
+            desk.event("training.resumed", f"Goes on from checkpoint {folder.name}.")
+            return folder
+        message = f"Checkpoint {folder.name} is damaged or gone; an earlier one is tried."
+        desk.event("training.checkpoint_damaged", message, level="warn")
+    if desk.spec.get("resume_from_checkpoint") and not (desk.start and is_whole(desk.start)):
+        message = "the bytes of the checkpoint to start from are damaged or gone; start from another one"
+        raise EngineError("checkpoint_unreadable", message, param="resume_from_checkpoint")
+    if desk.start is not None:
+        desk.event("training.resumed", f"Goes on from checkpoint {desk.start.name} of another job.")
+    elif desk.checkpoints:
+        desk.event("training.restarted", "No checkpoint is whole; training begins anew.", level="warn")
+    return desk.start
+
+
+def _sums(desk: Desk) -> dict[str, str]:
+    """Of the files that a run which goes on must have too; on others it may well be tested."""
+    return {field: file["sha256"] for field, file in desk.files.items() if field != "multimodal.test_file"}
 
 
 def _files(desk: Desk) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from db.blobs import open_blobs
 from db.logs import Logs
 from db.session import Database
 from domain.errors import Unavailable
-from worker.upkeep import media, models, orphans, retention, uploads
+from worker.upkeep import audits, media, models, orphans, retention, uploads, webhooks
+from worker.upkeep import blobs as unnamed_blobs
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,8 @@ class Upkeep:
 
     def tend(self) -> None:
         """One round: T10 and T11."""
-        for lane in claims.reap(self.database, grace=self.settings.grace_s):
+        lost = claims.reap(self.database, grace=self.settings.grace_s, last_words=self.logs.last_words)
+        for lane in lost:
             log.info("a job of lane %s lost its worker and waits again", lane)
         with self.database.reading() as session:
             lanes = queues.lanes_with_work(session)
@@ -105,6 +107,9 @@ class Upkeep:
         yield lambda: models.sweep(database, artifacts)
         yield lambda: uploads.sweep(database, blobs)
         yield lambda: retention.sweep(database, blobs, artifacts, logs, self.settings.retain_days)
+        yield lambda: audits.sweep(database, self.settings.audit_days)
+        yield lambda: webhooks.sweep(database, self.settings.retain_days)
+        yield lambda: unnamed_blobs.sweep(database, blobs)
         yield lambda: orphans.sweep(database, artifacts, logs)
 
     def _leads(self, duty: str, ttl: float) -> bool:

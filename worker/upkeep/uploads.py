@@ -1,6 +1,7 @@
 """Takes away uploads that nobody completed in time, the bytes of all that are over, and files that expired."""
 
 import logging
+import time
 
 from db import files, upload_ends
 from db.blobs import Blobs
@@ -11,6 +12,8 @@ log = logging.getLogger(__name__)
 
 #: The rows of uploads that are over answer those who ask again; later nobody does.
 _REMEMBERED_S = 7 * 86_400.0
+#: What has no row may belong to a database that is just being restored.
+_ROWLESS_S = 86_400.0
 _AT_ONCE = 500
 
 
@@ -35,9 +38,11 @@ def _drop_parts(blobs: Blobs, database: Database) -> int:
         ids = sorted(owners)[first : first + _AT_ONCE]
         with database.reading() as session:
             there = upload_ends.pending(session, ids)
-        for id_ in set(ids) - there:
-            blobs.delete_of(id_)
-            gone += 1
+        for id_ in ids:
+            is_rowless = id_ not in there and owners[id_] < time.time() - _ROWLESS_S
+            if is_rowless or not there.get(id_, True):
+                blobs.delete_of(id_)
+                gone += 1
     return gone
 
 
@@ -57,8 +62,9 @@ def _drop_expired_files(database: Database, blobs: Blobs) -> None:
     for tenant, file_id in due:
         try:
             with database.transaction() as session:
-                file = files.delete(session, tenant, file_id)
+                blob = files.delete(session, tenant, file_id)
         except (Conflict, NotFound):
             # A job still reads it: next time. Or its owner was faster.
             continue
-        blobs.delete(file.blob)
+        if blob is not None:
+            blobs.delete(blob)

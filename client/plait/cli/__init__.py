@@ -10,6 +10,7 @@ from plait.cli.jobs import jobs
 from plait.cli.models import models
 from plait.cli.predict import predict
 from plait.cli.training import checkpoints, logs, metrics
+from plait.cli.webhooks import webhooks
 from plait.version import VERSION
 
 
@@ -37,7 +38,7 @@ def version() -> None:
     click.echo(VERSION)
 
 
-for _command in (completion, data, files, jobs, models, predict):
+for _command in (completion, data, files, jobs, models, predict, webhooks):
     main.add_command(_command)
 for _command in (checkpoints, logs, metrics):
     jobs.add_command(_command)

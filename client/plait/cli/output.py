@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from plait.errors import PlaitError
-from plait.files import Progress as OnProgress
+from plait.slices import Progress as OnProgress
 
 
 def clean(text: Any) -> str:

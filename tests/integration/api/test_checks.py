@@ -149,3 +149,13 @@ def test_a_key_that_may_not_submit_jobs_may_not_check(door: Door) -> None:
     reader = door.new_key("a", frozenset({Scope.FILES_READ, Scope.FILES_WRITE}))
 
     assert validate(door, door.file(), key=reader).status_code == 403
+
+
+def test_a_check_keeps_the_time_that_it_may_take(door: Door) -> None:
+    file = door.file()
+    made = door.send("POST", f"/v1/files/{file}/validate", json={"timeout_s": 60})
+    wrong = door.send("POST", f"/v1/files/{file}/validate", json={"timeout_s": 0})
+
+    with door.database.reading() as session:
+        assert jobs.get(session, "a", (made.json or {})["id"]).spec["timeout_s"] == 60
+    assert (wrong.status_code, (wrong.json or {})["error"]["param"]) == (400, "timeout_s")

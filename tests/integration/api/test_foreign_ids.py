@@ -20,7 +20,7 @@ from settings import Settings
 from support import owned
 from support.databases import migrated
 from support.door import Door
-from support.owned import AFTER, GOOD, MAKERS, NAMED, NOT_NAMED, ROUTES, WITH_KEY, Ids, Owner, never
+from support.owned import AFTER, MAKERS, NAMED, NOT_NAMED, ROUTES, WITH_KEY, Ids, Owner, never
 from support.predictions import predict, spec_of
 
 _LOOKS_LIKE_AN_ID = re.compile(r"(^|[._])(id|ids|file|file_id|files|model|job|checkpoint|endpoint)$")
@@ -71,11 +71,11 @@ def test_another_tenants_object_is_as_absent_as_one_that_never_was(
     name = route.parameters[place]
     foreign = ids_of(theirs, route)[name]
     own = ids_of(ours, route)
-    GOOD.get(route.name, lambda _: {})(ours)
+    sent = [ours.good(route, own) for _ in range(2)]
     before = owned.everything(ours.door)
 
-    answer = ours.ask(route, own | {name: foreign})
-    absent = ours.ask(route, own | {name: never(foreign)})
+    answer = ours.ask(route, own | {name: foreign}, **sent[0])
+    absent = ours.ask(route, own | {name: never(foreign)}, **sent[1])
 
     assert answer.status_code == 404, answer.text
     assert (answer.json or {})["error"]["code"] != "unknown_url"
@@ -88,9 +88,10 @@ def test_all_ids_of_an_address_may_be_another_tenants_and_nothing_is_told(
     route: Route, theirs: Owner, ours: Owner
 ) -> None:
     foreign: Ids = ids_of(theirs, route)
+    sent = ours.good(route, ids_of(ours, route))
     before = owned.everything(ours.door)
 
-    answer = ours.ask(route, foreign)
+    answer = ours.ask(route, foreign, **sent)
 
     assert answer.status_code == 404, answer.text
     assert theirs.tenant not in re.findall(r"\w+", answer.text.replace(foreign[route.parameters[-1]], ""))
@@ -132,8 +133,8 @@ def test_a_body_cannot_name_another_tenants_object(
     route_name: str, path: str, theirs: Owner, ours: Owner
 ) -> None:
     route = next(route for route in ROUTES if route.name == route_name)
-    foreign, own = theirs.has(NAMED[route_name, path]), ids_of(ours, route)
-    body = GOOD[route_name](ours)["json"]
+    foreign, own = theirs.has(NAMED[route_name, path], ids_of(theirs, route)), ids_of(ours, route)
+    body = ours.good(route, own)["json"]
     before = owned.everything(ours.door)
 
     answer = ours.ask(route, own, json=owned.with_field(body, path, foreign))

@@ -55,7 +55,17 @@ def real(door: Door) -> dict[str, Any]:
     """Ids of what is there, by the name of the parameter."""
     job = door.submit().get_json()["id"]
     door.send("POST", f"/v1/jobs/{job}/cancel")
-    return {"file_id": door.file(), "job_id": job, "model": "late-fusion"}
+    return {"file_id": door.file(), "job_id": job, "model": "late-fusion", **_endpoint(door)}
+
+
+def _endpoint(door: Door) -> dict[str, str]:
+    """A webhook endpoint, which an earlier case may have left, with a message."""
+    hooks = "/v1/webhook_endpoints"
+    known = door.get(hooks).get_json()["data"]
+    one = known[0] if known else door.send("POST", hooks, json={"url": "https://8.8.8.8/"}).get_json()
+    door.send("POST", f"{hooks}/{one['id']}", json={"enabled": True})
+    sent = door.send("POST", f"{hooks}/{one['id']}/test", headers={"Prefer": "wait=0"}).get_json()
+    return {"endpoint_id": one["id"], "delivery_id": sent["delivery"]}
 
 
 def fuzz(door: Door, operation: APIOperation, real: dict[str, Any], examples: int) -> None:

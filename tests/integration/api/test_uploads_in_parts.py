@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -470,11 +471,13 @@ def test_upkeep_takes_away_what_nobody_completed_and_what_was_left_behind(door: 
     blobs = FolderBlobs(door.settings.data / "blobs")
     blobs.write("file-begun", io.BytesIO(b"0123"))
     blobs.write(f"part_x-of-{orphan}", io.BytesIO(b"x"))
+    os.utime(blobs.path(f"part_x-of-{orphan}"), (1, 1))
+    blobs.write("part_x-of-upload_restored", io.BytesIO(b"x"))
     change(door, late, expires_at=limits.LIFE_S, joining="file-begun", joining_until=1.0)
 
     sweep(door)
 
-    assert len(door.blobs()) == 1
+    assert len(door.blobs()) == 2
     assert refused(door.get(f"/v1/uploads/{late}")) == (404, "upload_not_found")
     assert content(door, complete(door, alive, kept)) == WHOLE
 

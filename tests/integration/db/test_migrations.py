@@ -13,7 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import JSON, MetaData, null, text
 
-from db import events, job_pages, jobs, tenants, version
+from db import checkpoints, events, job_pages, jobs, tenants, version
 from db.job_pages import Wanted
 from db.migrate import config, upgrade
 from db.session import Database
@@ -80,22 +80,26 @@ def test_a_database_of_the_first_version_keeps_every_row(kind: str, tmp_path: Pa
         old = _OldRows(database)
         old.tenant("default")
         old.key("default", ["jobs:write"])
-        old.job("ftjob-1", "default", idempotency_key="k", metadata={"team": "red"})
+        old.job("ftjob-1", "default", idempotency_key="k", metadata={"team": "red"}, checkpoint_ref="r/2")
         event = {"name": "job.created", "level": "info", "type": "message", "message": "m", "data": {}}
         old.add("events", job="ftjob-1", seq=1, fence=0, **event)
         old.add("metrics", job="ftjob-1", name="loss", step=1, value=0.5)
-        old.add("checkpoints", id="c", job="ftjob-1", fence=1, step=1, ref="r", metrics={})
+        for step in (1, 2):
+            old.add(
+                "checkpoints", id=f"c{step}", job="ftjob-1", fence=1, step=step, ref=f"r/{step}", metrics={}
+            )
         old.add("models", id="ft:m", tenant="default", job="ftjob-1", family="late-fusion", ref="r")
         kept = ("tenants", "quota", "api_keys", "jobs", "events", "metrics", "checkpoints", "models")
         before = _counts(database, kept)
 
         upgrade(database)
 
-        assert _counts(database, kept) == before == dict.fromkeys(kept, 1)
+        assert _counts(database, kept) == before == dict.fromkeys(kept, 1) | {"checkpoints": 2}
         with database.transaction() as session:
             assert [e.name for e in events.since(session, "ftjob-1", 0)] == ["job.created"]
             found, _ = job_pages.page(session, "default", Wanted(labels={"team": "red"}))
             assert [(job.id, job.idempotency_key) for job in found] == [("ftjob-1", "k")]
+            assert checkpoints.kept(session, "ftjob-1") == ["r/2"]
             checked = jobs.Submission(tenant="default", spec={}, kind=Kind.CHECK)
             assert jobs.submit(session, checked).id.startswith("check_")
             if database.sqlite:
@@ -140,7 +144,7 @@ def _counts(database: Database, tables: Iterable[str]) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_metadata_of_jobs_from_before_can_be_searched_and_their_keys_may_delete_models(
+def test_metadata_of_jobs_from_before_can_be_searched_and_their_keys_may_do_what_is_new(
     kind: str, tmp_path: Path
 ) -> None:
     with database_url(kind, tmp_path) as url:
@@ -164,4 +168,7 @@ def test_metadata_of_jobs_from_before_can_be_searched_and_their_keys_may_delete_
             assert [job.id for job in found] == ["ftjob-0"]
             assert Scope.MODELS_WRITE in tenants.authenticate(session, writer).scopes
             assert Scope.MODELS_WRITE not in tenants.authenticate(session, reader).scopes
+            webhooks = {Scope.WEBHOOKS_READ, Scope.WEBHOOKS_WRITE}
+            assert webhooks <= tenants.authenticate(session, writer).scopes
+            assert not webhooks & tenants.authenticate(session, reader).scopes
         database.close()

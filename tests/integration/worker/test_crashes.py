@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 
+from db import checkpoints
 from db.tables import Job
 from domain.job import Lane, State
 from support.datasets import tiny_av
@@ -67,7 +68,10 @@ def assert_finished_once(plait: Stack, job_id: str) -> None:
     assert "training.resumed" in names
     job, artifacts = plait.job(job_id), plait.settings.data / "artifacts"
     assert (artifacts / str(job.result_ref)).is_dir()
-    named = {str(ref).split("/")[2] for ref in (job.result_ref, job.checkpoint_ref)}
+    with plait.database.reading() as session:
+        kept = checkpoints.kept(session, job_id)
+    assert job.checkpoint_ref in kept
+    named = {str(ref).split("/")[2] for ref in (job.result_ref, *kept)}
     until(
         lambda: {p.name for p in (artifacts / "jobs" / job_id).iterdir()},
         lambda found: found == named,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, update
 
-from db import claims, jobs, loads, tenants
+from db import claims, jobs, loads, reports, tenants
 from db.artifacts import Artifacts
 from db.blobs import Blobs, open_blobs
 from db.logs import Logs
@@ -199,7 +199,9 @@ def test_folders_of_lost_claims_go_and_those_that_a_row_names_or_a_worker_writes
     claim = claims.claim(database, Lane.CPU, "w", ttl=60)
     assert claim is not None
     with database.transaction() as session:
-        session.execute(update(Job).values(fence=5, checkpoint_ref=f"jobs/{job_id}/3-b/checkpoints/step-1"))
+        session.execute(update(Job).values(fence=5))
+        ref = f"jobs/{job_id}/3-b/checkpoints/step-1"
+        reports.checkpoint(session, job_id, 5, ref=ref, step=1, metrics={})
     for name in ("1-a", "3-b", "4-c", "5-d", "6-e"):
         (artifacts.root / "jobs" / job_id / name).mkdir(parents=True)
 

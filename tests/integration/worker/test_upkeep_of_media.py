@@ -16,6 +16,7 @@ from db.tables import Model
 from settings import Settings
 from support.door import Door
 from support.predictions import LARGE, answered, claimed, data_url, registered, submitted
+from worker.upkeep import blobs as unnamed_blobs
 from worker.upkeep import media, models
 
 
@@ -92,3 +93,16 @@ def test_the_bytes_of_a_deleted_model_go_when_nobody_can_be_reading_them(door: D
     assert gone == [1, 0]
     assert sorted(path.parts[-4] for path in artifacts.root.rglob("model.safetensors")) == ["0", "1"]
     assert door.get(f"/v1/models/{kept}").status_code == 200
+
+
+def test_blobs_that_no_file_names_go_after_a_day(door: Door) -> None:
+    blobs, kept = open_blobs(door.settings), door.file()
+    for key in ("file-old", "file-young"):
+        blobs.write(key, io.BytesIO(b"x"))
+    for key in ("file-old", kept):
+        age(blobs.path(key), 2 * 86_400)
+
+    gone = unnamed_blobs.sweep(door.database, blobs)
+
+    assert gone == 1
+    assert sorted(path.name for path in door.blobs()) == sorted([kept, "file-young"])

@@ -70,9 +70,13 @@ def test_later_routes_are_not_promised(document: dict[str, Any]) -> None:
         "/v1/fine_tuning/jobs/{job_id}/events",
         "/v1/fine_tuning/jobs/{job_id}/logs",
         "/v1/fine_tuning/jobs/{job_id}/metrics",
+        "/v1/fine_tuning/jobs/{job_id}/pause",
+        "/v1/fine_tuning/jobs/{job_id}/resume",
         "/v1/jobs",
         "/v1/jobs/{job_id}",
         "/v1/jobs/{job_id}/cancel",
+        "/v1/jobs/{job_id}/pause",
+        "/v1/jobs/{job_id}/resume",
         "/v1/models",
         "/v1/models/{model}",
         "/v1/models/{model}/download",
@@ -84,6 +88,14 @@ def test_later_routes_are_not_promised(document: dict[str, Any]) -> None:
         "/v1/uploads/{upload_id}/cancel",
         "/v1/uploads/{upload_id}/complete",
         "/v1/uploads/{upload_id}/parts",
+        "/v1/webhook_endpoints",
+        "/v1/webhook_endpoints/{endpoint_id}",
+        "/v1/webhook_endpoints/{endpoint_id}/deliveries",
+        "/v1/webhook_endpoints/{endpoint_id}/deliveries/{delivery_id}",
+        "/v1/webhook_endpoints/{endpoint_id}/deliveries/{delivery_id}/redeliver",
+        "/v1/webhook_endpoints/{endpoint_id}/rotate_secret",
+        "/v1/webhook_endpoints/{endpoint_id}/test",
+        "/v1/webhook_event_types",
     ]
 
 

@@ -14,6 +14,7 @@ from support.scripted import ScriptedServer
 @pytest.fixture(autouse=True)
 def _nothing_is_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.parent / f"{tmp_path.name}-cache"))
     proxies = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
     for name in ("PLAIT_BASE_URL", "PLAIT_API_KEY", "FORCE_COLOR", *proxies):
         monkeypatch.delenv(name, raising=False)
