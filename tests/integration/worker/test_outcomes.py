@@ -12,6 +12,7 @@ from db.session import Database, now
 from db.tables import Job
 from domain.job import Lane, Stage, State
 from settings import Settings
+from support.commits import lose_the_answer_to_the_next_commit
 from worker.hold import Ending
 from worker.keeper import Keeper
 
@@ -206,19 +207,6 @@ def test_a_finish_after_a_pause_was_asked_for_stands(after: Any) -> None:
     job, told = after("pause", stage=Stage.RUN, verdict=verdict, asked="pause")
 
     assert (job.state, told[-1]) == (State.SUCCEEDED, "job.succeeded")
-
-
-def lose_the_answer_to_the_next_commit(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The database has committed, and the connection breaks before it says so."""
-    dialect = database.engine.dialect
-    commit = dialect.do_commit
-
-    def unlucky(connection: Any) -> None:
-        monkeypatch.setattr(dialect, "do_commit", commit)
-        commit(connection)
-        raise dialect.dbapi.OperationalError("server closed the connection unexpectedly")  # type: ignore[union-attr]
-
-    monkeypatch.setattr(dialect, "do_commit", unlucky)
 
 
 @pytest.mark.parametrize("verdict", [FOR_GOOD, AGAIN, STOPPED])
