@@ -72,14 +72,15 @@ class FolderBlobs:
     def owners(self, prefix: str) -> Mapping[str, float]:
         found: dict[str, float] = {}
         for path in self.root.glob(f"*/*-of-{prefix}*"):
-            _, owner = split(path.name)
-            with contextlib.suppress(FileNotFoundError):
+            # What is no key is nobody's blob: somebody put it here by hand.
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                _, owner = split(path.name)
                 found[owner] = max(found.get(owner, 0.0), path.stat().st_mtime)
         return found
 
     def keys(self, before: float) -> Iterator[str]:
         for path in self.root.glob("*/[!.]*"):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, ValueError):
                 if not split(path.name)[1] and path.stat().st_mtime < before:
                     yield path.name
 
