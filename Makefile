@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ENCODERS := .plait/encoders/.pulled
 
-.PHONY: help setup demo up test test-slow chaos check docs
+.PHONY: help setup demo up test test-slow chaos bench-service check docs
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -26,7 +26,7 @@ test-slow: setup ## the slow tests
 	$(BIN)/pytest -m slow
 
 chaos: $(STAMP) ## 300 jobs under 100 faults on each database (SEED=, JOBS=, FAULTS=, DATABASE=)
-	PYTHONPATH=tests:. $(BIN)/python -m chaos.run $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(DATABASE),--database $(DATABASE))
+	PYTHONPATH=tests:. $(BIN)/python -m chaos.run $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(DATABASE),--database $(DATABASE)) $(if $(UNFENCED),--unfenced)
 
 check: $(STAMP) ## ruff, types, import floors, guards
 	$(BIN)/ruff check .
@@ -35,6 +35,9 @@ check: $(STAMP) ## ruff, types, import floors, guards
 	$(BIN)/mypy --config-file client/pyproject.toml client/plait
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/guards
+
+bench-service: $(STAMP) ## the service beside a naive peer, in about 20 minutes on 2 cores; writes benchmarks/results/service
+	$(BIN)/python -m benchmarks.service
 
 docs: $(STAMP) ## write docs/spec.md and docs/cli.md anew
 	$(BIN)/python -m ops.reference docs

@@ -54,7 +54,8 @@ def checkpoint(
 ) -> Want | None:
     """Publishes a complete checkpoint: the next claim starts from it. None means fenced off.
 
-    Told twice (the answer to the first COMMIT was lost) it is one row: two would share their bytes.
+    Told again after a commit that was never answered, it has one row still: of two rows for the same bytes one
+    would be retired as the older, and its bytes deleted.
     """
     want = session.scalar(
         update(Job)
@@ -65,7 +66,6 @@ def checkpoint(
     )
     if want is None:
         return None
-    # The update above holds the job's row, so nobody else adds one meanwhile.
     if session.scalar(select(Checkpoint.id).where(Checkpoint.job == job_id, Checkpoint.ref == ref)) is None:
         session.add(
             Checkpoint(id=new_id("ftckpt_"), job=job_id, fence=fence, step=step, ref=ref, metrics=metrics)

@@ -162,7 +162,6 @@ _ALONE = (Kind.FINE_TUNE, Stage.RUN)
 def _work(desk: Desk) -> None:
     task = Kind(desk.place["kind"]), Stage(desk.place["stage"])
     try:
-        # First of all: whoever waits for a GPU needs no room for files yet.
         if task == _ALONE and not _takes_gpu(desk):
             desk.tell("stopped", why=desk.should_stop())
             return

@@ -47,7 +47,7 @@ class Report:
                     {
                         "late writes refused": self.late_refused,
                         "ends whose answer was lost": self.answers_lost,
-                        "orphan folders left to the sweep": self.orphans,
+                        "orphan folders that the sweep took": self.orphans,
                     },
                 ),
                 *_rows("must be 0", {rule: len(found) for rule, found in self.broken.items()}),

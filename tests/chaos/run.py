@@ -21,12 +21,14 @@ from chaos.scene import Scene
 from chaos.storm import Plan, Storm
 from chaos.submitters import Submitters
 from chaos.witness import Witness, said_in
+from db.logs import Logs
 from db.tables import Job
 from domain.job import UNFINISHED, State
+from worker.upkeep import orphans
 
 TICK_S = 0.05
-#: After the last fault, until all jobs are to be final.
-REST_S = 240.0
+#: After the last fault: a run in which no job has become final for so long is over, and what is left is lost.
+STANDSTILL_S = 90.0
 
 
 def run(plan: Plan, folder: Path) -> Report:
@@ -57,11 +59,13 @@ def run(plan: Plan, folder: Path) -> Report:
 
 def _rest(made: Fleet, clients: Submitters) -> None:
     """Until every job is final; whatever somebody has paused goes on."""
-    limit = time.monotonic() + REST_S
+    left, limit = sys.maxsize, time.monotonic() + STANDSTILL_S
     while time.monotonic() < limit:
         made.revive()
         clients.tend()
         unfinished = made.ask(lambda: _unfinished(made), otherwise=None)
+        if unfinished is not None and len(unfinished) < left:
+            left, limit = len(unfinished), time.monotonic() + STANDSTILL_S
         if unfinished == {} and not clients.running:
             return
         if not clients.running:
@@ -84,6 +88,9 @@ def _judge(plan: Plan, scene: Scene, storm: Storm, began: float) -> Report:
     )
     broken = {rule: holds(found) for rule, holds in audit.RULES.items()}
     broken["result files that differ"] = audit.unread(made, found)
+    left = len(audit.orphans(found))
+    orphans.sweep(made.database, found.artifacts, Logs(made.settings.data.absolute()))
+    broken["folders that the sweep left"] = audit.orphans(found)
     late, lost_answers = audit.refused(found)
     words = [what for rule in broken.values() for what in rule]
     return Report(
@@ -98,7 +105,7 @@ def _judge(plan: Plan, scene: Scene, storm: Storm, began: float) -> Report:
         claims=sum(event.name == "job.claimed" for events in found.events.values() for event in events),
         late_refused=late,
         answers_lost=lost_answers,
-        orphans=len(audit.orphans(found)),
+        orphans=left,
         broken=broken,
         details=report.details(found, words, made.logs) if words else "",
     )

@@ -15,6 +15,8 @@ NOT_RUN = {
     "make check": "continuous integration runs it",
     "make test": "continuous integration runs it; it holds this test",
     "make test-slow": "continuous integration runs it; it holds this test",
+    "make chaos": "takes minutes; its short form is tests/chaos",
+    "make chaos DATABASE=sqlite SEED=7 JOBS=60 FAULTS=20": "takes minutes, too",
     "make demo": "tests/acceptance/test_demo.py runs the program that it starts",
     "make docs": "would write into the checkout; a guard compares its pages with what is committed",
     "make up": "does not end; every document is run beside an installation that is up",
