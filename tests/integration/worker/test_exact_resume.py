@@ -129,6 +129,7 @@ def damage(folder: Path) -> None:
         file.write(bytes([last ^ 1]))
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over_with_an_event_and_nothing_is_lost(
     plait: Stack, data: str
 ) -> None:
