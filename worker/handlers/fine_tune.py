@@ -89,7 +89,7 @@ def _save(desk: Desk, folder: Path, about: dict[str, Any]) -> None:
     desk.publish_checkpoint(Artifacts(desk.store).ref(folder), about["step"], _numbers(about["metrics"]))
 
 
-def _numbers(metrics: dict[str, Any] | None) -> dict[str, Any]:
+def _numbers(metrics: dict[str, float] | None) -> dict[str, Any]:
     """A loss that ran away is NaN, which no JSON knows: a database that refused it would refuse what is with it."""
     return {name: value for name, value in (metrics or {}).items() if math.isfinite(value)}
 
