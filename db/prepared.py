@@ -39,7 +39,7 @@ class Prepared:
         return self._words.get(dialect.name) or self._compile(dialect)
 
     def run(self, session: Session, **values: Any) -> CursorResult[Any]:
-        """In the session's transaction."""
+        """In the session's transaction; what the session was given and has not written yet is not written first."""
         connection = session.connection()
         words = self.on(connection.dialect)
         return connection.exec_driver_sql(words.sql, words.arguments(values))

@@ -105,7 +105,8 @@ def inserted(session: Session, new: Submission) -> Job:
         "idempotency_key": new.key,
         "body_hash": new.body_hash,
     }
-    documents = {"spec": json.dumps(new.spec), "metadata": json.dumps(new.labels) if new.labels else None}
+    labels = json.dumps(new.labels) if new.labels is not None else None
+    documents = {"spec": json.dumps(new.spec), "metadata": labels}
     made = _INSERT.run(session, **_FIRST, **given, **documents).one()
     times = {"created_at": made.created_at, "available_at": made.available_at}
     job = Job(**_NOTHING | _FIRST | given | times, spec=new.spec, labels=new.labels)

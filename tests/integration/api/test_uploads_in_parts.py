@@ -18,6 +18,7 @@ from db.blobs import FolderBlobs
 from db.session import Database
 from db.tables import File, Quota, Upload
 from domain import uploads as limits
+from domain.errors import Unavailable
 from settings import Settings
 from support.door import Door
 from worker.upkeep import uploads as upkeep
@@ -436,6 +437,20 @@ def test_a_cancel_that_takes_the_parts_away_ends_the_joining(
 
     assert refused(complete(door, upload, parts)) == (409, "upload_not_pending")
     assert door.blobs() == []
+
+
+def test_what_is_done_is_answered_as_done_although_the_parts_cannot_be_deleted(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise Unavailable("The store of files does not answer; try again.", code="storage_unavailable")
+
+    given_up, whole = begun(door), begun(door)
+    parts = sent(door, whole, WHOLE)
+    monkeypatch.setattr(FolderBlobs, "delete_of", away)
+
+    assert (cancel(door, given_up).json or {})["status"] == "cancelled"
+    assert (complete(door, whole, parts).json or {})["status"] == "completed"
 
 
 def test_a_completion_whose_process_died_can_be_asked_for_again(door: Door) -> None:

@@ -15,6 +15,7 @@ from settings import Settings
 from support.commits import lose_the_answer_to_the_next_commit
 from worker.hold import Ending
 from worker.keeper import Keeper
+from worker.outcome import Outcome
 
 STOPPED = {"say": "stopped"}
 AGAIN = {"say": "failed", "retryable": True, "error": {"code": "c", "message": "Bad luck.", "param": None}}
@@ -250,3 +251,23 @@ def test_a_fenced_keeper_writes_nothing(after: Any, database: Database) -> None:
     job, told = after("pause", before=reaped, verdict=STOPPED, asked="pause")
 
     assert (*standing(job), told.count("job.paused")) == (State.PAUSED, 0, 1, 1)
+
+
+def test_a_keeper_outlives_a_failure_that_nobody_foresaw(
+    after: Any, keeper: Keeper, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its idle thread is the one that finds work when no bell rings, and no other takes its place."""
+
+    def fail(_: Outcome) -> None:
+        raise ZeroDivisionError
+
+    with database.transaction() as session:
+        job_id = jobs.submit(session, jobs.Submission(tenant="a", spec={}, stage=Stage.RUN)).id
+    monkeypatch.setattr(Keeper, "_run", lambda *_: Ending(verdict=FOR_GOOD, writable_until=float("inf")))
+    monkeypatch.setattr(Outcome, "_sweep", fail)
+
+    assert keeper.work() == 0
+
+    with database.reading() as session:
+        assert jobs.get(session, "a", job_id).state == State.FAILED
+    assert keeper.work() == 0
