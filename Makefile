@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ENCODERS := .plait/encoders/.pulled
 
-.PHONY: help setup demo up test test-slow chaos check docs
+.PHONY: help setup demo up test test-slow chaos bench-service check docs
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -35,6 +35,9 @@ check: $(STAMP) ## ruff, types, import floors, guards
 	$(BIN)/mypy --config-file client/pyproject.toml client/plait
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/guards
+
+bench-service: $(STAMP) ## the service beside a naive peer, in about 20 minutes on 2 cores; writes benchmarks/results/service
+	$(BIN)/python -m benchmarks.service
 
 docs: $(STAMP) ## write docs/spec.md and docs/cli.md anew
 	$(BIN)/python -m ops.reference docs

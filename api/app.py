@@ -29,6 +29,7 @@ from api import (
 from api.keyring import Keyring
 from api.listeners import Limits as StreamLimits
 from api.listeners import Listeners
+from api.quick import Quick
 from api.rendered import Rendered
 from api.requests import JSON_LIMIT, Request
 from api.routes import Route, Routes
@@ -90,6 +91,7 @@ def create_app(
     served = [route for group in GROUPS for route in group]
     app.extensions["openapi"] = openapi.describe(served)
     mount(app, services, served)
+    app.wsgi_app = Quick(app.wsgi_app, services)  # type: ignore[method-assign]
     return app
 
 

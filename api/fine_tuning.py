@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from flask import Response
+from flask import Response, request
 from sqlalchemy.orm import Session
 
 from api import requests, shapes, waiting, watched
@@ -36,8 +36,9 @@ def create(plait: Services, who: Principal) -> Response:
     new = _submission(who, requests.json_body())
     with plait.change(who) as session:
         row = _submitted(session, _started(session, new))
-        job = _shape(session, row, files.results_of(session, row.id))
-    plait.bells.ring(Lane(job.queue.lane))
+    plait.bells.ring(Lane(row.lane))
+    # Read afterwards: other submits of the tenant need not wait for what only the answer shows.
+    job = seen(glances.take(plait.database, who.tenant, row.id))
     return polled(job)
 
 
@@ -70,8 +71,10 @@ def index(plait: Services, who: Principal) -> shapes.JobPage:
 def retrieve(plait: Services, who: Principal, job_id: str) -> Response:
     """Tells how a fine-tuning job stands; with `wait`, once that has changed."""
     watched.until_it_changes(plait, who.tenant, job_id, kind=Kind.FINE_TUNE)
-    seen = glances.take(plait.database, who.tenant, job_id, kind=Kind.FINE_TUNE)
-    return waiting.applied(plait.rendered.answer(seen, shapes.Job, lambda: _seen(seen)))
+    glance = glances.take(plait.database, who.tenant, job_id, kind=Kind.FINE_TUNE)
+    return waiting.applied(
+        plait.rendered.answer(glance, seen, request.headers.get("If-None-Match")).response()
+    )
 
 
 @routes.post(
@@ -152,5 +155,6 @@ def _shape(session: Session, row: tables.Job, result_files: Sequence[str]) -> sh
     return shapes.job(row, position=queues.position(session, row), result_files=result_files)
 
 
-def _seen(glance: Glance) -> shapes.Job:
+def seen(glance: Glance) -> shapes.Job:
+    """The job as this route shows it."""
     return shapes.job(glance.job(), position=glance.position, result_files=glance.result_files)

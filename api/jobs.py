@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from flask import Response
+from flask import Response, request
 from sqlalchemy.orm import Session
 
 from api import requests, waiting, watched
@@ -58,8 +58,10 @@ def index(plait: Services, who: Principal) -> AnyJobPage:
 def retrieve(plait: Services, who: Principal, job_id: str) -> Response:
     """Tells how a job of any kind stands; with `wait`, once that has changed."""
     watched.until_it_changes(plait, who.tenant, job_id)
-    seen = glances.take(plait.database, who.tenant, job_id)
-    return waiting.applied(plait.rendered.answer(seen, AnyJob, lambda: _seen(seen)))
+    glance = glances.take(plait.database, who.tenant, job_id)
+    return waiting.applied(
+        plait.rendered.answer(glance, seen, request.headers.get("If-None-Match")).response()
+    )
 
 
 @routes.post("/v1/jobs/<job_id>/cancel", needs=Scope.JOBS_WRITE, answer=AnyJob, errors=(404, 409))
@@ -105,5 +107,6 @@ def _shape(session: Session, row: tables.Job, result_files: Sequence[str]) -> An
     return any_job(row, position=queues.position(session, row), result_files=result_files)
 
 
-def _seen(glance: Glance) -> AnyJob:
+def seen(glance: Glance) -> AnyJob:
+    """The job as this route shows it."""
     return any_job(glance.job(), position=glance.position, result_files=glance.result_files)

@@ -34,9 +34,9 @@ class Keyring:
     def who(self, secret: str) -> tuple[Principal, bool]:
         """The caller, and whether this use is worth noting; Unauthorized unless the key is live."""
         digest = key_hash(secret)
-        known = self._known.get(digest)
-        if known is not None and time.monotonic() < known.until:
-            return known.principal, False
+        seen = self._seen(digest)
+        if seen is not None:
+            return seen, False
         asked_at = time.monotonic()
         with self._database.reading() as session:
             found = tenants.look_up(session, digest)
@@ -44,6 +44,14 @@ class Keyring:
             self._known.clear()
         self._known[digest] = _Known(found.principal, asked_at + min(KNOWN_S, found.lives_s))
         return found.principal, found.use_is_due
+
+    def seen(self, secret: str) -> Principal | None:
+        """The caller, if the key was looked up a moment ago."""
+        return self._seen(key_hash(secret))
+
+    def _seen(self, digest: str) -> Principal | None:
+        known = self._known.get(digest)
+        return known.principal if known is not None and time.monotonic() < known.until else None
 
     def forget(self) -> None:
         """A key was changed here: this process looks all of them up again."""

@@ -27,8 +27,7 @@ def request_id() -> str:
 
 
 def _begin() -> None:
-    given = request.headers.get(HEADER, "")
-    g.request_id = given if _WELL_FORMED.fullmatch(given) else new_id("req_")
+    g.request_id = id_of(request.headers.get(HEADER, ""))
     g.began = time.monotonic()
     # Threads are used again: what the last request bound must not stick to this one.
     structlog.contextvars.clear_contextvars()
@@ -42,13 +41,23 @@ def _refuse_nul() -> None:
 
 
 def _end(response: Response) -> Response:
-    response.headers[HEADER] = g.request_id
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    log.info(
-        "request",
-        method=request.method,
-        path=request.path,
-        status=response.status_code,
-        ms=round((time.monotonic() - g.began) * 1000, 1),
-    )
+    for name, value in headers(g.request_id):
+        response.headers[name] = value
+    note(g.request_id, request.method, request.path, response.status_code, g.began)
     return response
+
+
+def id_of(given: str) -> str:
+    """The id that the caller gave the request, or a new one."""
+    return given if _WELL_FORMED.fullmatch(given) else new_id("req_")
+
+
+def headers(request_id: str) -> list[tuple[str, str]]:
+    """What every answer carries."""
+    return [(HEADER, request_id), ("X-Content-Type-Options", "nosniff")]
+
+
+def note(request_id: str, method: str, path: str, status: int, began: float) -> None:
+    """The one line about a request that began then, by the monotonic clock."""
+    ms = round((time.monotonic() - began) * 1000, 1)
+    log.info("request", request_id=request_id, method=method, path=path, status=status, ms=ms)

@@ -7,12 +7,17 @@ from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
 from db import pages
+from db.prepared import Prepared
 from db.session import now
 from db.tables import Audit, Tenant
 from domain.errors import NotFound
 from domain.ids import new_id
 
 _MADE = "audit.made"
+_INSERT = Prepared(
+    insert(Audit.metadata.tables[Audit.__tablename__]),
+    columns=("id", "tenant", "key", "action", "object_id", "request_id", "address"),
+)
 
 
 def made(session: Session, object_id: str) -> None:
@@ -34,16 +39,15 @@ def write(
     request_id: str,
     address: str | None,
 ) -> None:
-    session.execute(
-        insert(Audit).values(
-            id=new_id("audit_"),
-            tenant=tenant,
-            key=key,
-            action=action,
-            object_id=object_id,
-            request_id=request_id,
-            address=address,
-        )
+    _INSERT.run(
+        session,
+        id=new_id("audit_"),
+        tenant=tenant,
+        key=key,
+        action=action,
+        object_id=object_id,
+        request_id=request_id,
+        address=address,
     )
 
 

@@ -1,11 +1,14 @@
-"""The event log of a job, as it is read."""
+"""The event log of a job, as it is written and read."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
+from db.prepared import Prepared
 from db.tables import Event, Job, Metric
 from domain.errors import NotFound
 from domain.job import FINAL
@@ -22,6 +25,35 @@ def number(job_id: str, cursor: str, *, param: str = "after") -> int:
     if not digits.isascii() or not digits.isdigit() or len(digits) > 18:
         raise NotFound(f"No event {cursor} in this job.", code="event_not_found", param=param)
     return int(digits)
+
+
+_INSERT = Prepared(
+    insert(Event.metadata.tables[Event.__tablename__]),
+    columns=("job", "seq", "name", "level", "type", "message", "data", "fence"),
+)
+
+
+def record(
+    session: Session,
+    job: Job,
+    name: str,
+    message: str,
+    *,
+    level: str = "info",
+    data: dict[str, Any] | None = None,
+) -> None:
+    """The event whose number the job's row has just taken, in the same transaction."""
+    _INSERT.run(
+        session,
+        job=job.id,
+        seq=job.event_seq,
+        name=name,
+        level=level,
+        type="message",
+        message=message,
+        data=json.dumps({"state": job.state, "stage": job.stage, **(data or {})}),
+        fence=job.fence,
+    )
 
 
 def page(

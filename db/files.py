@@ -3,11 +3,12 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
 from db import audit, readers, room
+from db.prepared import Prepared
 from db.session import now
 from db.tables import File, ResultFile
 from domain.errors import Conflict, NotFound, Unprocessable
@@ -124,9 +125,13 @@ def note_check(session: Session, file_id: str, **found: Any) -> None:
     session.execute(update(File).where(File.id == file_id).values(**found))
 
 
+_RESULTS = Prepared(
+    select(ResultFile.file).where(ResultFile.job == bindparam("job")).order_by(ResultFile.position)
+)
+
+
 def results_of(session: Session, job_id: str) -> Sequence[str]:
-    query = select(ResultFile.file).where(ResultFile.job == job_id).order_by(ResultFile.position)
-    return session.scalars(query).all()
+    return _RESULTS.run(session, job=job_id).scalars().all()
 
 
 def results_of_all(session: Session, job_ids: Collection[str]) -> dict[str, list[str]]:

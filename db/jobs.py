@@ -4,125 +4,38 @@ Each transition is one guarded transaction. A guard that matches no row means "y
 nothing and writes nothing.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import InstrumentedAttribute, Session, load_only
 
-from db import audit, loads, outbox, readers
+from db import audit, events, loads, outbox, readers, submissions
 from db.session import now
-from db.tables import Event, Job, JobLabel, JobStart, Quota
-from db.upsert import insert
-from domain.errors import Conflict, NotFound, OverQuota, Unprocessable
-from domain.ids import new_id
-from domain.job import FINAL, ID_PREFIX, MOVES, WAITING, Kind, Lane, Stage, State, Want
-from domain.retry import MAX_ATTEMPTS, MAX_DEATHS
-
-#: A retry by the stock client without a key of its own folds onto the first job for this long.
-FOLD_S = 60.0
-
-
-@dataclass(frozen=True)
-class Submission:
-    """What a new job is made of."""
-
-    tenant: str
-    spec: dict[str, Any]
-    kind: Kind = Kind.FINE_TUNE
-    stage: Stage = Stage.VALIDATE
-    lane: Lane = Lane.CPU
-    #: What the first event says.
-    message: str = "The job was accepted; its files are checked first."
-    #: The files that the job reads, and the field that names each.
-    files: Mapping[str, str] = field(default_factory=dict)
-    #: Given where bytes were stored under the job's id before the row; else a new one is made.
-    id: str | None = None
-    #: The checkpoint of another job that this one starts from.
-    start: str | None = None
-    priority: int = 0
-    labels: dict[str, str] | None = None
-    key: str | None = None
-    body_hash: str | None = None
-    #: The sender says that it tries again (`x-stainless-retry-count` > 0).
-    is_retry: bool = False
+from db.submissions import Submission as Submission
+from db.tables import Job, JobLabel, JobStart
+from domain.errors import Conflict, NotFound
+from domain.job import FINAL, MOVES, WAITING, Kind, Lane, State, Want
 
 
 def submit(session: Session, new: Submission) -> Job:
     """T1. The job of this submission: a new one, or the one that the same key made before."""
-    quota = session.scalars(
-        select(Quota).where(Quota.tenant == new.tenant).with_for_update(key_share=True)
-    ).one()
-    earlier = _earlier(session, new)
+    limit = submissions.limit_of(session, new.tenant)
+    earlier = submissions.earlier(session, new)
     if earlier is not None:
         return earlier
-    _refuse_over_quota(session, quota)
-    job = session.scalars(
-        insert(session, Job)
-        .values(
-            id=new.id or new_id(ID_PREFIX[new.kind]),
-            tenant=new.tenant,
-            kind=new.kind,
-            stage=new.stage,
-            lane=new.lane,
-            priority=new.priority,
-            state=State.QUEUED,
-            spec=new.spec,
-            labels=new.labels,
-            idempotency_key=new.key,
-            body_hash=new.body_hash,
-            max_attempts=MAX_ATTEMPTS,
-            max_deaths=MAX_DEATHS,
-            event_seq=1,
-        )
-        .returning(Job)
-    ).one()
+    submissions.refuse_over_quota(session, new.tenant, limit)
+    job = submissions.inserted(session, new)
     for name, value in (new.labels or {}).items():
         label = JobLabel(job=job.id, name=name, value=value, tenant=job.tenant, created_at=job.created_at)
         session.add(label)
     if new.start is not None:
         session.add(JobStart(job=job.id, checkpoint=new.start))
     readers.add(session, job, new.files)
-    _record(session, job, "job.created", new.message)
+    events.record(session, job, "job.created", new.message)
     audit.made(session, job.id)
     return job
-
-
-def _earlier(session: Session, new: Submission) -> Job | None:
-    if new.key is not None:
-        job = session.scalars(
-            select(Job).where(Job.tenant == new.tenant, Job.idempotency_key == new.key)
-        ).one_or_none()
-        if job is not None and job.body_hash != new.body_hash:
-            raise Unprocessable(
-                "This Idempotency-Key was used with another body; send a new key for a new job.",
-                code="idempotency_key_reused",
-            )
-        return job
-    if not new.is_retry:
-        return None
-    return session.scalars(
-        select(Job)
-        .where(
-            Job.tenant == new.tenant,
-            Job.kind == new.kind,
-            Job.body_hash == new.body_hash,
-            Job.created_at > now() - FOLD_S,
-        )
-        .order_by(Job.created_at.desc())
-        .limit(1)
-    ).one_or_none()
-
-
-def _refuse_over_quota(session: Session, quota: Quota) -> None:
-    waiting = session.scalar(select(func.count()).where(Job.tenant == quota.tenant, Job.state.in_(WAITING)))
-    if (waiting or 0) >= quota.max_queued:
-        raise OverQuota(
-            f"{waiting} jobs are queued or paused and this tenant's limit is {quota.max_queued}; "
-            "wait for some to run, or cancel some."
-        )
 
 
 def get(
@@ -190,32 +103,9 @@ def move(
         loads.lower(session, job.tenant, left_lane or Lane(job.lane))
     if rule.target in FINAL:
         readers.drop(session, job)
-    _record(session, job, name, message, level=level, data=data)
+    events.record(session, job, name, message, level=level, data=data)
     outbox.tell(session, job)
     return job
-
-
-def _record(
-    session: Session,
-    job: Job,
-    name: str,
-    message: str,
-    *,
-    level: str = "info",
-    data: dict[str, Any] | None = None,
-) -> None:
-    session.add(
-        Event(
-            job=job.id,
-            seq=job.event_seq,
-            name=name,
-            level=level,
-            message=message,
-            data={"state": job.state, "stage": job.stage, **(data or {})},
-            fence=job.fence,
-        )
-    )
-    session.flush()
 
 
 def cancel(session: Session, tenant: str, job_id: str, *, kind: Kind | None = None) -> Job:
@@ -274,4 +164,4 @@ def _ask(session: Session, job: Job, want: Want, name: str, message: str) -> Non
     """A running job's keeper reads `want` at its next renewal, or at once by a bell."""
     job.want = want
     job.event_seq += 1
-    _record(session, job, name, message)
+    events.record(session, job, name, message)

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal_column, or_, select
 from sqlalchemy.orm import Session, aliased
 
+from db.prepared import Prepared
 from db.session import now
 from db.tables import Job
 from domain.job import Lane, State
@@ -41,9 +42,9 @@ def _ahead(*which: ColumnElement[bool]) -> Any:
     return select(func.count()).select_from(found).scalar_subquery()
 
 
-_PLACE = select(place()).where(Job.id == bindparam("job_id"))
+_PLACE = Prepared(select(place()).where(Job.id == bindparam("job_id")))
 
 
 def position(session: Session, job: Job) -> int | None:
     """The `place` of a job; one that does not wait costs nothing."""
-    return session.scalar(_PLACE, {"job_id": job.id}) if job.state == State.QUEUED else None
+    return _PLACE.run(session, job_id=job.id).scalar() if job.state == State.QUEUED else None

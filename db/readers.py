@@ -6,11 +6,19 @@ Whoever adds a reader or deletes a file has locked the tenant's quota, so the tw
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, insert, select
 from sqlalchemy.orm import Session
 
+from db.prepared import Prepared
 from db.tables import File, Job, JobFile
 from domain.errors import NotFound
+
+_THERE = Prepared(
+    select(File.id).where(
+        File.id == bindparam("file"), File.tenant == bindparam("tenant"), File.deleted_at.is_(None)
+    )
+)
+_INSERT = Prepared(insert(JobFile.metadata.tables[JobFile.__tablename__]), columns=("job", "file"))
 
 
 def fields_of(spec: Mapping[str, Any]) -> dict[str, str]:
@@ -32,17 +40,10 @@ def named_by(spec: Mapping[str, Any]) -> dict[str, str]:
 
 def add(session: Session, job: Job, fields: Mapping[str, str]) -> None:
     """The job reads these files (id -> field) from now on; NotFound if one was deleted since it was looked for."""
-    if not fields:
-        return
-    there = set(
-        session.scalars(
-            select(File.id).where(File.id.in_(fields), File.tenant == job.tenant, File.deleted_at.is_(None))
-        )
-    )
     for id_, field in fields.items():
-        if id_ not in there:
+        if _THERE.run(session, file=id_, tenant=job.tenant).first() is None:
             raise NotFound(f"No file {id_}.", code="file_not_found", param=field)
-    session.add_all(JobFile(job=job.id, file=id_) for id_ in fields)
+        _INSERT.run(session, job=job.id, file=id_)
 
 
 def drop(session: Session, job: Job) -> None:

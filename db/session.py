@@ -1,14 +1,18 @@
 """One engine a process, two kinds of transaction, and the database's own clock."""
 
 import logging
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, Float, Row, Select, create_engine, event
+from sqlalchemy import Engine, Float, create_engine, event
+from sqlalchemy.exc import TimeoutError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.sql.functions import FunctionElement
+
+from db.prepared import Prepared
 
 log = logging.getLogger(__name__)
 
@@ -43,18 +47,33 @@ class Database:
         """Connects within `timeout_s`; a statement may take `longest_s` (five times that, if not said), also
         for a lock that another holds."""
         longest_s = longest_s or timeout_s * 5
-        self.url = url
+        self.url, self._longest_s = url, longest_s
+        self._writing = threading.Lock()
         self.sqlite = url.startswith("sqlite")
         self.engine = _sqlite(url, longest_s) if self.sqlite else _postgresql(url, timeout_s, longest_s, pool)
         self._session = sessionmaker(self.engine, expire_on_commit=False)
+        self._driver_error: Any = self.engine.dialect.loaded_dbapi.Error
         self._alone = self.engine.execution_options(
             **({"alone": True} if self.sqlite else {"isolation_level": "AUTOCOMMIT"})
         )
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        with self._session() as session, session.begin():
+        with self._in_line(), self._session() as session, session.begin():
             yield session
+
+    @contextmanager
+    def _in_line(self) -> Iterator[None]:
+        """SQLite has one writer at a time, and lets those who wait sleep and try again; a lock wakes the next at once."""
+        if not self.sqlite:
+            yield
+            return
+        if not self._writing.acquire(timeout=self._longest_s):
+            raise TimeoutError("another thread has been writing for too long")
+        try:
+            yield
+        finally:
+            self._writing.release()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -62,12 +81,18 @@ class Database:
             session.connection(execution_options={"reading": True})
             yield session
 
-    def one(
-        self, statement: Select[*tuple[Any, ...]], values: Mapping[str, Any]
-    ) -> Row[*tuple[Any, ...]] | None:
-        """The one row of a single statement, without the two round trips of a transaction around it."""
+    def one(self, prepared: Prepared, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """The one row of a single statement as the driver gives it, without a transaction around it."""
+        words = prepared.on(self.engine.dialect)
         with self._alone.connect() as connection:
-            return connection.execute(statement, values).one_or_none()
+            try:
+                driver: Any = connection.connection.dbapi_connection
+                row: tuple[Any, ...] | None = driver.execute(words.sql, words.arguments(values)).fetchone()
+                return row
+            except self._driver_error:
+                # Once more by SQLAlchemy, which knows what an error means and what becomes of its connection.
+                found = connection.exec_driver_sql(words.sql, words.arguments(values)).one_or_none()
+                return tuple(found) if found is not None else None
 
     def close(self) -> None:
         self.engine.dispose()

@@ -7,10 +7,12 @@ no events, no validation beyond JSON, no request log: what it leaves out makes i
 
 import hashlib
 import os
+import sys
 import time
 import uuid
 from typing import Any
 
+import redis
 from celery import Celery
 from flask import Flask, Response, jsonify, request
 from gunicorn.app.base import BaseApplication
@@ -65,8 +67,6 @@ def sessions(url: str) -> "sessionmaker[Session]":
 
 def make_celery(redis_url: str, url: str) -> Celery:
     """One task; its worker says on a channel when it has begun, so that the benchmark can hear it."""
-    import redis
-
     app = Celery("peer", broker=redis_url.replace("unix://", "redis+socket://", 1), set_as_current=False)
     app.conf.update(task_ignore_result=True, task_default_queue="peer", worker_prefetch_multiplier=1)
     wire, session_of = redis.Redis.from_url(redis_url), sessions(url)
@@ -146,5 +146,11 @@ class Server(BaseApplication):
         return make_app(os.environ["PEER_DATABASE"], os.environ["PEER_REDIS"], os.environ["PEER_KEYS"] == "1")
 
 
+def work() -> None:
+    """The peer's worker: the same pool and number of threads as Plait's."""
+    app = make_celery(os.environ["PEER_REDIS"], os.environ["PEER_DATABASE"])
+    app.Worker(pool="threads", concurrency=1, queues=["peer"], loglevel="WARNING").start()
+
+
 if __name__ == "__main__":
-    Server().run()
+    work() if sys.argv.pop(1) == "worker" else Server().run()

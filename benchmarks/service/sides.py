@@ -1,5 +1,6 @@
 """Starts what is compared: a broker, a database, Plait's API and the peer's, each as a process of its own."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -12,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -31,20 +32,39 @@ ROOT = Path(__file__).parents[2]
 THREADS = 32
 
 
-@dataclass
+@dataclass(frozen=True)
 class Side:
     """One server, and the requests that it understands."""
 
     port: int
+    #: A submit; `{n}` is its Idempotency-Key.
     submit: str
-    status: str
-    #: The process that listens; the one that answers is its child.
-    pid: int
-    tag: str | None = None
-    job_ids: list[str] = field(default_factory=list)
+    #: Where its jobs are.
+    where: str
+    key: str
 
-    def get(self, path: str) -> httpx.Response:
-        return httpx.get(f"http://127.0.0.1:{self.port}{path}", headers=_headers_of(self.status))
+    def made(self) -> str:
+        """The id of a new job."""
+        head, body = self.submit.split("\r\n\r\n")
+        headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:])
+        headers |= {"Idempotency-Key": secrets.token_hex(8)}
+        answer = httpx.post(f"http://127.0.0.1:{self.port}{self.where}", headers=headers, content=body)
+        return str(answer.raise_for_status().json()["id"])
+
+    def about(self, job_id: str) -> str:
+        """The request for one job's status."""
+        return (
+            f"GET {self.where}/{job_id} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {self.key}\r\n\r\n"
+        )
+
+    def get(self, job_id: str, more: str = "") -> httpx.Response:
+        address = f"http://127.0.0.1:{self.port}{self.where}/{job_id}{more}"
+        return httpx.get(address, headers={"Authorization": f"Bearer {self.key}"}, timeout=30)
+
+
+def with_tag(request: str, tag: str) -> str:
+    """The request of one who names what he has."""
+    return request.replace("\r\n\r\n", f"\r\nIf-None-Match: {tag}\r\n\r\n")
 
 
 @dataclass
@@ -118,8 +138,6 @@ def _database(kind: str, folder: Path) -> Iterator[str]:
 
 
 def _peer_tables(url: str, key: str) -> None:
-    import hashlib
-
     session_of = peer.sessions(url)
     with session_of() as session:
         peer.Base.metadata.create_all(session.connection())
@@ -132,7 +150,7 @@ def plait(on: Ground) -> Side:
     """Plait's API, with one file that jobs name."""
     door = socket.create_server(("127.0.0.1", 0), backlog=2048)
     with door:
-        process = _start(
+        _start(
             on,
             ["-m", "manage", "api", "--fd", str(door.fileno())],
             configuration.environment(on.settings),
@@ -148,24 +166,32 @@ def plait(on: Ground) -> Side:
     ).raise_for_status()
     body = json.dumps({"model": "late-fusion", "training_file": answer.json()["id"]})
     where = "/v1/fine_tuning/jobs"
-    return Side(port, _post(where, on.key, body), _get(f"{where}/ID", on.key), process.pid)
+    return Side(port, _post(where, on.key, body), where, on.key)
+
+
+def worker(on: Ground) -> None:
+    """Plait's worker of the cpu lane."""
+    _start(on, ["-m", "manage", "worker", "--lane", "cpu"], configuration.environment(on.settings))
 
 
 def naive(on: Ground, *, keys: bool) -> Side:
     """The peer's API; with `keys` it looks the caller up."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    env = os.environ | {
-        "PEER_BIND": f"127.0.0.1:{port}",
-        "PEER_THREADS": str(THREADS),
-        "PEER_DATABASE": on.url,
-        "PEER_REDIS": on.redis_url,
-        "PEER_KEYS": str(int(keys)),
-    }
-    process = _start(on, ["-m", "benchmarks.service.peer"], env)
+    more = {"PEER_BIND": f"127.0.0.1:{port}", "PEER_THREADS": str(THREADS), "PEER_KEYS": str(int(keys))}
+    _start(on, ["-m", "benchmarks.service.peer", "api"], _peers(on) | more)
     _await(port, "/empty")
     body = json.dumps({"model": "late-fusion", "training_file": "file-0123456789abcdef"})
-    return Side(port, _post("/jobs", on.key, body), _get("/jobs/ID", on.key), process.pid)
+    return Side(port, _post("/jobs", on.key, body), "/jobs", on.key)
+
+
+def naive_worker(on: Ground) -> None:
+    """The peer's Celery worker: one process of one thread, as Plait's is."""
+    _start(on, ["-m", "benchmarks.service.peer", "worker"], _peers(on))
+
+
+def _peers(on: Ground) -> dict[str, str]:
+    return os.environ | {"PEER_DATABASE": on.url, "PEER_REDIS": on.redis_url}
 
 
 def _start(
@@ -203,18 +229,8 @@ def _await(port: int, path: str) -> None:
     raise RuntimeError(f"nothing answers at port {port}")
 
 
-def _headers_of(request: str) -> dict[str, str]:
-    lines = request.split("\r\n\r\n")[0].split("\r\n")[1:]
-    return dict(line.split(": ", 1) for line in lines)
-
-
 def _post(path: str, key: str, body: str) -> str:
     return (
         f"POST {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
         f"Idempotency-Key: {{n}}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
     )
-
-
-def _get(path: str, key: str, tag: str | None = None) -> str:
-    condition = f"If-None-Match: {tag}\r\n" if tag else ""
-    return f"GET {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\n{condition}\r\n"

@@ -27,8 +27,8 @@ from domain.job import UNFINISHED, State
 from worker.upkeep import orphans
 
 TICK_S = 0.05
-#: After the last fault, until all jobs are to be final.
-REST_S = 120.0
+#: After the last fault: a run in which no job has become final for so long is over, and what is left is lost.
+STANDSTILL_S = 90.0
 
 
 def run(plan: Plan, folder: Path) -> Report:
@@ -59,11 +59,13 @@ def run(plan: Plan, folder: Path) -> Report:
 
 def _rest(made: Fleet, clients: Submitters) -> None:
     """Until every job is final; whatever somebody has paused goes on."""
-    limit = time.monotonic() + REST_S
+    left, limit = sys.maxsize, time.monotonic() + STANDSTILL_S
     while time.monotonic() < limit:
         made.revive()
         clients.tend()
         unfinished = made.ask(lambda: _unfinished(made), otherwise=None)
+        if unfinished is not None and len(unfinished) < left:
+            left, limit = len(unfinished), time.monotonic() + STANDSTILL_S
         if unfinished == {} and not clients.running:
             return
         if not clients.running:

@@ -8,7 +8,7 @@ from chaos.report import Report
 from chaos.run import again, run
 from chaos.storm import Plan
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 SEED = 20_261
 
