@@ -26,14 +26,14 @@ def installed() -> list[str]:
     """UUIDs of the machine's GPUs in the order in which `nvidia-smi` counts them; none without a driver."""
     try:
         pynvml.nvmlInit()
+        number = pynvml.nvmlDeviceGetCount()
     except pynvml.NVMLError:
         return []
     found = []
-    for place in range(pynvml.nvmlDeviceGetCount()):
+    for place in range(number):
         # One that fell off the bus must not hide the others.
         with suppress(pynvml.NVMLError):
             found.append(str(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(place))))
-    pynvml.nvmlShutdown()
     return found
 
 

@@ -128,6 +128,16 @@ def test_as_many_checkpoints_are_kept_as_were_asked_for(database: Database) -> N
     assert "step 5" in gone.message
 
 
+def test_a_checkpoint_that_is_published_twice_is_one_and_is_not_retired_by_itself(database: Database) -> None:
+    job = running(database)
+
+    retired = publish(database, job, 1, 1, keep=1)
+
+    assert retired == []
+    with database.reading() as session:
+        assert len(checkpoints.page(session, job.id)[0]) == len(checkpoints.kept(session, job.id)) == 1
+
+
 def test_a_claim_that_began_again_from_a_lower_step_has_the_newest_checkpoint(database: Database) -> None:
     job = running(database)
     publish(database, job, 10, 20)
