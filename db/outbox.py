@@ -148,8 +148,8 @@ class Tried:
 
 
 def settle(database: Database, sent: Outgoing, tried: Tried) -> bool:
-    """Notes a try and what follows from it; False, and nothing is written, when another sender has the message
-    or its endpoint was deleted meanwhile."""
+    """Notes a try and what follows from it. False, and nothing is written, when the message is no longer the
+    sender's: another has it, or its endpoint was deleted."""
     with database.transaction() as session:
         mine = (
             WebhookDelivery.id == sent.id,

@@ -89,7 +89,7 @@ class Keeper:
             log.warning("the database does not answer (%s); trying again soon", type(error).__name__)
         except Exception:
             # The thread that polls must go on, whatever this is; the job's lease ends, and another worker gets it.
-            log.exception("a job's outcome could not be written down")
+            log.exception("work on a job ended early")
         finally:
             self._busy.release()
         return ran

@@ -6,6 +6,7 @@ The same seed gives the same tasks and the same faults in the same order; whom t
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -118,16 +119,21 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10_000))
     parser.add_argument("--jobs", type=int, default=300)
     parser.add_argument("--faults", type=int, default=100)
-    parser.add_argument("--trainings", type=int, default=6)
+    parser.add_argument(
+        "--trainings", type=int, help="real trainings among the jobs; one in fifty if not said"
+    )
     parser.add_argument("--unfenced", action="store_true", help="switch the fence off: the run must fail")
     asked = parser.parse_args()
+    # Whoever ends the run ends all that it has started, what is frozen included.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     kinds = ["sqlite", "postgresql"] if asked.database == "both" else [asked.database]
     return max(_one(kind, asked) for kind in kinds)
 
 
 def _one(kind: str, asked: argparse.Namespace) -> int:
     fence = "unfenced" if asked.unfenced else "fenced"
-    plan = Plan(kind, asked.seed, asked.jobs, asked.faults, asked.trainings, fence=fence)
+    trainings = asked.jobs // 50 if asked.trainings is None else asked.trainings
+    plan = Plan(kind, asked.seed, asked.jobs, asked.faults, trainings, fence=fence)
     folder = Path(tempfile.mkdtemp(prefix="plait-chaos-"))
     found = run(plan, folder)
     sys.stdout.write(found.table() + "\n")

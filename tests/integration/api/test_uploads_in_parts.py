@@ -223,6 +223,16 @@ def test_an_upload_needs_room_while_it_is_pending_and_gives_it_back(door: Door) 
     assert create(door).status_code == 200
 
 
+def test_an_upload_that_is_joined_past_its_time_keeps_its_room(door: Door) -> None:
+    with door.database.transaction() as session:
+        session.execute(update(Quota).values(max_bytes=15))
+    upload = begun(door)
+
+    change(door, upload, joining="file-other", joining_until=1e12, expires_at=1.0)
+
+    assert refused(create(door)) == (429, "quota_exceeded")
+
+
 def test_a_completion_without_room_keeps_the_parts(door: Door) -> None:
     upload = begun(door)
     parts = sent(door, upload, WHOLE)

@@ -202,6 +202,20 @@ def test_a_job_over_its_time_is_told_its_limit_and_what_to_do(after: Any) -> Non
     assert "larger `timeout_s`" in job.error["message"]
 
 
+def test_a_job_that_was_done_as_its_time_ran_out_is_done(after: Any) -> None:
+    verdict = {"say": "done", "model": "model", "metrics": {}, "steps": 1, "resolved": {}}
+
+    job, _ = after(stage=Stage.RUN, verdict=verdict, timed_out=True, spec={"timeout_s": 90})
+
+    assert job.state == State.SUCCEEDED
+
+
+def test_results_that_cannot_be_stored_use_an_attempt_and_count_no_death(after: Any) -> None:
+    job, told = after(stage=Stage.VALIDATE, verdict=VALIDATED | {"files": ["results/none.csv"]})
+
+    assert (*standing(job), told[-1]) == (State.QUEUED, 1, 0, "job.retried")
+
+
 def test_a_finish_after_a_pause_was_asked_for_stands(after: Any) -> None:
     verdict = {"say": "done", "model": "model", "metrics": {}, "steps": 1, "resolved": {}}
 
