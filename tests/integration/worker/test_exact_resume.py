@@ -74,9 +74,7 @@ def interrupted(plait: Stack, worker: int, data: str, multimodal: dict[str, Any]
     job_id = plait.submit(data, multimodal)
     plait.until(job_id, runs_from_a_checkpoint)
     children_of(worker)[0].kill()
-    plait.until(job_id, lambda job: job.deaths >= 1)
-    again = plait.job(job_id).fence
-    plait.until(job_id, lambda job: job.fence > again and job.state == State.RUNNING)
+    plait.until(job_id, lambda job: job.deaths >= 1 and job.state == State.RUNNING)
     plait.pause(job_id)
     plait.until(job_id, lambda job: job.state == State.PAUSED)
     plait.resume(job_id)
