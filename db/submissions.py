@@ -89,8 +89,8 @@ class Submission:
 
 def limit_of(session: Session, tenant: str) -> int:
     """How many jobs of the tenant may wait. Whoever submits for it next waits until this transaction is over."""
-    limit: int = _LIMIT.run(session, tenant=tenant).scalar_one()
-    return limit
+    (limit,) = _LIMIT.drive(session, tenant=tenant).fetchone()
+    return int(limit)
 
 
 def inserted(session: Session, new: Submission) -> Job:
@@ -107,8 +107,8 @@ def inserted(session: Session, new: Submission) -> Job:
     }
     labels = json.dumps(new.labels) if new.labels is not None else None
     documents = {"spec": json.dumps(new.spec), "metadata": labels}
-    made = _INSERT.run(session, **_FIRST, **given, **documents).one()
-    times = {"created_at": made.created_at, "available_at": made.available_at}
+    created_at, available_at = _INSERT.drive(session, **_FIRST, **given, **documents).fetchone()
+    times = {"created_at": created_at, "available_at": available_at}
     job = Job(**_NOTHING | _FIRST | given | times, spec=new.spec, labels=new.labels)
     make_transient_to_detached(job)
     session.add(job)
@@ -118,13 +118,13 @@ def inserted(session: Session, new: Submission) -> Job:
 def earlier(session: Session, new: Submission) -> Job | None:
     """The job that the same key, or the same request a moment ago, made before."""
     if new.key is not None:
-        found = _BY_KEY.run(session, tenant=new.tenant, key=new.key).one_or_none()
-        if found is not None and found.body_hash != new.body_hash:
+        found = _BY_KEY.drive(session, tenant=new.tenant, key=new.key).fetchone()
+        if found is not None and found[1] != new.body_hash:
             raise Unprocessable(
                 "This Idempotency-Key was used with another body; send a new key for a new job.",
                 code="idempotency_key_reused",
             )
-        return session.get_one(Job, found.id) if found is not None else None
+        return session.get_one(Job, found[0]) if found is not None else None
     if not new.is_retry:
         return None
     return session.scalars(
@@ -141,7 +141,7 @@ def earlier(session: Session, new: Submission) -> Job | None:
 
 
 def refuse_over_quota(session: Session, tenant: str, limit: int) -> None:
-    waiting = _WAITING.run(session, tenant=tenant).scalar_one()
+    (waiting,) = _WAITING.drive(session, tenant=tenant).fetchone()
     if waiting >= limit:
         raise OverQuota(
             f"{waiting} jobs are queued or paused and this tenant's limit is {limit}; "
