@@ -1,14 +1,14 @@
 """What a new job is made of, and the statements of T1: they run at every submit, under the tenant's lock."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import bindparam, func, insert, literal_column, select
+from sqlalchemy import bindparam, func, insert, select
 from sqlalchemy.orm import Session, make_transient_to_detached
 
-from db.prepared import Prepared
+from db.prepared import Prepared, literal
 from db.session import now
 from db.tables import Job, Quota
 from domain.errors import OverQuota, Unprocessable
@@ -18,11 +18,6 @@ from domain.retry import MAX_ATTEMPTS, MAX_DEATHS
 
 #: A retry by the stock client without a key of its own folds onto the first job for this long.
 FOLD_S = 60.0
-
-
-def _written(words: Iterable[str]) -> list[Any]:
-    """As literals: with them the plan is made once."""
-    return [literal_column(f"'{word}'") for word in sorted(words)]
 
 
 #: Submits of one tenant stand in line at this row; on SQLite they do so already.
@@ -37,7 +32,9 @@ _BY_KEY = Prepared(
 #: All kinds are named, so that an index finds those that wait among any number that do not.
 _WAITING = Prepared(
     select(func.count()).where(
-        Job.tenant == bindparam("tenant"), Job.kind.in_(_written(Kind)), Job.state.in_(_written(WAITING))
+        Job.tenant == bindparam("tenant"),
+        Job.kind.in_(map(literal, Kind)),
+        Job.state.in_(map(literal, sorted(WAITING))),
     )
 )
 #: What every new job begins with.
