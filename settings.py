@@ -61,6 +61,8 @@ class Settings:
     webhook_timeout_s: float = 15.0
     #: `auto`, `torch` or `triton`: which kernels are used.
     kernels: str = "auto"
+    #: Folder of the locks that keep two trainings off one GPU; empty means `locks` in the data folder.
+    gpu_locks: str = ""
     #: `debug`, `info`, `warning` or `error`.
     log_level: str = "info"
     #: Set by `plait-server up` to its own pid: the process ends with it.
@@ -73,6 +75,10 @@ class Settings:
     @property
     def encoders_dir(self) -> Path:
         return Path(self.encoders) if self.encoders else self.data / "encoders"
+
+    @property
+    def gpu_locks_dir(self) -> Path:
+        return Path(self.gpu_locks) if self.gpu_locks else self.data / "locks"
 
     @property
     def local_roots(self) -> tuple[Path, ...]:
@@ -96,6 +102,16 @@ def load(env: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
         if (name := f"PLAIT_{f.name.upper()}") in env
     }
     return Settings(**(values | {k: v for k, v in overrides.items() if v is not None}))
+
+
+def visible_gpus() -> str | None:
+    """What CUDA lets this process see; None: all there are."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def see_one_gpu(uuid: str) -> None:
+    """For this process, before it touches CUDA, there is one GPU only."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = uuid
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -3,6 +3,8 @@
 import time
 from typing import Any, Literal
 
+from pydantic import Field
+
 from api import requests
 from api.routes import Routes, page_query
 from api.services import Services
@@ -32,7 +34,7 @@ class ApiKey(Listed):
 class MadeApiKey(ApiKey):
     """A key that was just made; `api_key` is it, and is never shown again."""
 
-    api_key: str
+    api_key: str = Field(repr=False)
 
 
 class ApiKeyPage(Page[ApiKey]):
@@ -58,7 +60,7 @@ def index(plait: Services, who: Principal) -> ApiKeyPage:
 def create(plait: Services, who: Principal) -> MadeApiKey:
     """Makes a key for the caller's tenant, with no more scopes than the caller's key has. It is shown once."""
     asked = parse(NewKey, requests.json_body())
-    scopes = who.scopes - {Scope.KEYS_WRITE} if asked.scopes is None else frozenset(asked.scopes)
+    scopes = who.usual() if asked.scopes is None else frozenset(asked.scopes)
     who.may_give(scopes)
     with plait.change(who) as session:
         row, secret = tenants.create_key(

@@ -60,7 +60,7 @@ def _join(plait: Services, who: Principal, turn: Turn, asked: Completion, file_i
         if made.blob != file_id:
             # The tenant had the same bytes already.
             plait.drop(file_id)
-        plait.blobs.delete_of(upload_id)
+        plait.drop_of(upload_id)
     else:
         _give_back(plait, upload_id, file_id)
     plait.bells.wake(upload_id)

@@ -44,7 +44,7 @@ def list_events(plait: Services, who: Principal, job_id: str) -> shapes.EventPag
         if not wants_stream:
             rows, more = events.page(session, job.id, after=requests.after(), limit=limit)
             return shapes.page(shapes.EventPage, [shapes.event(row) for row in rows], more)
-    return _stream(plait, job)
+    return _stream(plait, who, job)
 
 
 def _wants_stream() -> bool:
@@ -54,8 +54,8 @@ def _wants_stream() -> bool:
     return request.accept_mimetypes.best_match(("application/json", EVENT_STREAM)) == EVENT_STREAM
 
 
-def _stream(plait: Services, job: tables.Job) -> Response:
-    listener = Listener(job.tenant, job.id, _seen(job))
+def _stream(plait: Services, who: Principal, job: tables.Job) -> Response:
+    listener = Listener(job.tenant, who.key_id, job.id, _seen(job))
     plait.listeners.refuse_if_full(job.tenant)
     return Streamed(listener, plait.listeners.add)
 

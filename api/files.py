@@ -101,7 +101,7 @@ def delete(plait: Services, who: Principal, file_id: str) -> shapes.FileDeleted:
     needs=Scope.FILES_READ,
     answer=None,
     errors=(404, 416),
-    statuses=(200, 206, 307),
+    statuses=(200, 206, 304, 307),
 )
 def content(plait: Services, who: Principal, file_id: str) -> Response:
     """Sends a file's bytes, or the range of them that is asked for; or tells where an object store has them."""

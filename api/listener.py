@@ -19,6 +19,7 @@ class Listener:
     """Who listens to which job, and the last event that it knows."""
 
     tenant: str
+    key_id: str
     job_id: str
     seen: int
     wire: socket.socket = field(init=False)

@@ -14,14 +14,14 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from sqlalchemy.exc import DBAPIError, TimeoutError
 
 from api import stream
 from api.listener import Listener
+from api.waiting import Waiter
 from bus.wakes import LOOK_EVERY_S
-from db import events
+from db import events, tenants
 from db.session import Database
 from domain.errors import OverQuota
 
@@ -43,16 +43,10 @@ class Limits:
     heartbeat_s: float = 15.0
 
 
-class Wakes(Protocol):
-    """The part of `bus.wakes.Wakes` that streams use."""
-
-    def listen(self, hear: Callable[[str], None]) -> None: ...
-
-
 class Listeners:
     """`add` and `note` are safe in any thread, `end` in a signal handler; all else belongs to the one thread."""
 
-    def __init__(self, database: Database, wakes: Wakes, limits: Limits) -> None:
+    def __init__(self, database: Database, wakes: Waiter, limits: Limits) -> None:
         self._database, self._wakes, self._limits = database, wakes, limits
         self._lock = threading.Lock()
         self._open: Counter[str] = Counter()
@@ -139,10 +133,24 @@ class Listeners:
         if now < look_at and self._over_since is None:
             self._tell_news(woken)
             return look_at
+        self._send_away()
         self._tell_news(list(self._by_job))
         for listener in self._all():
             self._care_for(listener, now)
         return now + min(LOOK_EVERY_S, self._limits.heartbeat_s)
+
+    def _send_away(self) -> None:
+        """Who listens with a key that was revoked or has expired is told no more."""
+        listeners = self._all()
+        try:
+            with self._database.reading() as session:
+                live = tenants.live(session, {one.key_id for one in listeners})
+        except (DBAPIError, TimeoutError):
+            # Nothing can be told either.
+            return
+        for one in listeners:
+            if one.key_id not in live:
+                one.end()
 
     def _care_for(self, listener: Listener, now: float) -> None:
         if self._over_since is not None:

@@ -157,6 +157,8 @@ _IS_JSON = {"contentType": "application/json"}
 
 
 def _success(route: Route, references: _Shapes, status: int) -> dict[str, Any]:
+    if status == 304:
+        return _UNCHANGED
     if route.answer is None:
         content: dict[str, Any] = {kind: {} for kind in route.media or ("application/octet-stream",)}
     else:
@@ -176,7 +178,7 @@ def _success(route: Route, references: _Shapes, status: int) -> dict[str, Any]:
 
 
 def _unchanged(route: Route) -> dict[str, Any]:
-    return {"304": {"description": "Nothing has changed.", "headers": _HEADERS}} if route.tagged else {}
+    return {"304": _UNCHANGED} if route.tagged else {}
 
 
 _LATER = {
@@ -192,6 +194,7 @@ _RATE_HEADERS = {
     }.items()
 }
 _HEADERS = {"x-request-id": {"$ref": "#/components/headers/request-id"}}
+_UNCHANGED = {"description": "Nothing has changed.", "headers": _HEADERS}
 
 
 def _failures(route: Route) -> dict[str, Any]:

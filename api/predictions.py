@@ -115,10 +115,10 @@ def _submit(plait: Services, who: Principal, asked: Predict) -> str:
         with plait.change(who) as session:
             made = jobs.submit(session, submission).id
     except (PlaitError, OSError):
-        plait.blobs.delete_of(new)
+        plait.drop_of(new)
         raise
     if made != new:
-        plait.blobs.delete_of(new)
+        plait.drop_of(new)
     return made
 
 

@@ -52,10 +52,13 @@ class Services:
 
     def drop(self, blob: str) -> None:
         """Deletes bytes that no row names. The request is not the worse for it if that fails: upkeep finds them."""
-        try:
+        with _left_to_upkeep(blob):
             self.blobs.delete(blob)
-        except (Unavailable, OSError) as error:
-            log.warning("the bytes of %s are left to upkeep (%s)", blob, type(error).__name__)
+
+    def drop_of(self, owner: str) -> None:
+        """The same with all the blobs of a job or an upload."""
+        with _left_to_upkeep(owner):
+            self.blobs.delete_of(owner)
 
     @contextmanager
     def change(self, who: Principal) -> Iterator[Session]:
@@ -64,3 +67,11 @@ class Services:
         with self.database.transaction() as session:
             yield session
             audited.write(session, who)
+
+
+@contextmanager
+def _left_to_upkeep(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (Unavailable, OSError) as error:
+        log.warning("the bytes of %s are left to upkeep (%s)", name, type(error).__name__)

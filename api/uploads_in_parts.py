@@ -113,7 +113,7 @@ def add(plait: Services, who: Principal, upload_id: str) -> shapes.UploadPart:
     needs=Scope.FILES_WRITE,
     body=shapes.Complete,
     answer=shapes.Upload,
-    errors=(400, 404, 409, 415, 422, 429),
+    errors=(400, 404, 409, 413, 415, 422, 429),
     takes_key=True,
 )
 def complete(plait: Services, who: Principal, upload_id: str) -> shapes.Upload:
@@ -142,5 +142,5 @@ def cancel(plait: Services, who: Principal, upload_id: str) -> shapes.Upload:
     with plait.change(who) as session:
         rows.cancel(session, who.tenant, upload_id)
         answer = shapes.upload(rows.get(session, who.tenant, upload_id))
-    plait.blobs.delete_of(upload_id)
+    plait.drop_of(upload_id)
     return answer

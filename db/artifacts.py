@@ -60,7 +60,8 @@ class Artifacts:
         named = {ref.split("/")[2] for ref in keep if ref}
         folder, gone = self.root / "jobs" / job_id, 0
         for claim in folder.iterdir() if folder.is_dir() else ():
-            if claim.name in named or (since is not None and _fence(claim) >= since):
+            fence = _fence(claim)
+            if fence is None or claim.name in named or (since is not None and fence >= since):
                 continue
             shutil.rmtree(claim, ignore_errors=True)
             gone += 1
@@ -70,8 +71,10 @@ class Artifacts:
         return gone
 
 
-def _fence(claim: Path) -> int:
-    return int(claim.name.partition("-")[0])
+def _fence(claim: Path) -> int | None:
+    """None for what no claim made, such as a mount's `lost+found`."""
+    first = claim.name.partition("-")[0]
+    return int(first) if first.isdecimal() else None
 
 
 def seal(folder: Path) -> None:

@@ -75,15 +75,17 @@ def latest(
     return session.scalars(query.where(Audit.created_at >= now() - within_s) if within_s else query).all()
 
 
-def delete_older(session: Session, days: float, *, limit: int = 10_000) -> int:
-    """Forgets rows older than `days`, at most `limit` of each tenant at once; how many they were."""
-    gone = 0
-    for tenant in session.scalars(select(Tenant.id)).all():
-        old = (
-            select(Audit.id)
-            .where(Audit.tenant == tenant, Audit.created_at < now() - days * 86_400)
-            .order_by(Audit.created_at)
-            .limit(limit)
-        )
-        gone += len(session.scalars(delete(Audit).where(Audit.id.in_(old)).returning(Audit.id)).all())
-    return gone
+def tenants(session: Session) -> Sequence[str]:
+    """Whose rows there may be."""
+    return session.scalars(select(Tenant.id)).all()
+
+
+def delete_older(session: Session, tenant: str, days: float, *, limit: int = 10_000) -> int:
+    """Forgets rows of the tenant's that are older than `days`, at most `limit` at once; how many they were."""
+    old = (
+        select(Audit.id)
+        .where(Audit.tenant == tenant, Audit.created_at < now() - days * 86_400)
+        .order_by(Audit.created_at)
+        .limit(limit)
+    )
+    return len(session.scalars(delete(Audit).where(Audit.id.in_(old)).returning(Audit.id)).all())

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
 from db import pages, webhooks
-from db.outbox import PENDING, is_free
+from db.outbox import LIVE, PENDING, is_free
 from db.session import now
 from db.tables import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from domain.errors import Conflict, NotFound
@@ -108,10 +108,15 @@ def redeliver(session: Session, tenant: str, endpoint_id: str, delivery_id: str)
 
 
 def expire(session: Session) -> int:
-    """Gives up what nobody may try any more, as messages to a disabled endpoint; of how many."""
+    """Gives up what nobody may try any more, as messages to a disabled endpoint; of how many.
+
+    One that was never tried because no sender was there, as in a long outage, is left to be tried once.
+    """
+    can_go = exists().where(WebhookEndpoint.id == WebhookDelivery.endpoint, *LIVE)
     given_up = (
         update(WebhookDelivery)
         .where(PENDING, WebhookDelivery.give_up_at < now(), is_free())
+        .where(or_(WebhookDelivery.attempts > 0, ~can_go))
         .values(
             state=DeliveryState.FAILED,
             error=func.coalesce(WebhookDelivery.error, str(Code.EXPIRED)),

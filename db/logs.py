@@ -53,7 +53,8 @@ class Logs:
         found: dict[str, float] = {}
         for folder in self.root.glob("*"):
             with contextlib.suppress(FileNotFoundError):
-                found[folder.name] = folder.stat().st_mtime
+                if _ID.fullmatch(folder.name):
+                    found[folder.name] = folder.stat().st_mtime
         return found
 
     def delete(self, job_id: str) -> None:

@@ -27,7 +27,7 @@ from domain.webhooks import (
 
 #: An index holds the pending ones alone; a database finds it only where the word stands in the statement.
 PENDING: ColumnElement[bool] = WebhookDelivery.state == literal_column(f"'{DeliveryState.PENDING}'")
-_LIVE = (WebhookEndpoint.deleted_at.is_(None), WebhookEndpoint.disabled_at.is_(None))
+LIVE = (WebhookEndpoint.deleted_at.is_(None), WebhookEndpoint.disabled_at.is_(None))
 
 
 def is_free() -> ColumnElement[bool]:
@@ -44,7 +44,7 @@ def tell(session: Session, job: Job) -> None:
     if type_ is None:
         return
     columns = (WebhookEndpoint.id, WebhookEndpoint.event_types, now().label("instant"))
-    query = select(*columns).where(WebhookEndpoint.tenant == job.tenant, *_LIVE)
+    query = select(*columns).where(WebhookEndpoint.tenant == job.tenant, *LIVE)
     listeners = [row for row in session.execute(query) if subscribes(row.event_types, type_)]
     if not listeners:
         return
@@ -93,7 +93,7 @@ class Outgoing:
 def waiting(session: Session, limit: int = 1_000) -> Sequence[tuple[str, str]]:
     """(endpoint, tenant) of endpoints to which something is due, in no order: so that none is always the last."""
     is_due = select(WebhookDelivery.id).where(WebhookDelivery.endpoint == WebhookEndpoint.id, *_due())
-    query = select(WebhookEndpoint.id, WebhookEndpoint.tenant).where(*_LIVE, is_due.exists())
+    query = select(WebhookEndpoint.id, WebhookEndpoint.tenant).where(*LIVE, is_due.exists())
     return [(id_, tenant) for id_, tenant in session.execute(query.order_by(func.random()).limit(limit))]
 
 
@@ -112,7 +112,7 @@ def take(database: Database, endpoint_id: str, ttl: float, limit: int) -> list[O
             .with_for_update(skip_locked=True)
         ).all()
         endpoint = session.scalars(
-            select(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id, *_LIVE)
+            select(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id, *LIVE)
         ).one_or_none()
         if endpoint is None or not ids:
             return []
@@ -148,7 +148,8 @@ class Tried:
 
 
 def settle(database: Database, sent: Outgoing, tried: Tried) -> bool:
-    """Notes a try and what follows from it; False, and nothing is written, when another sender has the message."""
+    """Notes a try and what follows from it. False, and nothing is written, when the message is no longer the
+    sender's: another has it, or its endpoint was deleted."""
     with database.transaction() as session:
         mine = (
             WebhookDelivery.id == sent.id,

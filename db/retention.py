@@ -3,12 +3,12 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, exists, or_, select
+from sqlalchemy import Select, delete, exists, or_, select
 from sqlalchemy.orm import Session
 
 from db import checkpoints
 from db.session import now
-from db.tables import File, Job, Model, ResultFile
+from db.tables import Checkpoint, File, Job, JobFile, Model, Quota, ResultFile
 from domain.job import FINAL, State
 
 #: A prediction or a download that was begun before the deletion of a model may still read it.
@@ -28,13 +28,29 @@ class Standing:
 def expired(session: Session, *, older_than_s: float, limit: int = 50) -> Sequence[str]:
     """Jobs that ended so long ago. One whose model is still there stays with it: it tells how that was made.
 
-    So does one from whose checkpoint an unfinished job starts.
+    So does one from whose checkpoint an unfinished job starts, or whose result such a job reads. A submit that
+    takes either at this instant is waited for and then seen: until the commit none can.
     """
+    query = _expired(older_than_s)
+    found = session.scalars(query.order_by(Job.finished_at).limit(limit)).all()
+    # In the order in which a submit locks them; see `starts.find` and `readers.add`.
+    points = select(Checkpoint.id).where(Checkpoint.job.in_(found)).order_by(Checkpoint.id)
+    session.execute(points.with_for_update())
+    owners = select(Job.tenant).where(Job.id.in_(found))
+    quotas = select(Quota.tenant).where(Quota.tenant.in_(owners)).order_by(Quota.tenant)
+    session.execute(quotas.with_for_update(key_share=True))
+    return session.scalars(query.where(Job.id.in_(found))).all()
+
+
+def _expired(older_than_s: float) -> Select[str]:
     is_there = or_(Model.deleted_at.is_(None), Model.deleted_at > now() - _STILL_READ_S)
     has_model = exists().where(Model.job == Job.id, is_there)
     is_over = Job.state.in_(FINAL) & (Job.finished_at < now() - older_than_s)
-    query = select(Job.id).where(is_over, ~has_model, Job.id.not_in(checkpoints.needed_jobs()))
-    return session.scalars(query.order_by(Job.finished_at).limit(limit)).all()
+    # Only jobs that are not over have rows there.
+    read = select(ResultFile.job).join(JobFile, JobFile.file == ResultFile.file)
+    return select(Job.id).where(
+        is_over, ~has_model, Job.id.not_in(checkpoints.needed_jobs()), Job.id.not_in(read)
+    )
 
 
 def forget(session: Session, job_ids: Collection[str]) -> Sequence[str]:

@@ -1,6 +1,6 @@
 """How many bytes a tenant may keep: those of its files, and those that its uploads in parts are going to be."""
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from db.session import now
@@ -36,7 +36,9 @@ def _kept(session: Session, tenant: str) -> int:
 
 
 def _promised(session: Session, tenant: str) -> int:
+    # What is just being joined becomes a file, also past its time.
+    is_alive = or_(Upload.expires_at > now(), Upload.joining_until > now())
     query = select(func.coalesce(func.sum(Upload.bytes), 0)).where(
-        Upload.tenant == tenant, Upload.status == UploadStatus.PENDING, Upload.expires_at > now()
+        Upload.tenant == tenant, Upload.status == UploadStatus.PENDING, is_alive
     )
     return int(session.scalar(query) or 0)

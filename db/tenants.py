@@ -3,7 +3,7 @@
 import hmac
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from sqlalchemy import Row, select, update
@@ -112,6 +112,12 @@ def _refused(row: Row[*tuple[object, ...]], why: str) -> Unauthorized:
 
 def _rate(per_minute: int, burst: int) -> Rate | None:
     return Rate(per_minute, burst or per_minute) if per_minute else None
+
+
+def live(session: Session, key_ids: Collection[str]) -> Set[str]:
+    """Those of the keys that still open something."""
+    is_live = ApiKey.revoked_at.is_(None) & (ApiKey.expires_at.is_(None) | (ApiKey.expires_at > now()))
+    return set(session.scalars(select(ApiKey.id).where(ApiKey.id.in_(key_ids), is_live)))
 
 
 def is_live(session: Session, secret: str) -> bool:

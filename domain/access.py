@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from domain.errors import Forbidden
+from domain.errors import BadRequest, Forbidden
 from domain.rate import Rate
 from domain.shapes import Shape
 
@@ -52,6 +52,13 @@ class Principal:
         """Raises Forbidden unless the key carries `scope` or one that holds it."""
         if not self.scopes & {scope, _WIDER.get(scope, scope)}:
             raise Forbidden(f"This key lacks the scope {scope}; ask for a key that has it.")
+
+    def usual(self) -> frozenset[Scope]:
+        """The scopes of a key that this one makes, unless asked otherwise; BadRequest where that is nothing."""
+        usual = self.scopes - {Scope.KEYS_WRITE}
+        if not usual:
+            raise BadRequest("This key has keys:write alone; name the scopes of the new one.", param="scopes")
+        return usual
 
     def may_give(self, scopes: Iterable[Scope | str]) -> None:
         """Raises Forbidden when a key with `scopes` could do more than this one."""

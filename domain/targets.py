@@ -24,8 +24,10 @@ _NUMBER = re.compile(r"(?:.*\.)?(?:\d+|0[xX][0-9A-Fa-f]*)")
 _GLOBAL_IPV6 = IPv6Network("2000::/3")
 #: An IPv6-only network reaches IPv4 through these (RFC 6052): what counts is the address inside.
 _NAT64 = IPv6Network("64:ff9b::/96")
-#: Public by number, and yet inside: relays of 6to4 (RFC 7526), and the host agent of Azure.
-_INSIDE = (IPv4Network("192.88.99.0/24"), IPv4Network("168.63.129.16/32"))
+#: Inside, though `ipaddress` takes them for public (the first and the last: in some versions of Python): the block
+#: of protocol assignments (RFC 6890), where Oracle's cloud has its metadata; relays of 6to4 (RFC 7526); the host
+#: agent of Azure; addresses for documentation (RFC 9637).
+_INSIDE = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "3fff::/20")))
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def is_public(address: Address) -> bool:
         # 6to4 and Teredo carry packets to whatever IPv4 address is written into them.
         if address not in _GLOBAL_IPV6 or address.sixtofour is not None or address.teredo is not None:
             return False
-    elif any(address in network for network in _INSIDE):
+    if any(address in network for network in _INSIDE):
         return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_loopback)
 

@@ -41,6 +41,7 @@ def make_assignment(
             "cache": str(settings.data.absolute() / "cache"),
             "cache_bytes": settings.cache_bytes,
             "kernels": settings.kernels,
+            "gpu_locks": str(settings.gpu_locks_dir.absolute()),
         },
         **(_checkpoints(job, database, artifacts) if job.kind == Kind.FINE_TUNE else {}),
         **(_prediction(job, database, artifacts) if job.kind == Kind.PREDICT else {}),

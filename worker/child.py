@@ -21,8 +21,10 @@ from queue import SimpleQueue
 from typing import Any
 
 import lifeline
+import settings
 from domain.errors import EngineError
 from domain.job import Kind, Stage
+from worker import gpus
 from worker.fetching import fetch
 from worker.wire import Lines, Mouth
 
@@ -152,11 +154,20 @@ def main(fd: int, keeper: int) -> None:
             return
 
 
+#: Who has a GPU alone. The child that predicts keeps its models loaded between two jobs: if it had one alone, no
+#: training would ever get it.
+_ALONE = (Kind.FINE_TUNE, Stage.RUN)
+
+
 def _work(desk: Desk) -> None:
+    task = Kind(desk.place["kind"]), Stage(desk.place["stage"])
     try:
+        if task == _ALONE and not _takes_gpu(desk):
+            desk.tell("stopped", why=desk.should_stop())
+            return
         with ExitStack() as held:
             desk.fetch(held)
-            _handler(Kind(desk.place["kind"]), Stage(desk.place["stage"]))(desk)
+            _handler(*task)(desk)
     except EngineError as error:
         # For the job's log: where it happened is what a developer asks next.
         traceback.print_exc()
@@ -165,6 +176,23 @@ def _work(desk: Desk) -> None:
             error={"code": error.code, "message": error.message, "param": error.param},
             retryable=error.retryable,
         )
+
+
+def _takes_gpu(desk: Desk) -> bool:
+    """Locks a GPU, where there are any, before torch is loaded; False when asked to stop before one was free."""
+    uuids = gpus.visible(gpus.installed(), settings.visible_gpus())
+    if not uuids:
+        return True
+    message = "Other trainings have the GPUs of this worker; this one begins as soon as one of them ends."
+    uuid = gpus.take_one(
+        uuids,
+        Path(desk.place["gpu_locks"]),
+        waits=lambda: desk.event("training.waits_for_gpu", message),
+        should_stop=desk.should_stop,
+    )
+    if uuid is not None:
+        settings.see_one_gpu(uuid)
+    return uuid is not None
 
 
 def _handler(kind: Kind, stage: Stage) -> Callable[[Desk], None]:

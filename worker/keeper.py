@@ -87,9 +87,9 @@ class Keeper:
                 ran += 1
         except DBAPIError as error:
             log.warning("the database does not answer (%s); trying again soon", type(error).__name__)
-        except OSError:
-            # The thread that polls must go on; the job's lease ends, and another worker gets it.
-            log.exception("a job's outcome could not be written down")
+        except Exception:
+            # The thread that polls must go on, whatever this is; the job's lease ends, and another worker gets it.
+            log.exception("work on a job ended early")
         finally:
             self._busy.release()
         return ran

@@ -74,18 +74,25 @@ class Outcome:
             for name in (ending.verdict or {}).get("files", []):
                 published.append(self._store_result(self.folder / name))
         except Unavailable as error:
-            self._delete([file.blob for file in published])
-            said = {"code": error.code, "message": error.message, "param": None}
-            return replace(ending, verdict={"say": "failed", "error": said, "retryable": True}), []
+            return self._unstored(ending, published, error.message)
+        except OSError as error:
+            # A full disk, mostly.
+            why = error.strerror or type(error).__name__
+            return self._unstored(ending, published, f"The job's results could not be stored ({why}).")
         return ending, published
+
+    def _unstored(self, ending: Ending, published: list[File], message: str) -> tuple[Ending, list[File]]:
+        self._delete([file.blob for file in published])
+        said = {"code": "storage_unavailable", "message": message, "param": None}
+        return replace(ending, verdict={"say": "failed", "error": said, "retryable": True}), []
 
     def _delete(self, keys: Sequence[str]) -> None:
         """What cannot be deleted now, upkeep finds."""
         try:
             for key in keys:
                 self.blobs.delete(key)
-        except Unavailable as error:
-            log.warning("job %s: bytes are left to upkeep: %s", self.job.id, error.message)
+        except (Unavailable, OSError) as error:
+            log.warning("job %s: bytes are left to upkeep: %s", self.job.id, error)
 
     def _write(self, ending: Ending, published: list[File]) -> Lane | None:
         while True:
@@ -116,7 +123,7 @@ class Outcome:
         if now_held.want == Want.CANCEL:
             # A cancel that was accepted before the finish wins.
             return self._stopped(session)
-        if ending.timed_out:
+        if ending.timed_out and verdict["say"] != "done":
             return self._fail(session, self._timeout(), published)
         pausing = now_held.want == Want.PAUSE
         if verdict["say"] == "done":

@@ -109,6 +109,8 @@ class Checkpoint:
     #: The name of the checkpoint as a model, where the server gives it one.
     model: str | None
     metrics: dict[str, float]
+    #: A new job may go on from it (`resume_from_checkpoint`); None where the server does not tell.
+    available: bool | None
     raw: dict[str, Any] = field(repr=False)
 
     @classmethod
@@ -122,6 +124,7 @@ class Checkpoint:
             step=raw.get("step_number") or 0,
             model=raw.get("fine_tuned_model_checkpoint"),
             metrics=numbers,
+            available=raw.get("available"),
             raw=raw,
         )
 

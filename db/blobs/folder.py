@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from db.blobs.joined import Joined
-from db.blobs.store import CHUNK, Measured, Stored, Watch, split
+from db.blobs.store import CHUNK, Measured, Stored, Watch, is_key, split
 
 
 class FolderBlobs:
@@ -72,6 +72,8 @@ class FolderBlobs:
     def owners(self, prefix: str) -> Mapping[str, float]:
         found: dict[str, float] = {}
         for path in self.root.glob(f"*/*-of-{prefix}*"):
+            if not is_key(path.name):
+                continue
             _, owner = split(path.name)
             with contextlib.suppress(FileNotFoundError):
                 found[owner] = max(found.get(owner, 0.0), path.stat().st_mtime)
@@ -80,7 +82,7 @@ class FolderBlobs:
     def keys(self, before: float) -> Iterator[str]:
         for path in self.root.glob("*/[!.]*"):
             with contextlib.suppress(FileNotFoundError):
-                if not split(path.name)[1] and path.stat().st_mtime < before:
+                if is_key(path.name) and not split(path.name)[1] and path.stat().st_mtime < before:
                     yield path.name
 
     def drop_leftovers(self, before: float) -> None:

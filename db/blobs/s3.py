@@ -18,7 +18,7 @@ from db.blobs.folder import drop_old
 from db.blobs.joined import Joined
 from db.blobs.object import open_object
 from db.blobs.requests import Place, asking
-from db.blobs.store import CHUNK, Measured, Stored, Watch, split
+from db.blobs.store import CHUNK, Measured, Stored, Watch, is_key, split
 
 #: Bytes that one upload has in memory; 10,000 parts of this size are the most that an object may have.
 PART = 8 * 1024 * 1024
@@ -110,13 +110,16 @@ class S3Blobs:
         found: dict[str, float] = {}
         for one in self._objects(f"parts/{prefix}"):
             owner = str(one["Key"]).split("/")[-2]
+            if not is_key(owner):
+                continue
             found[owner] = max(found.get(owner, 0.0), one["LastModified"].timestamp())
         return found
 
     def keys(self, before: float) -> Iterator[str]:
         for one in self._objects("files/"):
-            if one["LastModified"].timestamp() < before:
-                yield str(one["Key"]).rpartition("/")[2]
+            key = str(one["Key"]).removeprefix(f"{self._prefix}files/")
+            if is_key(key) and one["LastModified"].timestamp() < before:
+                yield key
 
     def drop_leftovers(self, before: float) -> None:
         """Ends the uploads that nobody ends any more; the store keeps their parts, and charges for them, until then."""

@@ -81,10 +81,15 @@ def part_key(owner: str, part: int | str) -> str:
 
 def split(key: str) -> tuple[str, str]:
     """Number and owner of a part; of a blob that stands for itself, its key and "". Refuses what is no key."""
-    if not _KEY.fullmatch(key):
+    if not is_key(key):
         raise ValueError(f"not a blob key: {key!r}")
     name, _, owner = key.partition(_OF)
     return name, owner
+
+
+def is_key(name: str) -> bool:
+    """Whether this can be a blob's name. What else lies where the blobs do is somebody else's."""
+    return _KEY.fullmatch(name) is not None
 
 
 class Measured:

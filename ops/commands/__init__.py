@@ -64,7 +64,9 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
 def _word(value: Any) -> str:
     if value is None:
         return "-"
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    # A name may be a stranger's choice: it must not move the cursor of an operator's terminal.
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 class Duration(click.ParamType):

@@ -15,6 +15,8 @@ from support.datasets import tiny_av
 from support.encoders import AUDIO, IMAGE, TEXT, tiny_encoders
 from support.installation import Installation, installation
 from support.proxy import lossy_proxy
+from support.scripted import ScriptedServer
+from support.stack import until
 
 FINAL = ("succeeded", "failed", "cancelled")
 MULTIMODAL = {
@@ -31,7 +33,7 @@ def plait(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     encoders = tmp_path_factory.mktemp("encoders")
     tiny_encoders(encoders)
     data = tmp_path_factory.mktemp("installation") / "data"
-    with installation(data, encoders=str(encoders)) as made:
+    with installation(data, encoders=str(encoders), webhook_allow="127.0.0.1") as made:
         yield made
 
 
@@ -257,3 +259,32 @@ def test_every_refusal_is_the_clients_own_exception(client: openai.OpenAI, faile
     assert wrong.value.param == "multimodal.colour"
     assert reused.value.code == "idempotency_key_reused"
     assert reused.value.request_id
+
+
+def test_an_endpoint_is_made_tried_and_told_of_a_job(client: openai.OpenAI) -> None:
+    receiver = ScriptedServer()
+    receiver.on("POST /hook", {})
+    hooks, types = client.webhooks, ["fine_tuning.job.cancelled"]
+    try:
+        made = hooks.create(event_types=types, name="acceptance", url=f"{receiver.base_url}/hook")  # type: ignore[arg-type]
+        tried = hooks.test(made.id, event_type="fine_tuning.job.failed")
+        file = client.files.create(file=("train.jsonl", BROKEN), purpose="fine-tune")
+        job = client.fine_tuning.jobs.create(model="late-fusion", training_file=file.id)
+        ended = over(client, job)
+        fresh = hooks.rotate_secret(made.id, keep_old_secret_active_for_24_hours=True)
+        hooks.update(made.id, event_types=["fine_tuning.job.failed"])
+        later = client.fine_tuning.jobs.create(model="late-fusion", training_file=file.id)
+        until(lambda: len(receiver.asked), lambda count: count >= 2, limit_s=60)
+    finally:
+        receiver.stop()
+
+    sample, told = (hooks.unwrap(a.body, a.headers, secret=made.signing_secret) for a in receiver.asked[:2])
+    assert (tried.status_code, tried.success, sample.type) == (200, True, "fine_tuning.job.failed")
+    assert (ended.status, told.type, told.data.id) == ("failed", "fine_tuning.job.failed", later.id)
+    assert (
+        hooks.unwrap(receiver.asked[1].body, receiver.asked[1].headers, secret=fresh.signing_secret).id
+        == told.id
+    )
+    assert [one.id for one in hooks.list()] == [made.id]
+    assert hooks.delete(made.id).deleted
+    assert list(hooks.list()) == []

@@ -31,8 +31,10 @@ def send(port: int, request: dict[str, Any]) -> tuple[int, Any]:
 
 def insist(port: int, request: dict[str, Any]) -> tuple[int, Any]:
     """The first answer that is not `come again`."""
-    pause = threading.Event()
+    pause, parent = threading.Event(), os.getppid()
     while True:
+        if os.getppid() != parent:
+            sys.exit("nobody waits for the answers any more")
         try:
             status, told = send(port, request)
             if status != 429 and status < 500:

@@ -6,6 +6,7 @@ The same seed gives the same tasks and the same faults in the same order; whom t
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -27,8 +28,8 @@ from domain.job import UNFINISHED, State
 from worker.upkeep import orphans
 
 TICK_S = 0.05
-#: After the last fault, until all jobs are to be final.
-REST_S = 120.0
+#: After the last fault: a run in which no job has become final for so long is over, and what is left is lost.
+STANDSTILL_S = 90.0
 
 
 def run(plan: Plan, folder: Path) -> Report:
@@ -59,11 +60,13 @@ def run(plan: Plan, folder: Path) -> Report:
 
 def _rest(made: Fleet, clients: Submitters) -> None:
     """Until every job is final; whatever somebody has paused goes on."""
-    limit = time.monotonic() + REST_S
+    left, limit = sys.maxsize, time.monotonic() + STANDSTILL_S
     while time.monotonic() < limit:
         made.revive()
         clients.tend()
         unfinished = made.ask(lambda: _unfinished(made), otherwise=None)
+        if unfinished is not None and len(unfinished) < left:
+            left, limit = len(unfinished), time.monotonic() + STANDSTILL_S
         if unfinished == {} and not clients.running:
             return
         if not clients.running:
@@ -116,16 +119,21 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10_000))
     parser.add_argument("--jobs", type=int, default=300)
     parser.add_argument("--faults", type=int, default=100)
-    parser.add_argument("--trainings", type=int, default=6)
+    parser.add_argument(
+        "--trainings", type=int, help="real trainings among the jobs; one in fifty if not said"
+    )
     parser.add_argument("--unfenced", action="store_true", help="switch the fence off: the run must fail")
     asked = parser.parse_args()
+    # Whoever ends the run ends all that it has started, what is frozen included.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     kinds = ["sqlite", "postgresql"] if asked.database == "both" else [asked.database]
     return max(_one(kind, asked) for kind in kinds)
 
 
 def _one(kind: str, asked: argparse.Namespace) -> int:
     fence = "unfenced" if asked.unfenced else "fenced"
-    plan = Plan(kind, asked.seed, asked.jobs, asked.faults, asked.trainings, fence=fence)
+    trainings = asked.jobs // 50 if asked.trainings is None else asked.trainings
+    plan = Plan(kind, asked.seed, asked.jobs, asked.faults, trainings, fence=fence)
     folder = Path(tempfile.mkdtemp(prefix="plait-chaos-"))
     found = run(plan, folder)
     sys.stdout.write(found.table() + "\n")

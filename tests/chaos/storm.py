@@ -21,9 +21,9 @@ GAP_S = (0.1, 0.6)
 #: One client process sends so many, one after the other.
 MOST_IN_A_BATCH = 4
 #: With so many jobs undone the next fault and the next jobs wait: a slow machine has as many faults a job as a quick one.
-MOST_UNDONE = 24
+MOST_UNDONE = 48
 #: When so much time has passed, no fault comes any more.
-STORM_S = 480.0
+STORM_S = 360.0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from chaos.report import Report
 from chaos.run import again, run
 from chaos.storm import Plan
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 SEED = 20_261
 
@@ -20,7 +20,7 @@ def judged(plan: Plan, folder: Path) -> Report:
     return found
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def test_no_job_is_lost_or_doubled_under_a_few_faults(kind: str, tmp_path: Path) -> None:
     found = judged(Plan(kind, SEED, jobs=16, faults=8, workers=3), tmp_path)
 
@@ -35,6 +35,7 @@ def late(fence: str) -> Plan:
     )
 
 
+@pytest.mark.slow
 def test_late_outcomes_are_refused_by_the_fence(tmp_path: Path) -> None:
     found = judged(late("fenced"), tmp_path)
 

@@ -66,7 +66,7 @@ def test_what_is_not_run_is_a_target_of_make_or_a_command_and_is_still_shown() -
     }
 
     assert set(NOT_RUN) - shown == set()
-    assert {c.removeprefix("make ") for c in NOT_RUN if c.startswith("make ")} <= targets
+    assert {c.split()[1] for c in NOT_RUN if c.startswith("make ")} <= targets
 
 
 def test_continuous_integration_runs_the_targets_that_the_documents_leave_to_it() -> None:

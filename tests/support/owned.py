@@ -99,10 +99,11 @@ def _event(owner: Owner, ids: Ids) -> str:
 
 
 def _checkpoint(owner: Owner, ids: Ids) -> str:
-    made = f"ftckpt_{owner.tenant}{ids['job_id'][-20:]}"
-    row = {"job": ids["job_id"], "fence": 1, "step": 1, "ref": "none", "metrics": {}}
+    job = ids.get("job_id") or owner.has("job_id")
+    made = f"ftckpt_{owner.tenant}{job[-20:]}"
+    row = {"job": job, "fence": 1, "step": 1, "ref": "none", "metrics": {}}
     with owner.door.database.transaction() as session:
-        session.add(Checkpoint(id=made, **row))
+        session.merge(Checkpoint(id=made, **row))
     return made
 
 
@@ -190,6 +191,7 @@ NAMED = {
     ("fine_tuning.create", "training_file"): "file_id",
     ("fine_tuning.create", "validation_file"): "file_id",
     ("fine_tuning.create", "multimodal.test_file"): "file_id",
+    ("fine_tuning.create", "resume_from_checkpoint"): "checkpoint_id",
     ("predictions.create", "model"): "model",
     ("uploads_in_parts.complete", "part_ids"): "part_id",
 }

@@ -1,6 +1,7 @@
 """A fine-tune's training, on the train lane: spec -> engine -> artifacts. The only handler that loads torch."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,10 @@ from worker.child import Desk
 
 def fine_tune(desk: Desk) -> None:
     """Ends in `done` with the model's folder and metrics, or in `stopped` with its last checkpoint told."""
-    place, artifacts = desk.place, Artifacts(desk.store)
+    place = desk.place
     dispatch.use(place["kernels"])
     resolved = {k: v for k, v in desk.resolved.items() if k not in ("classes", "bad_rows")}
     bad_rows = {field: BadRows.read(rows) for field, rows in desk.resolved.get("bad_rows", {}).items()}
-
-    def save(folder: Path, about: dict[str, Any]) -> None:
-        seal(folder)
-        desk.publish_checkpoint(artifacts.ref(folder), about["step"], about["metrics"])
 
     ending = train(
         Multimodal.model_validate(resolved),
@@ -41,7 +38,7 @@ def fine_tune(desk: Desk) -> None:
         data=_sums(desk),
         resume=_checkpoint(desk),
         report=lambda progress: _report(desk, progress),
-        save=save,
+        save=lambda folder, about: _save(desk, folder, about),
         decided=lambda spec: desk.tell("resolved", resolved=desk.resolved | spec),
         should_stop=desk.should_stop,
     )
@@ -86,14 +83,25 @@ def _files(desk: Desk) -> dict[str, Any]:
     }
 
 
+def _save(desk: Desk, folder: Path, about: dict[str, Any]) -> None:
+    """Returns once the job's row names the checkpoint."""
+    seal(folder)
+    desk.publish_checkpoint(Artifacts(desk.store).ref(folder), about["step"], _numbers(about["metrics"]))
+
+
+def _numbers(metrics: dict[str, float] | None) -> dict[str, Any]:
+    """A loss that ran away is NaN, which no JSON knows: a database that refused it would refuse what is with it."""
+    return {name: value for name, value in (metrics or {}).items() if math.isfinite(value)}
+
+
 def _report(desk: Desk, progress: Progress) -> None:
     values = dataclasses.asdict(progress)
-    metrics, message = values.pop("metrics"), values.pop("message")
+    metrics, message = _numbers(values.pop("metrics")), values.pop("message")
     desk.tell("progress", progress=values)
     if metrics:
         desk.tell("metrics", step=progress.step, values=metrics)
     if message:
-        desk.event("training", message, type="metrics" if metrics else "message", **(metrics or {}))
+        desk.event("training", message, type="metrics" if metrics else "message", **metrics)
 
 
 def _finish(desk: Desk, ending: Finished) -> None:
@@ -104,7 +112,7 @@ def _finish(desk: Desk, ending: Finished) -> None:
     desk.tell(
         "done",
         model="model",
-        metrics=ending.metrics,
+        metrics=_numbers(ending.metrics),
         steps=ending.steps,
         resolved=ending.resolved,
         files=[name for name in files if not name.endswith("manifest.json")],

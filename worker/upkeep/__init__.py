@@ -99,6 +99,9 @@ class Upkeep:
                     log.warning("a sweep ended early: %s", error.message)
                 except DBAPIError as error:
                     log.warning("a sweep ended early (%s)", type(error).__name__)
+                except Exception:
+                    # Nobody would miss this thread for weeks: the others go on, and this one is tried again.
+                    log.exception("a sweep failed")
 
     def _sweeps(self) -> Iterator[Callable[[], object]]:
         database, blobs, artifacts, logs = self.database, self.blobs, self.artifacts, self.logs

@@ -112,7 +112,9 @@ class Sender:
         try:
             tried = self._try(message)
             if not outbox.settle(self._database, message, tried):
-                log.warning("%s was taken by another sender meanwhile", message.id)
+                log.info(
+                    "%s is no longer this sender's: taken by another, or its endpoint is gone", message.id
+                )
         except (DBAPIError, TimeoutError) as error:
             log.warning(
                 "%s was sent and could not be settled; it will be again (%s)",

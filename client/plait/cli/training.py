@@ -18,7 +18,8 @@ _CHART_HEIGHT, _WIDEST_CHART = 8, 100
 @limit_option
 @json_option
 def checkpoints(job_id: str, limit: int, as_json: bool) -> None:
-    """List the checkpoints of a fine-tune, newest first, with what was measured there.
+    """List the checkpoints of a fine-tune, newest first, with what was measured there. Those that are kept can be
+    named in a new job's resume_from_checkpoint.
 
     \b
     plait jobs checkpoints ftjob-1a2b
@@ -33,11 +34,12 @@ def checkpoints(job_id: str, limit: int, as_json: bool) -> None:
             one.step,
             output.when(one.created_at),
             *(output.number(one.metrics.get(n, "")) for n in names),
+            "" if one.available is None else "yes" if one.available else "no",
             one.id,
         )
         for one in found
     ]
-    output.table(("STEP", "CREATED", *(name.upper() for name in names), "ID"), rows)
+    output.table(("STEP", "CREATED", *(name.upper() for name in names), "KEPT", "ID"), rows)
 
 
 @click.command(cls=Command)

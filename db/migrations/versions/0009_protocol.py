@@ -1,4 +1,4 @@
-"""The job protocol"""
+"""The job protocol: nothing to change, its tables were there"""
 
 revision = "0009"
 down_revision = "0008"
@@ -7,4 +7,4 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Nothing yet."""
+    """Databases that have this number are to keep it."""

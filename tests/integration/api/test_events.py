@@ -108,8 +108,8 @@ def test_no_event_is_missed_or_told_twice_while_many_commit(door: Door, job: Job
         assert numbers(answer.data) == list(range(1, 3 + 45 + 1))
 
 
-def open_stream(app: Any, door: Door, job: Job) -> Any:
-    headers = {"Authorization": f"Bearer {door.key}"}
+def open_stream(app: Any, door: Door, job: Job, key: str | None = None) -> Any:
+    headers = {"Authorization": f"Bearer {key or door.key}"}
     return app.test_client().get(f"{JOBS}/{job.id}/events?stream=true", headers=headers)
 
 
@@ -179,6 +179,17 @@ def test_a_stream_ends_with_its_process(door: Door, job: Job) -> None:
     assert numbers(b"".join(answer.response)) in ([1, 2], [])
 
 
+def test_a_stream_ends_with_the_key_that_opened_it(door: Door, job: Job) -> None:
+    spare = door.send("POST", "/v1/api_keys", json={}).json or {}
+    answer = open_stream(door.app, door, job, key=spare["api_key"])
+    heard = iter(answer.response)
+    heard_until(heard, b"id: 2\n")
+
+    door.send("DELETE", f"/v1/api_keys/{spare['id']}")
+
+    assert numbers(b"".join(heard)) == []
+
+
 def test_a_stream_outlives_a_database_that_is_away(
     door: Door, job: Job, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -232,7 +243,7 @@ def test_what_many_listen_to_is_asked_for_in_one_query_while_nothing_happens(doo
 
 def test_a_listener_that_went_away_is_noticed_and_one_that_sends_ahead_is_not() -> None:
     ours, theirs = socket.socketpair()
-    listener = Listener("a", "ftjob-a", 0)
+    listener = Listener("a", "key_a", "ftjob-a", 0)
     listener.begin(ours)
     with ours:
         assert not listener.is_gone()

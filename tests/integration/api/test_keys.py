@@ -257,3 +257,10 @@ def test_only_the_hash_of_a_key_is_stored(door: Door) -> None:
         stored = repr(session.execute(select(*ApiKey.__table__.columns)).all())
 
     assert key["api_key"] not in stored
+
+
+def test_a_key_that_could_do_nothing_is_not_made(door: Door) -> None:
+    answer = door.send("POST", KEYS, key=door.new_key("a", frozenset({Scope.KEYS_WRITE})), json={})
+
+    assert answer.status_code == 400
+    assert (answer.json or {})["error"]["param"] == "scopes"

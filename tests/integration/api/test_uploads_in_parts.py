@@ -18,6 +18,7 @@ from db.blobs import FolderBlobs
 from db.session import Database
 from db.tables import File, Quota, Upload
 from domain import uploads as limits
+from domain.errors import Unavailable
 from settings import Settings
 from support.door import Door
 from worker.upkeep import uploads as upkeep
@@ -220,6 +221,16 @@ def test_an_upload_needs_room_while_it_is_pending_and_gives_it_back(door: Door) 
     cancel(door, begun(door))
 
     assert create(door).status_code == 200
+
+
+def test_an_upload_that_is_joined_past_its_time_keeps_its_room(door: Door) -> None:
+    with door.database.transaction() as session:
+        session.execute(update(Quota).values(max_bytes=15))
+    upload = begun(door)
+
+    change(door, upload, joining="file-other", joining_until=1e12, expires_at=1.0)
+
+    assert refused(create(door)) == (429, "quota_exceeded")
 
 
 def test_a_completion_without_room_keeps_the_parts(door: Door) -> None:
@@ -436,6 +447,20 @@ def test_a_cancel_that_takes_the_parts_away_ends_the_joining(
 
     assert refused(complete(door, upload, parts)) == (409, "upload_not_pending")
     assert door.blobs() == []
+
+
+def test_what_is_done_is_answered_as_done_although_the_parts_cannot_be_deleted(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise Unavailable("The store of files does not answer; try again.", code="storage_unavailable")
+
+    given_up, whole = begun(door), begun(door)
+    parts = sent(door, whole, WHOLE)
+    monkeypatch.setattr(FolderBlobs, "delete_of", away)
+
+    assert (cancel(door, given_up).json or {})["status"] == "cancelled"
+    assert (complete(door, whole, parts).json or {})["status"] == "completed"
 
 
 def test_a_completion_whose_process_died_can_be_asked_for_again(door: Door) -> None:

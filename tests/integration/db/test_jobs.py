@@ -179,6 +179,15 @@ def test_a_higher_priority_is_claimed_first(database: Database) -> None:
     assert claim(database).id == urgent.id
 
 
+def test_of_equal_jobs_the_one_that_waits_longest_is_claimed_first(database: Database) -> None:
+    several = [submit(database).id for _ in range(3)]
+    with database.transaction() as session:
+        for place, job_id in enumerate((several[2], several[0], several[1])):
+            session.execute(update(Job).where(Job.id == job_id).values(available_at=1.0 + place))
+
+    assert [claim(database).id for _ in range(2)] == [several[2], several[0]]
+
+
 def test_a_job_that_is_not_yet_available_is_not_claimed(database: Database) -> None:
     job = submit(database)
     with database.transaction() as session:

@@ -264,11 +264,24 @@ def test_what_waits_for_a_disabled_endpoint_goes_on_when_it_is_enabled_within_th
     with database.transaction() as session:
         webhooks.change(session, "a", made.id, on)
         assert outbox.waiting(session) == [(made.id, "a")]
+        webhooks.change(session, "a", made.id, off)
 
     change(database, message_id, give_up_at=now() - 1)
     with database.transaction() as session:
         assert deliveries.expire(session) == 1
     assert [(m.state, m.error) for m in messages(database)] == [(DeliveryState.FAILED, "expired")]
+
+
+def test_what_no_sender_was_there_for_on_its_day_is_still_tried_once(database: Database) -> None:
+    made, message_id = waiting_message(database)
+    real(database, message_id)
+    change(database, message_id, give_up_at=now() - 1)
+
+    with database.transaction() as session:
+        assert deliveries.expire(session) == 0
+    outbox.settle(database, taken(database, made), BAD)
+
+    assert [(m.state, m.error) for m in messages(database)] == [(DeliveryState.FAILED, "bad_status")]
 
 
 def test_a_receiver_that_answers_410_is_disabled_at_once(database: Database) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from db import checkpoints, claims, jobs, reports, retention, starts, tenants
+from db import checkpoints, claims, files, jobs, reports, retention, starts, tenants
 from db.session import Database
-from db.tables import Job
+from db.tables import File, Job
 from domain.errors import BadRequest
 from domain.ids import checkpoint_id
 from domain.job import Lane
@@ -128,6 +128,16 @@ def test_as_many_checkpoints_are_kept_as_were_asked_for(database: Database) -> N
     assert "step 5" in gone.message
 
 
+def test_a_checkpoint_that_is_published_twice_is_one_and_is_not_retired_by_itself(database: Database) -> None:
+    job = running(database)
+
+    retired = publish(database, job, 1, 1, keep=1)
+
+    assert retired == []
+    with database.reading() as session:
+        assert len(checkpoints.page(session, job.id)[0]) == len(checkpoints.kept(session, job.id)) == 1
+
+
 def test_a_claim_that_began_again_from_a_lower_step_has_the_newest_checkpoint(database: Database) -> None:
     job = running(database)
     publish(database, job, 10, 20)
@@ -202,3 +212,76 @@ def test_a_submit_and_a_retirement_at_one_instant_never_leave_a_job_without_its_
         assert [Path(ref).name for ref in retired] == ["step-2"]
         with database.reading() as session:
             assert starts.of(session, new.id) in checkpoints.kept(session, source.id)
+
+
+def forgotten(database: Database) -> list[str]:
+    """What one round of retention takes away."""
+    with database.transaction() as session:
+        gone = list(retention.expired(session, older_than_s=-1))
+        retention.forget(session, gone)
+        return gone
+
+
+def test_a_submit_and_a_retention_at_one_instant_never_leave_a_job_without_its_start(tmp_path: Path) -> None:
+    with database_url("postgresql", tmp_path) as url, migrated(url) as database:
+        with database.transaction() as session:
+            tenants.ensure(session, "a")
+        source = running(database)
+        publish(database, source, 1)
+        with database.transaction() as session:
+            jobs.move(session, source.id, "job.failed", fence=source.fence, message="over")
+        gone: list[str] = []
+        with database.transaction() as session:
+            start = starts.find(session, "a", source.id, model=MODEL)
+            upkeep = threading.Thread(target=lambda: gone.extend(forgotten(database)), daemon=True)
+            upkeep.start()
+            upkeep.join(0.5)  # it waits for the row that is about to be needed
+            again = jobs.Submission(tenant="a", spec={"model": MODEL}, start=start.checkpoint.id)
+            new = jobs.submit(session, again)
+        upkeep.join(20)
+
+        assert gone == []
+        with database.reading() as session:
+            assert starts.of(session, new.id) == start.checkpoint.ref
+
+
+def result_of(database: Database, job: Job) -> File:
+    """The job is over and left a file."""
+    file = File(id="file-r", tenant="a", filename="rows.csv", purpose=files.RESULTS)
+    file.bytes, file.sha256, file.blob = 1, "0" * 64, "file-r"
+    with database.transaction() as session:
+        files.add_result(session, job.id, file, 0)
+        jobs.move(session, job.id, "job.failed", fence=job.fence, message="over")
+    return file
+
+
+def test_retention_leaves_a_job_whose_result_another_is_to_read(database: Database) -> None:
+    source = running(database)
+    file = result_of(database, source)
+    with database.transaction() as session:
+        reads = {file.id: "training_file"}
+        spec = {"model": MODEL, "training_file": file.id}
+        new = jobs.submit(session, jobs.Submission(tenant="a", spec=spec, files=reads))
+
+    assert forgotten(database) == []
+    with database.transaction() as session:
+        jobs.cancel(session, "a", new.id)
+    assert set(forgotten(database)) == {source.id, new.id}
+
+
+def test_a_submit_and_a_retention_at_one_instant_never_leave_a_job_without_its_file(tmp_path: Path) -> None:
+    with database_url("postgresql", tmp_path) as url, migrated(url) as database:
+        with database.transaction() as session:
+            tenants.ensure(session, "a")
+        file = result_of(database, running(database))
+        gone: list[str] = []
+        with database.transaction() as session:
+            reads = {file.id: "training_file"}
+            spec = {"model": MODEL, "training_file": file.id}
+            jobs.submit(session, jobs.Submission(tenant="a", spec=spec, files=reads))
+            upkeep = threading.Thread(target=lambda: gone.extend(forgotten(database)), daemon=True)
+            upkeep.start()
+            upkeep.join(0.5)  # it waits for the tenant's quota
+        upkeep.join(20)
+
+        assert gone == []

@@ -105,6 +105,15 @@ def test_what_cannot_be_is_refused_with_what_can(words: tuple[str, ...], told: s
     assert server.json("keys", "list") == []
 
 
+def test_a_name_of_a_tenants_choice_moves_no_operators_cursor(server: Server) -> None:
+    server.run("keys", "create", "--name", "ci\x1b[2J\u202e")
+
+    shown = server.run("keys", "list").output
+
+    assert "ci?[2J?" in shown
+    assert not set("\x1b\u202e") & set(shown)
+
+
 def test_a_tenants_limits_are_set_and_shown_beside_what_is_used(server: Server) -> None:
     server.run("tenants", "create", "red", "--max-queued", "5")
     server.run("tenants", "set", "red", "--requests-per-minute", "60", "--weight", "3")

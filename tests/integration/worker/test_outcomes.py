@@ -12,8 +12,10 @@ from db.session import Database, now
 from db.tables import Job
 from domain.job import Lane, Stage, State
 from settings import Settings
+from support.commits import lose_the_answer_to_the_next_commit
 from worker.hold import Ending
 from worker.keeper import Keeper
+from worker.outcome import Outcome
 
 STOPPED = {"say": "stopped"}
 AGAIN = {"say": "failed", "retryable": True, "error": {"code": "c", "message": "Bad luck.", "param": None}}
@@ -200,25 +202,26 @@ def test_a_job_over_its_time_is_told_its_limit_and_what_to_do(after: Any) -> Non
     assert "larger `timeout_s`" in job.error["message"]
 
 
+def test_a_job_that_was_done_as_its_time_ran_out_is_done(after: Any) -> None:
+    verdict = {"say": "done", "model": "model", "metrics": {}, "steps": 1, "resolved": {}}
+
+    job, _ = after(stage=Stage.RUN, verdict=verdict, timed_out=True, spec={"timeout_s": 90})
+
+    assert job.state == State.SUCCEEDED
+
+
+def test_results_that_cannot_be_stored_use_an_attempt_and_count_no_death(after: Any) -> None:
+    job, told = after(stage=Stage.VALIDATE, verdict=VALIDATED | {"files": ["results/none.csv"]})
+
+    assert (*standing(job), told[-1]) == (State.QUEUED, 1, 0, "job.retried")
+
+
 def test_a_finish_after_a_pause_was_asked_for_stands(after: Any) -> None:
     verdict = {"say": "done", "model": "model", "metrics": {}, "steps": 1, "resolved": {}}
 
     job, told = after("pause", stage=Stage.RUN, verdict=verdict, asked="pause")
 
     assert (job.state, told[-1]) == (State.SUCCEEDED, "job.succeeded")
-
-
-def lose_the_answer_to_the_next_commit(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The database has committed, and the connection breaks before it says so."""
-    dialect = database.engine.dialect
-    commit = dialect.do_commit
-
-    def unlucky(connection: Any) -> None:
-        monkeypatch.setattr(dialect, "do_commit", commit)
-        commit(connection)
-        raise dialect.dbapi.OperationalError("server closed the connection unexpectedly")  # type: ignore[union-attr]
-
-    monkeypatch.setattr(dialect, "do_commit", unlucky)
 
 
 @pytest.mark.parametrize("verdict", [FOR_GOOD, AGAIN, STOPPED])
@@ -262,3 +265,23 @@ def test_a_fenced_keeper_writes_nothing(after: Any, database: Database) -> None:
     job, told = after("pause", before=reaped, verdict=STOPPED, asked="pause")
 
     assert (*standing(job), told.count("job.paused")) == (State.PAUSED, 0, 1, 1)
+
+
+def test_a_keeper_outlives_a_failure_that_nobody_foresaw(
+    after: Any, keeper: Keeper, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its idle thread is the one that finds work when no bell rings, and no other takes its place."""
+
+    def fail(_: Outcome) -> None:
+        raise ZeroDivisionError
+
+    with database.transaction() as session:
+        job_id = jobs.submit(session, jobs.Submission(tenant="a", spec={}, stage=Stage.RUN)).id
+    monkeypatch.setattr(Keeper, "_run", lambda *_: Ending(verdict=FOR_GOOD, writable_until=float("inf")))
+    monkeypatch.setattr(Outcome, "_sweep", fail)
+
+    assert keeper.work() == 0
+
+    with database.reading() as session:
+        assert jobs.get(session, "a", job_id).state == State.FAILED
+    assert keeper.work() == 0

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy import func, select, update
@@ -23,7 +24,8 @@ from support.door import Door
 from support.predictions import registered
 from support.stack import until
 from worker import upkeep
-from worker.upkeep import Upkeep, orphans, retention
+from worker.upkeep import Upkeep, media, orphans, retention
+from worker.upkeep import blobs as unnamed_blobs
 
 
 @pytest.fixture
@@ -224,3 +226,47 @@ def test_folders_and_logs_of_jobs_without_a_row_go_after_a_day(
     orphans.sweep(database, artifacts, logs)
 
     assert set(artifacts.owners()) == set(logs.owners()) == {"ftjob-young"}
+
+
+def test_what_is_no_job_s_is_left_where_it_lies_and_stops_no_sweep(
+    settings: Settings, database: Database, blobs: Blobs, artifacts: Artifacts, logs: Logs
+) -> None:
+    job_id, data, then = check_job(database), settings.data, time.time() - 200_000
+    for name in ("1-a", "lost+found"):
+        (artifacts.root / "jobs" / job_id / name).mkdir(parents=True)
+    (artifacts.root / "jobs" / "README.txt").write_text("ours")
+    (logs.root / "lost+found").mkdir(parents=True)
+    for name in ("no key.txt", "no key-of-pred_x"):
+        (data / "blobs" / "xy").mkdir(parents=True, exist_ok=True)
+        (data / "blobs" / "xy" / name).write_text("ours")
+    for path in data.rglob("*"):
+        os.utime(path, (then, then))
+    with database.transaction() as session:
+        session.execute(update(Job).values(fence=2))
+
+    assert orphans.sweep(database, artifacts, logs) == 1
+    assert unnamed_blobs.sweep(database, blobs) == 0
+    assert media.sweep(database, blobs) == 0
+
+    left = {path.name for path in data.rglob("*")}
+    assert {"lost+found", "README.txt", "no key.txt", "no key-of-pred_x"} <= left
+    assert "1-a" not in left
+
+
+def test_a_sweep_that_fails_as_nobody_foresaw_stops_no_other_and_is_tried_again(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    check_job(database)
+    assert claims.claim(database, Lane.CPU, "w", ttl=60) is not None
+    monkeypatch.setattr("worker.upkeep.SWEEP_S", 0.2)
+    fails = Mock(side_effect=ZeroDivisionError)
+    monkeypatch.setattr("db.loads.recount", fails)
+    swept = threading.Semaphore(0)
+    monkeypatch.setattr("worker.upkeep.orphans.sweep", lambda *_: swept.release())
+
+    with running(settings):
+        assert swept.acquire(timeout=20)
+        assert swept.acquire(timeout=20)
+
+    assert fails.call_count >= 2
+    assert "a sweep failed" in caplog.text

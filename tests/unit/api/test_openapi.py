@@ -114,3 +114,19 @@ def test_a_prediction_is_documented_with_both_bodies_and_both_answers(document: 
     assert {"Location", "Retry-After"} <= set(operation["responses"]["202"]["headers"])
     assert ("Prefer", "header") in {(p["name"], p["in"]) for p in operation["parameters"]}
     assert document["components"]["schemas"]["Row"]["additionalProperties"]["anyOf"]
+
+
+def test_whatever_takes_a_body_tells_that_it_may_be_too_large(document: dict[str, Any]) -> None:
+    taking = [
+        one for methods in document["paths"].values() for one in methods.values() if "requestBody" in one
+    ]
+
+    assert taking
+    assert [one["operationId"] for one in taking if "413" not in one["responses"]] == []
+
+
+def test_a_download_tells_of_the_copy_that_its_caller_has(document: dict[str, Any]) -> None:
+    told = document["paths"]["/v1/files/{file_id}/content"]["get"]
+
+    assert {"200", "206", "304", "307"} <= set(told["responses"])
+    assert "content" not in told["responses"]["304"]

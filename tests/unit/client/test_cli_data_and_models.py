@@ -176,17 +176,23 @@ def test_a_model_is_deleted(plait, server):
 
 def test_checkpoints_are_listed_with_their_numbers(plait, server):
     told = [
-        {"id": f"ftckpt_{n}", "created_at": 0, "step_number": n, "metrics": {"valid_loss": n / 10}}
+        {
+            "id": f"ftckpt_{n}",
+            "created_at": 0,
+            "step_number": n,
+            "metrics": {"valid_loss": n / 10},
+            "available": n == 2,
+        }
         for n in (2, 1)
     ]
     server.on(f"GET {JOB}/checkpoints", page(told))
 
     lines = [line.split() for line in plait("jobs", "checkpoints", "ftjob-1").stdout.splitlines()]
 
-    assert lines[0] == ["STEP", "CREATED", "VALID_LOSS", "ID"]
-    assert [(line[0], line[-2], line[-1]) for line in lines[1:]] == [
-        ("2", "0.2000", "ftckpt_2"),
-        ("1", "0.1000", "ftckpt_1"),
+    assert lines[0] == ["STEP", "CREATED", "VALID_LOSS", "KEPT", "ID"]
+    assert [(line[0], *line[-3:]) for line in lines[1:]] == [
+        ("2", "0.2000", "yes", "ftckpt_2"),
+        ("1", "0.1000", "no", "ftckpt_1"),
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from db.blobs import Blobs, open_blobs, part_key
+from db.blobs import Blobs, FolderBlobs, open_blobs, part_key
 from domain.errors import TooLarge
 from settings import Settings
 
@@ -145,6 +145,17 @@ def test_parts_are_known_by_their_owner_and_go_with_it(blobs: Blobs) -> None:
 
     assert sorted(blobs.owners("pred_")) == ["pred_b"]
     assert list(blobs.keys(before=float("inf"))) == ["file-a"]
+
+
+def test_what_a_stranger_put_beside_the_blobs_is_none_of_them(tmp_path: Path) -> None:
+    blobs = FolderBlobs(tmp_path)
+    write(blobs, "file-a")
+    write(blobs, part_key("pred_a", 0))
+    for name in ("Thumbs.db", "0-of-pred_a.bak", "a copy"):
+        (blobs.path("file-a").parent / name).write_bytes(b"x")
+
+    assert list(blobs.keys(before=float("inf"))) == ["file-a"]
+    assert sorted(blobs.owners("pred_")) == ["pred_a"]
 
 
 def test_blobs_that_came_lately_are_not_among_the_old(blobs: Blobs) -> None:
