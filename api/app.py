@@ -32,6 +32,7 @@ from api.listeners import Listeners
 from api.quick import Quick
 from api.rendered import Rendered
 from api.requests import JSON_LIMIT, Request
+from api.ringing import Ringing
 from api.routes import Route, Routes
 from api.services import Ringer, Services
 from api.waiting import Waiting
@@ -74,7 +75,7 @@ def create_app(
         settings=settings,
         database=database,
         blobs=blobs,
-        bells=bells or Bells(settings.redis_url),
+        bells=bells or Ringing(Bells(settings.redis_url)),
         wakes=wakes,
         waiting=Waiting(settings.api_threads),
         listeners=Listeners(database, wakes, streams or StreamLimits()),

@@ -1,5 +1,6 @@
 """Whether the process lives and whether it can serve. Asked by machines, hence without a key."""
 
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from api import shapes
@@ -31,8 +32,9 @@ def readyz(plait: Services) -> shapes.Readiness:
 
 def _refuse_without_database(plait: Services) -> None:
     try:
-        with plait.database.reading():
-            pass
+        with plait.database.reading() as session:
+            # A connection of the pool is not asked whether it lives.
+            session.scalar(text("SELECT 1"))
     except SQLAlchemyError:
         raise Unavailable("The database does not answer.", code="database_unavailable") from None
 

@@ -4,6 +4,7 @@ import json
 import logging
 import resource
 import socket
+import sys
 from concurrent.futures import Future
 from typing import Any
 
@@ -22,6 +23,7 @@ from settings import Settings
 _KEEP_ALIVE_S = 75
 #: Streams and idle connections together; each is a file to the system, which gives a thousand if not asked.
 _CONNECTIONS = 8_000
+_SWITCH_S = 0.0005
 #: Requests in hand at SIGTERM get this long.
 _GRACE_S = 10
 #: What gunicorn refuses before the application is asked; other bad requests are a 400.
@@ -64,6 +66,8 @@ class _Server(BaseApplication):
             self.cfg.set(name, value)
 
     def load(self) -> Any:
+        # A thread that comes back from the disk or the database would wait 5 ms for one that computes.
+        sys.setswitchinterval(_SWITCH_S)
         # Only the process that answers loads the application; the one that listens stays small.
         from api.app import create_app
 

@@ -31,9 +31,9 @@ class Bells:
         self._redis: redis.Redis | None = None
         self._celery: Celery | None = None
 
-    def ring(self, lane: Lane) -> None:
-        """Tells the lane's workers that a job may be ready. Call it after COMMIT."""
-        self._try(lambda: self._ring(lane))
+    def ring(self, lane: Lane, times: int = 1) -> None:
+        """Tells so many of the lane's workers that a job may be ready. Call it after COMMIT."""
+        self._try(lambda: self._ring(lane, times))
 
     def poke(self, worker: str | None) -> None:
         """Tells one worker (by its `lease_owner`) to look at its job again: a cancel or pause."""
@@ -51,8 +51,9 @@ class Bells:
         except redis.RedisError:
             return False
 
-    def _ring(self, lane: Lane) -> None:
-        if int(self._client().llen(f"{PREFIX}{lane}")) < ENOUGH:
+    def _ring(self, lane: Lane, times: int) -> None:
+        unheard = int(self._client().llen(f"{PREFIX}{lane}"))
+        for _ in range(min(times, ENOUGH - unheard)):
             self._app().send_task(TASK, args=[str(lane)], queue=str(lane))
 
     def _try(self, act: Callable[[], object]) -> None:

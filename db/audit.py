@@ -39,7 +39,7 @@ def write(
     request_id: str,
     address: str | None,
 ) -> None:
-    _INSERT.run(
+    _INSERT.drive(
         session,
         id=new_id("audit_"),
         tenant=tenant,

@@ -43,7 +43,7 @@ def record(
     data: dict[str, Any] | None = None,
 ) -> None:
     """The event whose number the job's row has just taken, in the same transaction."""
-    _INSERT.run(
+    _INSERT.drive(
         session,
         job=job.id,
         seq=job.event_seq,

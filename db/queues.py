@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
-from db.prepared import Prepared
+from db.prepared import Prepared, literal
 from db.session import now
 from db.tables import Job
 from domain.job import Lane, State
@@ -13,14 +13,13 @@ from domain.job import Lane, State
 #: In a lane as long as this nobody asks for the exact place, and counting it would cost more with every job.
 MOST_AHEAD = 1_000
 
-#: Written out: SQLite plans a statement anew at each run where a bound value decides whether a partial index serves.
-_QUEUED: ColumnElement[str] = literal_column(f"'{State.QUEUED}'")
+_QUEUED = literal(State.QUEUED)
 _Other = aliased(Job, name="other")
 
 
 def lanes_with_work(session: Session) -> list[Lane]:
     """T11. The lanes in which a job is ready now."""
-    ready = select(Job.lane).where(Job.state == State.QUEUED, Job.available_at <= now()).distinct()
+    ready = select(Job.lane).where(Job.state == _QUEUED, Job.available_at <= now()).distinct()
     return [Lane(lane) for lane in session.scalars(ready)]
 
 

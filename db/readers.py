@@ -41,9 +41,9 @@ def named_by(spec: Mapping[str, Any]) -> dict[str, str]:
 def add(session: Session, job: Job, fields: Mapping[str, str]) -> None:
     """The job reads these files (id -> field) from now on; NotFound if one was deleted since it was looked for."""
     for id_, field in fields.items():
-        if _THERE.run(session, file=id_, tenant=job.tenant).first() is None:
+        if _THERE.drive(session, file=id_, tenant=job.tenant).fetchone() is None:
             raise NotFound(f"No file {id_}.", code="file_not_found", param=field)
-        _INSERT.run(session, job=job.id, file=id_)
+        _INSERT.drive(session, job=job.id, file=id_)
 
 
 def drop(session: Session, job: Job) -> None:

@@ -1,18 +1,17 @@
 """One engine a process, two kinds of transaction, and the database's own clock."""
 
 import logging
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Engine, Float, create_engine, event
-from sqlalchemy.exc import TimeoutError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.sql.functions import FunctionElement
 
 from db.prepared import Prepared
+from db.together import Together
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +46,11 @@ class Database:
         """Connects within `timeout_s`; a statement may take `longest_s` (five times that, if not said), also
         for a lock that another holds."""
         longest_s = longest_s or timeout_s * 5
-        self.url, self._longest_s = url, longest_s
-        self._writing = threading.Lock()
+        self.url = url
         self.sqlite = url.startswith("sqlite")
         self.engine = _sqlite(url, longest_s) if self.sqlite else _postgresql(url, timeout_s, longest_s, pool)
         self._session = sessionmaker(self.engine, expire_on_commit=False)
+        self._together = Together(self.engine, self._session, longest_s) if self.sqlite else None
         self._driver_error: Any = self.engine.dialect.loaded_dbapi.Error
         self._alone = self.engine.execution_options(
             **({"alone": True} if self.sqlite else {"isolation_level": "AUTOCOMMIT"})
@@ -59,21 +58,12 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        with self._in_line(), self._session() as session, session.begin():
-            yield session
-
-    @contextmanager
-    def _in_line(self) -> Iterator[None]:
-        """SQLite has one writer at a time, and lets those who wait sleep and try again; a lock wakes the next at once."""
-        if not self.sqlite:
-            yield
-            return
-        if not self._writing.acquire(timeout=self._longest_s):
-            raise TimeoutError("another thread has been writing for too long")
-        try:
-            yield
-        finally:
-            self._writing.release()
+        if self._together is not None:
+            with self._together.transaction() as session:
+                yield session
+        else:
+            with self._session() as session, session.begin():
+                yield session
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -104,7 +94,8 @@ def _sqlite(url: str, longest_s: float) -> Engine:
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        # A checkpoint writes pages into place and waits for the disk twice; seldom, it finds each page changed often.
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "wal_autocheckpoint=8000"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

@@ -1,14 +1,14 @@
 """What a new job is made of, and the statements of T1: they run at every submit, under the tenant's lock."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import bindparam, func, insert, literal_column, select
+from sqlalchemy import bindparam, func, insert, select
 from sqlalchemy.orm import Session, make_transient_to_detached
 
-from db.prepared import Prepared
+from db.prepared import Prepared, literal
 from db.session import now
 from db.tables import Job, Quota
 from domain.errors import OverQuota, Unprocessable
@@ -18,11 +18,6 @@ from domain.retry import MAX_ATTEMPTS, MAX_DEATHS
 
 #: A retry by the stock client without a key of its own folds onto the first job for this long.
 FOLD_S = 60.0
-
-
-def _written(words: Iterable[str]) -> list[Any]:
-    """As literals: with them the plan is made once."""
-    return [literal_column(f"'{word}'") for word in sorted(words)]
 
 
 #: Submits of one tenant stand in line at this row; on SQLite they do so already.
@@ -37,7 +32,9 @@ _BY_KEY = Prepared(
 #: All kinds are named, so that an index finds those that wait among any number that do not.
 _WAITING = Prepared(
     select(func.count()).where(
-        Job.tenant == bindparam("tenant"), Job.kind.in_(_written(Kind)), Job.state.in_(_written(WAITING))
+        Job.tenant == bindparam("tenant"),
+        Job.kind.in_(map(literal, Kind)),
+        Job.state.in_(map(literal, sorted(WAITING))),
     )
 )
 #: What every new job begins with.
@@ -89,8 +86,8 @@ class Submission:
 
 def limit_of(session: Session, tenant: str) -> int:
     """How many jobs of the tenant may wait. Whoever submits for it next waits until this transaction is over."""
-    limit: int = _LIMIT.run(session, tenant=tenant).scalar_one()
-    return limit
+    (limit,) = _LIMIT.drive(session, tenant=tenant).fetchone()
+    return int(limit)
 
 
 def inserted(session: Session, new: Submission) -> Job:
@@ -107,8 +104,8 @@ def inserted(session: Session, new: Submission) -> Job:
     }
     labels = json.dumps(new.labels) if new.labels is not None else None
     documents = {"spec": json.dumps(new.spec), "metadata": labels}
-    made = _INSERT.run(session, **_FIRST, **given, **documents).one()
-    times = {"created_at": made.created_at, "available_at": made.available_at}
+    created_at, available_at = _INSERT.drive(session, **_FIRST, **given, **documents).fetchone()
+    times = {"created_at": created_at, "available_at": available_at}
     job = Job(**_NOTHING | _FIRST | given | times, spec=new.spec, labels=new.labels)
     make_transient_to_detached(job)
     session.add(job)
@@ -118,13 +115,13 @@ def inserted(session: Session, new: Submission) -> Job:
 def earlier(session: Session, new: Submission) -> Job | None:
     """The job that the same key, or the same request a moment ago, made before."""
     if new.key is not None:
-        found = _BY_KEY.run(session, tenant=new.tenant, key=new.key).one_or_none()
-        if found is not None and found.body_hash != new.body_hash:
+        found = _BY_KEY.drive(session, tenant=new.tenant, key=new.key).fetchone()
+        if found is not None and found[1] != new.body_hash:
             raise Unprocessable(
                 "This Idempotency-Key was used with another body; send a new key for a new job.",
                 code="idempotency_key_reused",
             )
-        return session.get_one(Job, found.id) if found is not None else None
+        return session.get_one(Job, found[0]) if found is not None else None
     if not new.is_retry:
         return None
     return session.scalars(
@@ -141,7 +138,7 @@ def earlier(session: Session, new: Submission) -> Job | None:
 
 
 def refuse_over_quota(session: Session, tenant: str, limit: int) -> None:
-    waiting = _WAITING.run(session, tenant=tenant).scalar_one()
+    (waiting,) = _WAITING.drive(session, tenant=tenant).fetchone()
     if waiting >= limit:
         raise OverQuota(
             f"{waiting} jobs are queued or paused and this tenant's limit is {limit}; "

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from db.session import Database
-from support.databases import database_url, migrated
+from support.databases import fresh
 from support.object_store import ObjectStore
 from support.object_store import object_store as running_store
 
@@ -21,5 +21,5 @@ def object_store() -> Iterator[ObjectStore]:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """A fresh database with the newest schema; the test runs once on each kind."""
-    with database_url(request.param, tmp_path) as url, migrated(url) as made:
+    with fresh(request.param, tmp_path) as made:
         yield made

@@ -25,7 +25,7 @@ from domain.job import Lane
 from domain.shapes import parse
 from domain.specs import FineTune
 from ops import broker
-from support.databases import database_url, migrated
+from support.databases import fresh
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -171,13 +171,13 @@ def stack(
     data = folder / "data"
     data.mkdir()
     process, url = broker.start(data)
-    with database_url(kind, folder) as where, migrated(where) as database:
+    with fresh(kind, folder) as database:
         with database.transaction() as session:
             tenants.ensure(session)
         settings = dataclasses.replace(
             configuration.Settings(),
             data=data,
-            database_url=where,
+            database_url=database.url,
             redis_url=url,
             lease_s=4.0,
             grace_s=0.5,

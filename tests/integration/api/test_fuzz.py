@@ -21,7 +21,7 @@ from api import waiting
 from api.app import GROUPS
 from api.openapi import document
 from settings import Settings
-from support.databases import database_url, migrated
+from support.databases import fresh
 from support.door import Door
 
 load_all_checks()
@@ -41,7 +41,7 @@ TOLD = CHECKS.get_by_names(
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     folder = tmp_path_factory.mktemp("fuzz")
-    with database_url(request.param, folder) as url, migrated(url) as database:
+    with fresh(request.param, folder) as database:
         yield Door(database, Settings(data=folder / "data", max_upload_bytes=100_000))
 
 

@@ -1,0 +1,65 @@
+"""Rings the bells behind the back of whoever submits: a bell is a hint, and no answer waits for the broker.
+
+What was asked for while a bell was rung is rung together: as many bells as jobs, but the lane is looked at once.
+"""
+
+import threading
+from collections import Counter
+
+from bus.bells import Bells
+from domain.job import Lane
+
+
+class Ringing:
+    """Stands before `bus.bells.Bells`. Safe in any thread; its own thread starts with the first bell."""
+
+    def __init__(self, bells: Bells) -> None:
+        self._bells = bells
+        self._asked = threading.Condition()
+        self._lanes: Counter[Lane] = Counter()
+        self._workers: set[str] = set()
+        self._jobs: set[str] = set()
+        self._thread: threading.Thread | None = None
+
+    def ring(self, lane: Lane) -> None:
+        """Tells the lane's workers that one more job may be ready. Call it after COMMIT."""
+        with self._asked:
+            self._lanes[lane] += 1
+            self._soon()
+
+    def poke(self, worker: str | None) -> None:
+        """Tells one worker to look at its job again: a cancel or a pause."""
+        if worker:
+            with self._asked:
+                self._workers.add(worker)
+                self._soon()
+
+    def wake(self, job_id: str) -> None:
+        """Tells whoever waits for a job that it has changed."""
+        with self._asked:
+            self._jobs.add(job_id)
+            self._soon()
+
+    def ready(self) -> bool:
+        return self._bells.ready()
+
+    def _soon(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="ringing", daemon=True)
+            self._thread.start()
+        self._asked.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._asked:
+                self._asked.wait_for(lambda: self._lanes or self._workers or self._jobs)
+                lanes, self._lanes = self._lanes, Counter()
+                workers, self._workers = self._workers, set()
+                jobs, self._jobs = self._jobs, set()
+            # A cancel first: somebody waits for it.
+            for worker in workers:
+                self._bells.poke(worker)
+            for job_id in jobs:
+                self._bells.wake(job_id)
+            for lane, times in lanes.items():
+                self._bells.ring(lane, times)
