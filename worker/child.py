@@ -67,7 +67,13 @@ class Desk:
         for field, file in self.files.items():
             file["path"] = fetch(held, self.storage, file["blob"], file["sha256"], param=field)
         for key, sha256 in self._media.items():
-            self.blobs[key] = fetch(held, self.storage, key, sha256, param="inputs")
+            try:
+                self.blobs[key] = fetch(held, self.storage, key, sha256, param="inputs")
+            except EngineError as error:
+                if error.retryable:
+                    raise
+                # Only the row that names them has an error, and its neighbours are answered.
+                self.blobs[key] = str(self.folder / "gone")
 
     def tell(self, say: str, **words: Any) -> None:
         if say == "failed":

@@ -49,10 +49,8 @@ def test_a_doubled_slash_is_a_404_and_no_redirect(door: Door) -> None:
     shape_of(answer)
 
 
-@pytest.mark.parametrize(
-    "path", ["checkpoints", "metrics", "pause", "resume", "logs"], ids=lambda path: str(path)
-)
-def test_routes_of_later_days_are_a_404(door: Door, path: str) -> None:
+@pytest.mark.parametrize("path", ["checkpoints", "metrics", "logs", "events"])
+def test_what_hangs_on_a_job_that_never_was_is_a_404(door: Door, path: str) -> None:
     assert door.get(f"/v1/fine_tuning/jobs/ftjob-x/{path}").status_code == 404
 
 

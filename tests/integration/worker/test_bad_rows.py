@@ -187,6 +187,7 @@ def test_a_file_stays_while_a_check_waits_to_read_it(plait: Stack, tmp_path: Pat
                 kind=Kind.CHECK,
                 stage=Stage.RUN,
                 lane=Lane.BATCH,
+                files={file_id: "file"},
             ),
         )
         with pytest.raises(Conflict, match="still reads"):
