@@ -81,9 +81,8 @@ def interrupted(plait: Stack, worker: int, data: str, multimodal: dict[str, Any]
     return job_id
 
 
-@pytest.mark.parametrize(
-    "towers", [pytest.param(FROZEN, id="frozen"), pytest.param(TRAINED, id="trained", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("towers", [pytest.param(FROZEN, id="frozen"), pytest.param(TRAINED, id="trained")])
 def test_a_job_that_was_killed_paused_and_prolonged_has_the_metrics_of_one_that_was_not(
     plait: Stack, data: str, towers: dict[str, Any]
 ) -> None:
@@ -160,6 +159,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_an_event_and_nothing_is_lost(
         assert (job.state, job.error["code"]) == (State.FAILED, "checkpoint_unreadable")  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_rows_or_another_spec_is_refused_by_what_differs(
     plait: Stack, data: str, tmp_path: Path
 ) -> None:
