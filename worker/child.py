@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
@@ -142,8 +142,11 @@ class Ear:
 
 def _arm(until: float | None) -> None:
     """SIGALRM's default action ends the process even while a C call holds the interpreter."""
-    seconds = max(0.001, until - time.monotonic()) if until is not None else 0.0
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    left = until - time.monotonic() if until is not None else 0.0
+    if until is not None and left <= 0:
+        # Frozen while it started, say: the job is another's, and nothing of it is begun.
+        os.kill(os.getpid(), signal.SIGALRM)
+    signal.setitimer(signal.ITIMER_REAL, left)
 
 
 def main(fd: int, keeper: int) -> None:
@@ -167,6 +170,7 @@ _ALONE = (Kind.FINE_TUNE, Stage.RUN)
 
 def _work(desk: Desk) -> None:
     task = Kind(desk.place["kind"]), Stage(desk.place["stage"])
+    _call_it(f"plait {task[0]}")
     try:
         if task == _ALONE and not _takes_gpu(desk):
             desk.tell("stopped", why=desk.should_stop())
@@ -182,6 +186,12 @@ def _work(desk: Desk) -> None:
             error={"code": error.code, "message": error.message, "param": error.param},
             retryable=error.retryable,
         )
+
+
+def _call_it(name: str) -> None:
+    """What `ps -o comm` and `top` show from now on: at most 15 letters, on Linux. Before its first job it is a python."""
+    with suppress(OSError):
+        Path("/proc/self/comm").write_text(name)
 
 
 def _takes_gpu(desk: Desk) -> bool:

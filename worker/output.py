@@ -82,7 +82,9 @@ class Output:
 def _append(path: Path, chunk: bytes, most: int) -> None:
     """Cuts well below the limit before it is passed: a long log is not copied for every line."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    chunk = chunk[-(most // 2) :]
+    if len(chunk) > most // 2:
+        _replace(path, chunk[-(most // 2) :])
+        return
     if path.exists() and path.stat().st_size + len(chunk) > most:
         _cut(path, most - len(chunk) - len(_CUT))
     with path.open("ab") as file:
@@ -92,7 +94,12 @@ def _append(path: Path, chunk: bytes, most: int) -> None:
 def _cut(path: Path, room: int) -> None:
     with path.open("rb") as file:
         file.seek(-min(room // 2, path.stat().st_size), os.SEEK_END)
-        _, _, whole_lines = file.read().partition(b"\n")
+        _replace(path, file.read())
+
+
+def _replace(path: Path, end: bytes) -> None:
+    """What is left of a log: its whole last lines, with no gap in them."""
+    _, _, whole_lines = end.partition(b"\n")
     part = path.with_suffix(".part")
-    part.write_bytes(_CUT + whole_lines)
+    part.write_bytes(_CUT + (whole_lines or end))
     part.replace(path)

@@ -20,6 +20,8 @@ class Report:
     outcomes: Mapping[str, int]
     deaths: int
     claims: int
+    #: Children that the witness saw with a job in hand: the others were too quick for it.
+    seen_at_work: int
     late_refused: int
     answers_lost: int
     orphans: int
@@ -41,7 +43,9 @@ class Report:
                 *_rows("faults", self.struck),
                 *_rows("asked of the API meanwhile", self.wished),
                 *_rows("jobs by outcome", self.outcomes),
-                *_rows("work", {"claims": self.claims, "deaths": self.deaths}),
+                *_rows(
+                    "work", {"claims": self.claims, "seen at work": self.seen_at_work, "deaths": self.deaths}
+                ),
                 *_rows(
                     "the fence",
                     {

@@ -104,6 +104,7 @@ def _judge(plan: Plan, scene: Scene, storm: Storm, began: float) -> Report:
         outcomes=report.outcomes(found),
         deaths=sum(job.deaths for job in found.jobs.values()),
         claims=sum(event.name == "job.claimed" for events in found.events.values() for event in events),
+        seen_at_work=sum(bool(child.samples) for child in witness.children),
         late_refused=late,
         answers_lost=lost_answers,
         orphans=left,

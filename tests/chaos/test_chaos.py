@@ -26,6 +26,7 @@ def test_no_job_is_lost_or_doubled_under_a_few_faults(kind: str, tmp_path: Path)
 
     assert found.violations == []
     assert sum(found.struck.values()) >= 6
+    assert found.seen_at_work >= 8
 
 
 def late(fence: str) -> Plan:

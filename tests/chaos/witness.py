@@ -7,6 +7,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ class Child:
     pid: int
     keeper: int
     first_seen: float
-    #: Numbers of the samples in which it could work (it was not stopped, and not dead).
+    #: Numbers of the samples in which it could work (it had a job, was not stopped, and not dead).
     samples: set[int] = field(default_factory=set)
 
 
@@ -60,7 +61,7 @@ class Witness:
         alive = {child.pid: child for child in [*self.alive.values(), *self._new(keepers)]}
         for pid, child in list(alive.items()):
             letter = state_of(pid)
-            if letter in _AT_WORK:
+            if letter in _AT_WORK and _has_a_job(pid):
                 child.samples.add(self._number)
             elif letter in ("", "Z", "X"):
                 del alive[pid]
@@ -81,6 +82,13 @@ class Witness:
                     self._others.add(name)
             except (OSError, IndexError):
                 continue  # it is gone already
+
+
+def _has_a_job(pid: int) -> bool:
+    """A child takes another name when it begins. Frozen while it starts, it can wake long after its lease, and ends."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().startswith("plait ")
+    return False
 
 
 @dataclass(frozen=True)
@@ -127,15 +135,23 @@ def overlaps(children: Iterable[Child], said: Iterable[Said]) -> list[str]:
     so the last claim before a child was first seen is the one that it worked for.
     """
     claims = sorted((s for s in said if s.what == "claimed"), key=lambda s: s.at)
-    by_job: dict[str, list[Child]] = defaultdict(list)
+    by_job: dict[str, list[tuple[Said, Child]]] = defaultdict(list)
     for child in children:
         own = [c for c in claims if c.keeper == child.keeper and c.at <= child.first_seen]
         if own:
-            by_job[own[-1].job].append(child)
+            by_job[own[-1].job].append((own[-1], child))
     return [
-        f"job {job}: children {one.pid} and {other.pid} were at work at the same time"
+        f"job {job}: {_told(one)} and {_told(other)} were at work at the same time"
         for job, found in by_job.items()
         for i, one in enumerate(found)
         for other in found[i + 1 :]
-        if one.samples & other.samples
+        if one[1].samples & other[1].samples
     ]
+
+
+def _told(found: tuple[Said, Child]) -> str:
+    claim, child = found
+    return (
+        f"child {child.pid} (fence {claim.fence}, claimed {claim.at:.2f} by {claim.keeper}, "
+        f"seen {child.first_seen:.2f}, samples {min(child.samples)}-{max(child.samples)})"
+    )

@@ -45,6 +45,13 @@ def test_a_lease_that_was_taken_back_ends_nothing(child: ChildProcess) -> None:
     assert child.is_alive
 
 
+def test_nothing_is_begun_of_a_job_whose_lease_is_over_when_it_is_heard_of(child: ChildProcess) -> None:
+    child.tell(job="check_1", lease=time.monotonic() - 0.1)
+
+    assert child.listen() is None
+    assert exit_code(child) == -signal.SIGALRM
+
+
 def test_an_idle_child_ends_with_its_socket(child: ChildProcess) -> None:
     child.sock.shutdown(2)
 

@@ -37,6 +37,16 @@ def test_a_child_that_prints_without_end_keeps_its_last_lines(tmp_path: Path) ->
     assert lines == [f"line {n}" for n in range(200_000 - len(lines), 200_000)]
 
 
+def test_much_that_is_printed_at_once_leaves_no_gap(tmp_path: Path) -> None:
+    path = tmp_path / "1.log"
+    program = "import os; [os.write(1, b''.join(b'line %d\\n' % n for n in part)) for part in (range(4000), range(4000, 8000))]"
+
+    printing(program, path, 50_000)
+
+    lines = path.read_text().splitlines()[1:]
+    assert lines == [f"line {n}" for n in range(8000 - len(lines), 8000)]
+
+
 def test_a_line_longer_than_the_limit_is_cut(tmp_path: Path) -> None:
     path = tmp_path / "1.log"
 
