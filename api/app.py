@@ -39,6 +39,7 @@ from api.waiting import Waiting
 from bus.bells import Bells
 from bus.limits import Limits
 from bus.wakes import Wakes
+from db.at_once import Rooms
 from db.blobs import Blobs, open_blobs
 from db.session import Database
 from settings import Settings
@@ -82,6 +83,7 @@ def create_app(
         keyring=Keyring(database),
         limits=Limits(settings.redis_url),
         rendered=Rendered(),
+        rooms=Rooms(),
     )
     app = _flask(blobs)
     # Whoever serves the process lends its connections to the listeners, and ends the waiting when it stops.

@@ -18,15 +18,19 @@ def write(session: Session, who: Principal) -> None:
     made = audit.made_in(session)
     if route.takes_key and made is None:
         return
-    audit.write(
-        session,
-        tenant=who.tenant,
-        key=who.key_id,
-        action=route.name,
-        object_id=made or _named(route),
-        request_id=request_id(),
-        address=request.remote_addr,
-    )
+    audit.write(session, object_id=made or _named(route), **entry(who))
+
+
+def entry(who: Principal) -> dict[str, str | None]:
+    """The row of the request in hand, but for the object that it is about."""
+    route: Route = g.route
+    return {
+        "tenant": who.tenant,
+        "key": who.key_id,
+        "action": route.name,
+        "request_id": request_id(),
+        "address": request.remote_addr,
+    }
 
 
 def _named(route: Route) -> str | None:

@@ -12,7 +12,7 @@ from api.job_shapes import polled
 from api.jobs import BY_METADATA, BY_STATUS, asked_for
 from api.routes import Routes, page_query
 from api.services import Services
-from db import files, glances, job_pages, jobs, queues, readers, starts, tables
+from db import at_once, files, glances, job_pages, jobs, queues, readers, starts, tables
 from db.glances import Glance
 from domain.access import Principal, Scope
 from domain.errors import BadRequest, NotFound
@@ -34,11 +34,9 @@ routes = Routes()
 def create(plait: Services, who: Principal) -> Response:
     """Submits a fine-tuning job. Its files are checked first; the answer does not wait for that."""
     new = _submission(who, requests.json_body())
-    with plait.change(who) as session:
-        row = _submitted(session, _started(session, new))
-    plait.bells.ring(Lane(row.lane))
-    # Read afterwards: other submits of the tenant need not wait for what only the answer shows.
-    job = seen(glances.take(plait.database, who.tenant, row.id))
+    made = None if new.spec.get(starts.FIELD) else plait.submitted(who, new)
+    job = _new(made) if made is not None else _step_by_step(plait, who, new)
+    plait.bells.ring(Lane(job.queue.lane))
     return polled(job)
 
 
@@ -130,6 +128,17 @@ def _submission(who: Principal, body: dict[str, Any]) -> jobs.Submission:
         body_hash=requests.body_hash(body),
         is_retry=requests.is_retry(),
     )
+
+
+def _new(made: at_once.Made) -> shapes.Job:
+    return shapes.job(made.job, position=made.position, result_files=[])
+
+
+def _step_by_step(plait: Services, who: Principal, new: jobs.Submission) -> shapes.Job:
+    with plait.change(who) as session:
+        row = _submitted(session, _started(session, new))
+    # Read afterwards: other submits of the tenant need not wait for what only the answer shows.
+    return seen(glances.take(plait.database, who.tenant, row.id))
 
 
 def _submitted(session: Session, new: jobs.Submission) -> tables.Job:

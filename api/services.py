@@ -15,8 +15,11 @@ from api.listeners import Listeners
 from api.rendered import Rendered
 from api.waiting import Waiter, Waiting
 from bus.limits import Limits
+from db import at_once
+from db.at_once import Rooms
 from db.blobs import Blobs
 from db.session import Database
+from db.submissions import Submission
 from domain.access import Principal
 from domain.errors import Unavailable
 from domain.job import Lane
@@ -49,6 +52,7 @@ class Services:
     keyring: Keyring
     limits: Limits
     rendered: Rendered
+    rooms: Rooms
 
     def drop(self, blob: str) -> None:
         """Deletes bytes that no row names. The request is not the worse for it if that fails: upkeep finds them."""
@@ -67,6 +71,11 @@ class Services:
         with self.database.transaction() as session:
             yield session
             audited.write(session, who)
+
+    def submitted(self, who: Principal, new: Submission) -> at_once.Made | None:
+        """The same for a submit that breaks no rule; None, and nothing is changed, where that takes a closer look."""
+        structlog.contextvars.bind_contextvars(tenant=who.tenant, key=who.key_id)
+        return at_once.submit(self.database, new, audited.entry(who), self.rooms)
 
 
 @contextmanager

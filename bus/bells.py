@@ -31,9 +31,12 @@ class Bells:
         self._redis: redis.Redis | None = None
         self._celery: Celery | None = None
 
-    def ring(self, lane: Lane, times: int = 1) -> None:
-        """Tells so many of the lane's workers that a job may be ready. Call it after COMMIT."""
-        self._try(lambda: self._ring(lane, times))
+    def ring(self, lane: Lane, times: int = 1) -> bool:
+        """Tells so many of the lane's workers that a job may be ready. Call it after COMMIT.
+
+        True when the lane has as many unheard bells as it needs.
+        """
+        return bool(self._try(lambda: self._ring(lane, times)))
 
     def poke(self, worker: str | None) -> None:
         """Tells one worker (by its `lease_owner`) to look at its job again: a cancel or pause."""
@@ -51,21 +54,24 @@ class Bells:
         except redis.RedisError:
             return False
 
-    def _ring(self, lane: Lane, times: int) -> None:
+    def _ring(self, lane: Lane, times: int) -> bool:
         unheard = int(self._client().llen(f"{PREFIX}{lane}"))
         for _ in range(min(times, ENOUGH - unheard)):
             self._app().send_task(TASK, args=[str(lane)], queue=str(lane))
+        return unheard + times >= ENOUGH
 
-    def _try(self, act: Callable[[], object]) -> None:
+    def _try(self, act: Callable[[], object]) -> object:
+        """What `act` returns; None where the broker does not answer."""
         if not self._url or time.monotonic() < self._silent_until:
-            return
+            return None
         try:
-            act()
+            return act()
         except (redis.RedisError, OperationalError, OSError) as error:
             self._silent_until = time.monotonic() + SILENT_S
             log.warning(
                 "the broker does not answer (%s); workers find the work by polling", type(error).__name__
             )
+            return None
 
     def _client(self) -> redis.Redis:
         with self._lock:

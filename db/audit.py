@@ -29,26 +29,13 @@ def made_in(session: Session) -> str | None:
     return session.info.get(_MADE)
 
 
-def write(
-    session: Session,
-    *,
-    tenant: str,
-    key: str,
-    action: str,
-    object_id: str | None,
-    request_id: str,
-    address: str | None,
-) -> None:
-    _INSERT.drive(
-        session,
-        id=new_id("audit_"),
-        tenant=tenant,
-        key=key,
-        action=action,
-        object_id=object_id,
-        request_id=request_id,
-        address=address,
-    )
+def new_audit_id() -> str:
+    return new_id("audit_")
+
+
+def write(session: Session, **row: str | None) -> None:
+    """The row's columns: `tenant`, `key`, `action`, `object_id`, `request_id` and `address`."""
+    _INSERT.drive(session, id=new_audit_id(), **row)
 
 
 def page(

@@ -1,9 +1,11 @@
 """What a worker's processes do with a job's row: claim, renew, and what becomes of it when a worker dies."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import func, select, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from db import loads
@@ -14,6 +16,8 @@ from db.tables import Job, Quota, TenantLoad
 from domain.errors import Conflict
 from domain.job import Lane, State, Want
 from domain.retry import is_poison
+
+log = logging.getLogger(__name__)
 
 #: A job's id and a claim's fence -> the end of what that claim's process printed; empty where there is none.
 LastWords = Callable[[str, int], str]
@@ -119,8 +123,19 @@ def reap(
         overdue = session.scalars(
             select(Job.id).where(Job.state == _RUNNING, Job.lease_until < now() - grace).limit(limit)
         ).all()
-    lanes = [_reap_one(database, job_id, grace, last_words) for job_id in overdue]
+    lanes = [_try_to_reap(database, job_id, grace, last_words) for job_id in overdue]
     return [lane for lane in lanes if lane is not None]
+
+
+def _try_to_reap(database: Database, job_id: str, grace: float, last_words: LastWords) -> Lane | None:
+    """One job whose rows another has locked for too long waits for the next round; the others do not."""
+    try:
+        return _reap_one(database, job_id, grace, last_words)
+    except OperationalError as error:
+        if error.connection_invalidated:
+            raise
+        log.warning("job %s is reaped later (%s)", job_id, type(error.orig).__name__)
+        return None
 
 
 def _reap_one(database: Database, job_id: str, grace: float, last_words: LastWords) -> Lane | None:

@@ -61,11 +61,10 @@ def _same_key(session: Session, file: File) -> File | None:
     return earlier
 
 
-def get(session: Session, tenant: str, file_id: str, *, param: str = "id") -> File:
+def get(session: Session, tenant: str, file_id: str, *, param: str = "id", lock: bool = False) -> File:
+    query = select(File).where(File.id == file_id, File.tenant == tenant, File.deleted_at.is_(None))
     try:
-        return session.scalars(
-            select(File).where(File.id == file_id, File.tenant == tenant, File.deleted_at.is_(None))
-        ).one()
+        return session.scalars(query.with_for_update() if lock else query).one()
     except NoResultFound:
         raise NotFound(f"No file {file_id}.", code="file_not_found", param=param) from None
 
@@ -103,7 +102,8 @@ def delete(session: Session, tenant: str, file_id: str) -> str | None:
     Returns the key of its blob, to be deleted after the commit; None while another file has the same.
     """
     room.locked(session, tenant)
-    file = get(session, tenant, file_id)
+    # Submits that are about to read it are waited for, and then seen.
+    file = get(session, tenant, file_id, lock=True)
     reader = readers.one_of(session, file_id)
     if reader is not None:
         raise Conflict(f"Job {reader} still reads {file_id}; cancel it or wait.", code="file_in_use")

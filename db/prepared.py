@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, Dialect, literal_column
+from sqlalchemy import ColumnElement, Connection, CursorResult, Dialect, literal_column
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.base import Executable
@@ -57,22 +57,12 @@ class Prepared:
     def drive(self, session: Session, **values: Any) -> Any:
         """The same, by the driver itself: its cursor. For what runs in every submit, under its tenant's lock."""
         connection = session.connection()
-        dialect, held = connection.dialect, connection.connection
-        words = self.on(dialect)
+        words = self.on(connection.dialect)
+        driver: Any = connection.connection.dbapi_connection
         try:
-            return held.dbapi_connection.execute(words.sql, words.arguments(values))  # type: ignore[union-attr]
-        except dialect.loaded_dbapi.Error as error:
-            is_lost = dialect.is_disconnect(error, held, None)
-            if is_lost:
-                connection.invalidate(error)
-            raise DBAPIError.instance(
-                words.sql,
-                None,
-                error,
-                dialect.loaded_dbapi.Error,
-                dialect=dialect,
-                connection_invalidated=is_lost,
-            ) from error
+            return driver.execute(words.sql, words.arguments(values))
+        except connection.dialect.loaded_dbapi.Error as error:
+            raise told_by_driver(connection, words, error) from error
 
     def _compile(self, dialect: Dialect) -> Words:
         compiled: Any = self.statement.compile(dialect=dialect, column_keys=self._columns)  # type: ignore[attr-defined]
@@ -81,3 +71,13 @@ class Prepared:
         words = Words(str(compiled), compiled.params, compiled.positiontup)
         self._words[dialect.name] = words
         return words
+
+
+def told_by_driver(connection: Connection, words: Words, error: Exception) -> BaseException:
+    """The driver's error as SQLAlchemy's; a connection that was lost is given up."""
+    dialect: Any = connection.dialect
+    is_lost = dialect.is_disconnect(error, connection.connection, None)
+    if is_lost:
+        connection.invalidate(error)
+    kind = dialect.loaded_dbapi.Error
+    return DBAPIError.instance(words.sql, None, error, kind, dialect=dialect, connection_invalidated=is_lost)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select
+from sqlalchemy import ColumnElement, bindparam, case, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from db.prepared import Prepared, literal
@@ -11,7 +11,7 @@ from db.tables import Job
 from domain.job import Lane, State
 
 #: In a lane as long as this nobody asks for the exact place, and counting it would cost more with every job.
-MOST_AHEAD = 1_000
+MOST_AHEAD = 200
 
 _QUEUED = literal(State.QUEUED)
 _Other = aliased(Job, name="other")
@@ -29,15 +29,19 @@ def place() -> ColumnElement[int | None]:
     Counted up to MOST_AHEAD; null when it does not wait. Tenants take turns, so a job may well be taken
     earlier than this tells. Two ranges of one index are counted: an OR of them would read the whole lane.
     """
-    ready = or_(_Other.available_at <= now(), _Other.available_at <= Job.available_at)
-    more_urgent = _ahead(_Other.priority > Job.priority, ready)
-    earlier = _ahead(_Other.priority == Job.priority, _Other.available_at < Job.available_at)
-    return case((Job.state == _QUEUED, more_urgent + earlier))
+    return case((Job.state == _QUEUED, ahead_of(Job.lane, Job.priority, Job.available_at)))
+
+
+def ahead_of(lane: Any, priority: Any, since: Any) -> Any:
+    """The same for any job whose lane, priority and `available_at` are known, as columns or values."""
+    ready = or_(_Other.available_at <= now(), _Other.available_at <= since)
+    more_urgent = _ahead(_Other.lane == lane, _Other.priority > priority, ready)
+    return more_urgent + _ahead(_Other.lane == lane, _Other.priority == priority, _Other.available_at < since)
 
 
 def _ahead(*which: ColumnElement[bool]) -> Any:
-    same_lane = and_(_Other.state == _QUEUED, _Other.lane == Job.lane)
-    found = select(_Other.id).where(same_lane, *which).limit(MOST_AHEAD).correlate(Job).subquery()
+    waiting = select(_Other.id).where(_Other.state == _QUEUED, *which).limit(MOST_AHEAD)
+    found = waiting.correlate_except(_Other).subquery()
     return select(func.count()).select_from(found).scalar_subquery()
 
 

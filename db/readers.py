@@ -1,6 +1,7 @@
 """Which jobs that are not over read which files: what keeps a file from being deleted.
 
-Whoever adds a reader or deletes a file has locked the tenant's quota, so the two cannot cross.
+Whoever adds a reader shares the file's row until it has committed, and whoever deletes a file locks that row before
+it looks for readers: so the two cannot cross. Several files are locked in the order of their ids.
 """
 
 from collections.abc import Mapping
@@ -14,9 +15,9 @@ from db.tables import File, Job, JobFile
 from domain.errors import NotFound
 
 _THERE = Prepared(
-    select(File.id).where(
-        File.id == bindparam("file"), File.tenant == bindparam("tenant"), File.deleted_at.is_(None)
-    )
+    select(File.id)
+    .where(File.id == bindparam("file"), File.tenant == bindparam("tenant"), File.deleted_at.is_(None))
+    .with_for_update(read=True)
 )
 _INSERT = Prepared(insert(JobFile.metadata.tables[JobFile.__tablename__]), columns=("job", "file"))
 
@@ -40,7 +41,7 @@ def named_by(spec: Mapping[str, Any]) -> dict[str, str]:
 
 def add(session: Session, job: Job, fields: Mapping[str, str]) -> None:
     """The job reads these files (id -> field) from now on; NotFound if one was deleted since it was looked for."""
-    for id_, field in fields.items():
+    for id_, field in sorted(fields.items()):
         if _THERE.drive(session, file=id_, tenant=job.tenant).fetchone() is None:
             raise NotFound(f"No file {id_}.", code="file_not_found", param=field)
         _INSERT.drive(session, job=job.id, file=id_)

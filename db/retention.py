@@ -39,6 +39,8 @@ def expired(session: Session, *, older_than_s: float, limit: int = 50) -> Sequen
     owners = select(Job.tenant).where(Job.id.in_(found))
     quotas = select(Quota.tenant).where(Quota.tenant.in_(owners)).order_by(Quota.tenant)
     session.execute(quotas.with_for_update(key_share=True))
+    results = select(ResultFile.file).where(ResultFile.job.in_(found))
+    session.execute(select(File.id).where(File.id.in_(results)).order_by(File.id).with_for_update())
     return session.scalars(query.where(Job.id.in_(found))).all()
 
 

@@ -3,9 +3,11 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, Float, create_engine, event
+from sqlalchemy import Dialect, Engine, Float, create_engine, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.sql.functions import FunctionElement
@@ -74,18 +76,72 @@ class Database:
     def one(self, prepared: Prepared, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
         """The one row of a single statement as the driver gives it, without a transaction around it."""
         words = prepared.on(self.engine.dialect)
-        with self._alone.connect() as connection:
-            try:
-                driver: Any = connection.connection.dbapi_connection
+        try:
+            with self._autocommitting() as driver:
                 row: tuple[Any, ...] | None = driver.execute(words.sql, words.arguments(values)).fetchone()
                 return row
-            except self._driver_error:
-                # Once more by SQLAlchemy, which knows what an error means and what becomes of its connection.
+        except self._driver_error:
+            # Once more by SQLAlchemy, which knows what an error means and what becomes of its connection.
+            with self._alone.connect() as connection:
                 found = connection.exec_driver_sql(words.sql, words.arguments(values)).one_or_none()
-                return tuple(found) if found is not None else None
+            return tuple(found) if found is not None else None
+
+    def write_one(self, prepared: Prepared, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """The same for a statement that writes, on PostgreSQL: it is a transaction of its own, and never run twice."""
+        words = prepared.on(self.engine.dialect)
+        try:
+            with self._autocommitting() as driver:
+                row: tuple[Any, ...] | None = driver.execute(words.sql, words.arguments(values)).fetchone()
+                return row
+        except self._driver_error as error:
+            raise DBAPIError.instance(
+                words.sql, None, error, self._driver_error, dialect=self.engine.dialect
+            ) from error
+
+    @contextmanager
+    def _autocommitting(self) -> Iterator[Any]:
+        """The driver's connection, outside of any transaction. One that saw an error is not used again."""
+        held = self.engine.raw_connection()
+        driver: Any = held.dbapi_connection
+        try:
+            if not self.sqlite:
+                driver.autocommit = True
+            yield driver
+            if not self.sqlite:
+                driver.autocommit = False
+        except BaseException:
+            held.invalidate()
+            raise
+        finally:
+            held.close()
+
+    @contextmanager
+    def driving(self) -> Iterator["Driver"]:
+        """A writing transaction on SQLite without a session."""
+        assert self._together is not None
+        try:
+            with self._together.driving() as driver:
+                yield Driver(driver, self.engine.dialect)
+        except self._driver_error as error:
+            raise DBAPIError.instance(
+                None, None, error, self._driver_error, dialect=self.engine.dialect
+            ) from error
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The driver's own connection, which is given prepared statements."""
+
+    connection: Any
+    dialect: Dialect
+
+    def run(self, prepared: Prepared, values: Mapping[str, Any]) -> Any:
+        """Its cursor."""
+        words = prepared.on(self.dialect)
+        return self.connection.execute(words.sql, words.arguments(values))
 
 
 def _sqlite(url: str, longest_s: float) -> Engine:

@@ -30,15 +30,14 @@ _BY_KEY = Prepared(
     )
 )
 #: All kinds are named, so that an index finds those that wait among any number that do not.
-_WAITING = Prepared(
-    select(func.count()).where(
-        Job.tenant == bindparam("tenant"),
-        Job.kind.in_(map(literal, Kind)),
-        Job.state.in_(map(literal, sorted(WAITING))),
-    )
+WAITING_JOBS = select(func.count()).where(
+    Job.tenant == bindparam("tenant"),
+    Job.kind.in_(map(literal, Kind)),
+    Job.state.in_(map(literal, sorted(WAITING))),
 )
+_WAITING = Prepared(WAITING_JOBS)
 #: What every new job begins with.
-_FIRST: dict[str, Any] = {
+FIRST: dict[str, Any] = {
     "state": str(State.QUEUED),
     "want": str(Want.RUN),
     "fence": 0,
@@ -53,9 +52,10 @@ _NOTHING: dict[str, Any] = {
 }
 #: Columns that are given; the database fills in the times, and null is the rest.
 _GIVEN = ("id", "tenant", "kind", "stage", "lane", "priority", "idempotency_key", "body_hash")
+COLUMNS = (*FIRST, *_GIVEN, "spec", "metadata")
 _INSERT = Prepared(
     insert(Job.metadata.tables[Job.__tablename__]).returning(Job.created_at, Job.available_at),
-    columns=[*_FIRST, *_GIVEN, "spec", "metadata"],
+    columns=COLUMNS,
 )
 
 
@@ -92,7 +92,17 @@ def limit_of(session: Session, tenant: str) -> int:
 
 def inserted(session: Session, new: Submission) -> Job:
     """The new row, in its session as if it had been read."""
-    given = {
+    values = values_of(new)
+    created_at, available_at = _INSERT.drive(session, **FIRST, **values).fetchone()
+    job = Job(**columns_of(new, values, created_at=created_at, available_at=available_at))
+    make_transient_to_detached(job)
+    session.add(job)
+    return job
+
+
+def values_of(new: Submission) -> dict[str, Any]:
+    """COLUMNS of the new row but for the FIRST, as the driver takes them."""
+    return {
         "id": new.id or new_id(ID_PREFIX[new.kind]),
         "tenant": new.tenant,
         "kind": str(new.kind),
@@ -101,15 +111,15 @@ def inserted(session: Session, new: Submission) -> Job:
         "priority": new.priority,
         "idempotency_key": new.key,
         "body_hash": new.body_hash,
+        "spec": json.dumps(new.spec),
+        "metadata": json.dumps(new.labels) if new.labels is not None else None,
     }
-    labels = json.dumps(new.labels) if new.labels is not None else None
-    documents = {"spec": json.dumps(new.spec), "metadata": labels}
-    created_at, available_at = _INSERT.drive(session, **_FIRST, **given, **documents).fetchone()
-    times = {"created_at": created_at, "available_at": available_at}
-    job = Job(**_NOTHING | _FIRST | given | times, spec=new.spec, labels=new.labels)
-    make_transient_to_detached(job)
-    session.add(job)
-    return job
+
+
+def columns_of(new: Submission, values: Mapping[str, Any], **times: float) -> dict[str, Any]:
+    """All columns of the row that was just inserted; `times` are those that the database gave it."""
+    given = {name: values[name] for name in _GIVEN}
+    return {**_NOTHING, **FIRST, **given, **times, "spec": new.spec, "labels": new.labels}
 
 
 def earlier(session: Session, new: Submission) -> Job | None:

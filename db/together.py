@@ -34,6 +34,20 @@ class _Shared:
         self.over = threading.Event()
         self.error: Exception | None = None
 
+    @contextmanager
+    def savepoint(self) -> Iterator[Any]:
+        """The driver's connection; what is written in the block is taken back alone if it fails."""
+        driver: Any = self.connection.connection.dbapi_connection
+        driver.execute("SAVEPOINT one")
+        try:
+            yield driver
+            driver.execute("RELEASE one")
+        except BaseException:
+            if driver.in_transaction:
+                driver.execute("ROLLBACK TO one")
+                driver.execute("RELEASE one")
+            raise
+
     def look(self) -> None:
         """After some errors, as of a full disk, SQLite has taken everything back."""
         driver: Any = self.connection.connection.dbapi_connection
@@ -71,15 +85,42 @@ class Together:
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """A session to write in. What was written is stored when the block has been left."""
-        self._stand_in_line()
-        shared = None
-        try:
-            shared = self._joined()
+        with self._in_turn() as shared:
             bound: dict[str, Any] = {}
             if shared is not None:
                 bound = {"bind": shared.connection, "join_transaction_mode": "create_savepoint"}
             with self._sessions(**bound) as session, session.begin():
                 yield session
+
+    @contextmanager
+    def driving(self) -> Iterator[Any]:
+        """The same with the driver's own connection, for what is written by the thousand."""
+        with self._in_turn() as shared, shared.savepoint() if shared else self._alone() as driver:
+            yield driver
+
+    @contextmanager
+    def _alone(self) -> Iterator[Any]:
+        held = self._engine.raw_connection()
+        try:
+            driver: Any = held.dbapi_connection
+            driver.execute("BEGIN IMMEDIATE")
+            yield driver
+            driver.execute("COMMIT")
+        except BaseException:
+            # A transaction that is still open is rolled back with it.
+            held.invalidate()
+            raise
+        finally:
+            held.close()
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[_Shared | None]:
+        """The turn of this thread, with the transaction that it writes in if that is not its own."""
+        self._stand_in_line()
+        shared = None
+        try:
+            shared = self._joined()
+            yield shared
         finally:
             try:
                 if shared is not None:

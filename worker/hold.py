@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from db import checkpoints, claims, reports
 from db.session import Database
@@ -176,9 +176,12 @@ class Hold:
         self.publish_at = time.monotonic() + _AGAIN_S
 
         def publish() -> Want | None:
-            with self.database.transaction() as session:
-                want = reports.checkpoint(session, self.job.id, self.job.fence, **words)
-                older = checkpoints.retire(session, self.job.id, keep=_kept(self.job)) if want else []
+            try:
+                want, older = self._named_by_a_row(**words)
+            except (DataError, IntegrityError) as error:
+                # It would refuse them for ever, and the child would wait for ever.
+                log.error("job %s: the database refuses metrics (%s)", self.job.id, type(error).__name__)
+                want, older = self._named_by_a_row(**words | {"metrics": {}})
             for ref in older:
                 self.discard(ref)
             self.unpublished, self.publish_at = None, _FOR_EVER
@@ -186,6 +189,12 @@ class Hold:
             return want
 
         self._store(publish)
+
+    def _named_by_a_row(self, **words: Any) -> tuple[Want | None, list[str]]:
+        """What the user wants, and the folders that this checkpoint makes too many."""
+        with self.database.transaction() as session:
+            want = reports.checkpoint(session, self.job.id, self.job.fence, **words)
+            return want, checkpoints.retire(session, self.job.id, keep=_kept(self.job)) if want else []
 
     def _renew(self) -> None:
         asked = time.monotonic()

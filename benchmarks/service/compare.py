@@ -1,6 +1,7 @@
 """Contenders in turn, round after round: what else the machine does meanwhile hits all of them alike."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -14,6 +15,8 @@ class Contender:
     port: int
     request: str
     expect: int = 200
+    #: What goes on meanwhile.
+    beside: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 def in_turn(
@@ -37,7 +40,8 @@ def in_turn(
                 expect=one.expect,
                 seed=f"{one.name}-{clients}-{number}-",
             )
-            told[one.name].append(load.run(plan))
+            with one.beside():
+                told[one.name].append(load.run(plan))
         between()
     return [_row(name, clients, runs, told[against]) for name, runs in told.items()]
 

@@ -1,6 +1,7 @@
 """The job protocol's guards, on SQLite and on PostgreSQL."""
 
 import threading
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
@@ -11,6 +12,7 @@ from db.session import Database, now
 from db.tables import Event, Job, Quota, TenantLoad
 from domain.errors import Conflict, NotFound, OverQuota, Unprocessable
 from domain.job import Lane, Stage, State, Want
+from support.databases import database_url, migrated
 
 SPEC = {"model": "late-fusion", "training_file": "file-1"}
 
@@ -96,6 +98,22 @@ def test_submits_at_the_same_moment_with_one_key_make_one_job(database: Database
 
     assert len(made) == 6
     assert len(set(made)) == 1
+
+
+def test_a_job_whose_rows_are_locked_keeps_no_other_from_being_reaped(tmp_path: Path) -> None:
+    with database_url("postgresql", tmp_path) as url, migrated(url) as database:
+        upkeep = Database(url, longest_s=0.5)
+        for tenant in ("a", "b"):
+            with database.transaction() as session:
+                tenants.ensure(session, tenant)
+            submit(database, tenant)
+            expire(database, claim(database, tenant))
+        with database.transaction() as session:
+            session.scalars(select(TenantLoad).where(TenantLoad.tenant == "a").with_for_update()).all()
+
+            assert claims.reap(upkeep, grace=0) == [Lane.CPU]
+        assert claims.reap(upkeep, grace=0) == [Lane.CPU]
+        upkeep.close()
 
 
 def test_a_tenant_cannot_queue_more_than_its_quota(database: Database) -> None:

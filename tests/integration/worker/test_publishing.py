@@ -47,8 +47,8 @@ class Held:
             discard=self.gone.append,
         )
 
-    def hear_of(self, step: int) -> None:
-        words = {"ref": f"jobs/j/1-x/checkpoints/step-{step}", "step": step, "metrics": {}}
+    def hear_of(self, step: int, **metrics: float) -> None:
+        words = {"ref": f"jobs/j/1-x/checkpoints/step-{step}", "step": step, "metrics": metrics}
         self.hold._hear({"say": "checkpoint", **words})
 
 
@@ -76,6 +76,15 @@ def test_a_checkpoint_whose_commit_was_never_answered_is_published_once_and_keep
 
     assert held.told == [{"published": "jobs/j/1-x/checkpoints/step-1"}]
     assert (steps(database), held.gone) == ([(1, True)], [])
+
+
+def test_a_checkpoint_whose_metrics_no_database_takes_is_published_without_them(
+    held: Held, database: Database
+) -> None:
+    held.hear_of(1, loss=float("nan"))
+
+    assert held.told == [{"published": "jobs/j/1-x/checkpoints/step-1"}]
+    assert steps(database) == [(1, True)]
 
 
 def test_a_checkpoint_that_is_one_too_many_goes_after_the_newer_one_has_its_row(
