@@ -101,8 +101,9 @@ def create_app(
 def _database(settings: Settings) -> Database:
     """Answers, or is told to be away, well within the time that a request waits for it."""
     patience_s = settings.database_timeout_s * 0.8
-    # Most threads wait, and who waits holds no connection.
-    pool = max(1, settings.api_threads // 4)
+    # Most threads wait, and who waits holds no connection. More are made under a flood, and closed after use,
+    # which costs more than what they are made for.
+    pool = max(1, settings.api_threads // 2)
     return Database(settings.database, timeout_s=patience_s, longest_s=patience_s, pool=pool)
 
 

@@ -50,7 +50,9 @@ class Database:
         longest_s = longest_s or timeout_s * 5
         self.url = url
         self.sqlite = url.startswith("sqlite")
-        self.engine = _sqlite(url, longest_s) if self.sqlite else _postgresql(url, timeout_s, longest_s, pool)
+        self.engine = (
+            _sqlite(url, longest_s, pool) if self.sqlite else _postgresql(url, timeout_s, longest_s, pool)
+        )
         self._session = sessionmaker(self.engine, expire_on_commit=False)
         self._together = Together(self.engine, self._session, longest_s) if self.sqlite else None
         self._driver_error: Any = self.engine.dialect.loaded_dbapi.Error
@@ -144,8 +146,9 @@ class Driver:
         return self.connection.execute(words.sql, words.arguments(values))
 
 
-def _sqlite(url: str, longest_s: float) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": longest_s, "check_same_thread": False})
+def _sqlite(url: str, longest_s: float, pool: int) -> Engine:
+    arguments = {"timeout": longest_s, "check_same_thread": False}
+    engine = create_engine(url, pool_size=pool, connect_args=arguments)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
