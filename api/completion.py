@@ -2,7 +2,10 @@
 
 import hashlib
 import logging
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError
 
@@ -12,13 +15,17 @@ from db import tables, upload_joins
 from db.blobs import Stored, part_key
 from db.upload_joins import Turn
 from domain.access import Principal
-from domain.errors import BadRequest, Conflict, PlaitError
+from domain.errors import BadRequest, Conflict, PlaitError, Unavailable
 from domain.ids import new_id
 from domain.uploads import Completion
 
 log = logging.getLogger(__name__)
 
 _RENEW_S = upload_joins.LEASE_S / 6
+#: Joins at once in one process: each keeps a thread and the disk busy for as long as its bytes take.
+_AT_ONCE = threading.BoundedSemaphore(4)
+#: How long one more waits for a turn before it is sent away, with its parts as they are.
+_PATIENCE_S = 5.0
 
 
 def complete(plait: Services, who: Principal, upload_id: str, asked: Completion) -> None:
@@ -30,6 +37,17 @@ def complete(plait: Services, who: Principal, upload_id: str, asked: Completion)
         if turn.is_over or (turn.parts is not None and _join(plait, who, turn, asked, file_id)):
             return
         _await_other(plait, upload_id, deadline)
+
+
+@contextmanager
+def _a_turn() -> Iterator[None]:
+    if not _AT_ONCE.acquire(timeout=_PATIENCE_S):
+        message = "This server is joining as many uploads as it can; ask again, the parts are kept."
+        raise Unavailable(message, code="uploads_busy")
+    try:
+        yield
+    finally:
+        _AT_ONCE.release()
 
 
 def _await_other(plait: Services, upload_id: str, deadline: float) -> None:
@@ -51,7 +69,8 @@ def _join(plait: Services, who: Principal, turn: Turn, asked: Completion, file_i
     if turn.leftover:
         plait.drop(turn.leftover)
     try:
-        made = _published(plait, who, turn, asked, file_id)
+        with _a_turn():
+            made = _published(plait, who, turn, asked, file_id)
     except (PlaitError, OSError):
         _give_back(plait, upload_id, file_id)
         raise

@@ -3,6 +3,7 @@
 from flask import Response, request, send_file
 from werkzeug.exceptions import HTTPException
 
+from api.routes import refuse_other_than
 from db.blobs import Blobs
 from db.tables import File
 from domain.errors import NotFound
@@ -15,6 +16,7 @@ _SANDBOX = "sandbox; default-src 'none'"
 def of_file(blobs: Blobs, file: File) -> Response:
     """A file's bytes, or the part of them that the header `Range` names; or the address where anybody may
     fetch them for a while. A copy that the caller has already is neither sent nor fetched again."""
+    refuse_other_than(file.sha256)
     try:
         # Asked for in any case: whoever is sent to an object store finds it there, and the bytes in it.
         stream = blobs.read(file.blob)

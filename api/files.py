@@ -100,7 +100,7 @@ def delete(plait: Services, who: Principal, file_id: str) -> shapes.FileDeleted:
     "/v1/files/<file_id>/content",
     needs=Scope.FILES_READ,
     answer=None,
-    errors=(404, 416),
+    errors=(404, 412, 416),
     statuses=(200, 206, 304, 307),
 )
 def content(plait: Services, who: Principal, file_id: str) -> Response:

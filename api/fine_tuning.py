@@ -35,9 +35,7 @@ def create(plait: Services, who: Principal) -> Response:
     """Submits a fine-tuning job. Its files are checked first; the answer does not wait for that."""
     new = _submission(who, requests.json_body())
     made = None if new.spec.get(starts.FIELD) else plait.submitted(who, new)
-    job = _new(made) if made is not None else _step_by_step(plait, who, new)
-    plait.bells.ring(Lane(job.queue.lane))
-    return polled(job)
+    return polled(_new(plait, made) if made is not None else _step_by_step(plait, who, new))
 
 
 @routes.get(
@@ -130,13 +128,15 @@ def _submission(who: Principal, body: dict[str, Any]) -> jobs.Submission:
     )
 
 
-def _new(made: at_once.Made) -> shapes.Job:
+def _new(plait: Services, made: at_once.Made) -> shapes.Job:
+    plait.bells.ring(Lane(made.job.lane))
     return shapes.job(made.job, position=made.position, result_files=[])
 
 
 def _step_by_step(plait: Services, who: Principal, new: jobs.Submission) -> shapes.Job:
     with plait.change(who) as session:
         row = _submitted(session, _started(session, new))
+    plait.bells.ring(Lane(row.lane))
     # Read afterwards: other submits of the tenant need not wait for what only the answer shows.
     return seen(glances.take(plait.database, who.tenant, row.id))
 

@@ -30,6 +30,7 @@ _ERRORS = {
     403: "The key lacks the scope that this operation needs.",
     404: "There is no such object, or it is another tenant's.",
     409: "The object's state does not allow it; trying again will not help.",
+    412: "It is not what `If-Match` names any more.",
     413: "The body is too large.",
     415: "The content type is not one that this operation reads.",
     416: "The file has no such range.",
@@ -200,7 +201,8 @@ _UNCHANGED = {"description": "Nothing has changed.", "headers": _HEADERS}
 def _failures(route: Route) -> dict[str, Any]:
     of_key = (401, 403, 429) if route.needs else ()
     of_database = (503,) if route.needs else ()
-    statuses = sorted({*route.errors, *of_key, *of_database, 500})
+    of_tag = (412,) if route.tagged else ()
+    statuses = sorted({*route.errors, *of_key, *of_database, *of_tag, 500})
     return {str(status): {"$ref": f"#/components/responses/{status}"} for status in statuses}
 
 

@@ -66,4 +66,5 @@ class Quick:
 
 def _is_plain(environ: dict[str, Any]) -> bool:
     """Whether it asks for nothing beside the job: not to wait, above all."""
-    return environ["REQUEST_METHOD"] == "GET" and not environ["QUERY_STRING"] and "HTTP_PREFER" not in environ
+    is_bare = "HTTP_PREFER" not in environ and "HTTP_IF_MATCH" not in environ
+    return environ["REQUEST_METHOD"] == "GET" and not environ["QUERY_STRING"] and is_bare

@@ -73,9 +73,12 @@ class Ringing:
     def _await(self) -> tuple[Counter[Lane], set[str], set[str]]:
         """What is to be rung next; lanes that have rested."""
         with self._asked:
-            while not (lanes := self._due()) and not self._workers and not self._jobs:
-                # Whoever rings a lane that rests does not wake this thread.
+            while True:
+                # Whoever rings a lane that rests does not wake this thread. What rests no more is due by now.
                 rests = [rest_s for lane in self._rest_until if (rest_s := self._rest_s(lane)) > 0]
+                lanes = self._due()
+                if lanes or self._workers or self._jobs:
+                    break
                 self._asked.wait(min(rests, default=None))
             workers, self._workers = self._workers, set()
             jobs, self._jobs = self._jobs, set()

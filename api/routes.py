@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from flask import Response, request
 from pydantic import BaseModel
+from werkzeug.exceptions import PreconditionFailed
 
 from domain.access import Scope
 
@@ -101,12 +102,20 @@ def respond(answer: Answer) -> Response:
 def _tagged(response: Response) -> Response:
     """With the hash of its bytes as ETag, unless it has one; without them for a caller that names the same."""
     if "ETag" in response.headers:
+        refuse_other_than(response.get_etag()[0])
         return response
     response.set_etag(sha256(response.get_data()).hexdigest()[:32])
+    refuse_other_than(response.get_etag()[0])
     # A copy may be kept, by this caller alone, and must be asked about each time.
     response.headers["Cache-Control"] = "private, no-cache"
     response.make_conditional(request)
     return response
+
+
+def refuse_other_than(tag: str | None) -> None:
+    """Raises a 412 for a caller who names what he has, in `If-Match`, and it is not this any more (RFC 9110, 13.1.1)."""
+    if tag is not None and request.if_match and not request.if_match.contains(tag):
+        raise PreconditionFailed("This is not what If-Match names any more; ask for it without that header.")
 
 
 def page_query(most: int = 100, default: int = 20) -> tuple[Parameter, ...]:

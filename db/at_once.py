@@ -27,10 +27,11 @@ SPARE = 100
 class Rooms:
     """How many more jobs may wait, tenant by tenant: counted once a second instead of at every submit.
 
-    Of what was found, this process gives an eighth away before it counts again: others count for themselves.
+    Only where there is room for more than a tenant sends in a second. Of that this process gives an eighth away,
+    since others do so as well; for the rest of the second it counts again at each submit.
     """
 
-    KNOWN_S, SHARE = 1.0, 8
+    KNOWN_S, LEAST, SHARE = 1.0, 2_000, 8
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -46,10 +47,13 @@ class Rooms:
             self._known[tenant] = until, left - 1
             return True
 
-    def note(self, tenant: str, room: int) -> None:
-        """So much room was counted just now."""
+    def note(self, tenant: str, room: int, counted_at: float) -> None:
+        """So much room was found at that instant (monotonic), or later."""
         with self._lock:
-            self._known[tenant] = time.monotonic() + self.KNOWN_S, (room - SPARE) // self.SHARE
+            until, _ = self._known.get(tenant, (0.0, 0))
+            if counted_at >= until:
+                share = (room - SPARE) // self.SHARE if room >= self.LEAST else 0
+                self._known[tenant] = counted_at + self.KNOWN_S, share
 
 
 @dataclass(frozen=True)
@@ -68,18 +72,24 @@ def submit(database: Database, new: Submission, audit: Mapping[str, Any], rooms:
     """
     if new.start is not None or (new.is_retry and new.key is None):
         return None
-    is_known = rooms.takes_one(new.tenant)
-    values = submissions.values_of(new) | {f"audit_{name}": value for name, value in audit.items()}
-    values |= {"audit_id": new_audit_id(), "message": new.message, "room_is_known": is_known, "spare": SPARE}
-    values["event"] = json.dumps({"state": submissions.FIRST["state"], "stage": values["stage"]})
+    began, is_known = time.monotonic(), rooms.takes_one(new.tenant)
+    values = values_of(new, audit, room_is_known=is_known)
     found = (_on_sqlite if database.sqlite else _on_postgresql)(database, new, values)
     if found is None:
         return None
     created_at, available_at, position, room = found
     if room is not None:
-        rooms.note(new.tenant, room)
+        rooms.note(new.tenant, room, began)
     columns = submissions.columns_of(new, values, created_at=created_at, available_at=available_at)
     return Made(SimpleNamespace(**columns), int(position))
+
+
+def values_of(new: Submission, audit: Mapping[str, Any], *, room_is_known: bool) -> dict[str, Any]:
+    """What the statements take, but for the files."""
+    values = submissions.values_of(new) | {f"audit_{name}": value for name, value in audit.items()}
+    event = json.dumps({"state": submissions.FIRST["state"], "stage": values["stage"]})
+    more = {"audit_id": new_audit_id(), "message": new.message, "event": event}
+    return {**values, **more, "room_is_known": room_is_known, "spare": SPARE}
 
 
 def _on_postgresql(database: Database, new: Submission, values: dict[str, Any]) -> Any:

@@ -22,6 +22,10 @@ log = logging.getLogger(__name__)
 #: A job's id and a claim's fence -> the end of what that claim's process printed; empty where there is none.
 LastWords = Callable[[str, int], str]
 
+#: What PostgreSQL says of a row that another has had for too long: a lock, a statement that took too long, a deadlock.
+_LOCKED = {"55P03", "57014", "40P01"}
+_MOST_LOCKED = 3
+
 _QUEUED, _RUNNING = literal(State.QUEUED), literal(State.RUNNING)
 
 
@@ -123,19 +127,20 @@ def reap(
         overdue = session.scalars(
             select(Job.id).where(Job.state == _RUNNING, Job.lease_until < now() - grace).limit(limit)
         ).all()
-    lanes = [_try_to_reap(database, job_id, grace, last_words) for job_id in overdue]
+    lanes: list[Lane | None] = []
+    locked = 0
+    for job_id in overdue:
+        try:
+            lanes.append(_reap_one(database, job_id, grace, last_words))
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) not in _LOCKED:
+                raise
+            # Its rows wait for the next round; the jobs behind it do not, unless each costs so long a wait.
+            log.warning("job %s is reaped later (%s)", job_id, type(error.orig).__name__)
+            locked += 1
+            if locked == _MOST_LOCKED:
+                break
     return [lane for lane in lanes if lane is not None]
-
-
-def _try_to_reap(database: Database, job_id: str, grace: float, last_words: LastWords) -> Lane | None:
-    """One job whose rows another has locked for too long waits for the next round; the others do not."""
-    try:
-        return _reap_one(database, job_id, grace, last_words)
-    except OperationalError as error:
-        if error.connection_invalidated:
-            raise
-        log.warning("job %s is reaped later (%s)", job_id, type(error.orig).__name__)
-        return None
 
 
 def _reap_one(database: Database, job_id: str, grace: float, last_words: LastWords) -> Lane | None:

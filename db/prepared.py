@@ -55,7 +55,7 @@ class Prepared:
         return connection.exec_driver_sql(words.sql, words.arguments(values))
 
     def drive(self, session: Session, **values: Any) -> Any:
-        """The same, by the driver itself: its cursor. For what runs in every submit, under its tenant's lock."""
+        """The same, by the driver itself: its cursor. For what runs in every submit and every change."""
         connection = session.connection()
         words = self.on(connection.dialect)
         driver: Any = connection.connection.dbapi_connection

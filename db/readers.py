@@ -17,7 +17,7 @@ from domain.errors import NotFound
 _THERE = Prepared(
     select(File.id)
     .where(File.id == bindparam("file"), File.tenant == bindparam("tenant"), File.deleted_at.is_(None))
-    .with_for_update(read=True)
+    .with_for_update(read=True, key_share=True)
 )
 _INSERT = Prepared(insert(JobFile.metadata.tables[JobFile.__tablename__]), columns=("job", "file"))
 

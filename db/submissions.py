@@ -1,11 +1,11 @@
-"""What a new job is made of, and the statements of T1: they run at every submit, under the tenant's lock."""
+"""What a new job is made of, and the statements of T1 where it goes step by step, each submit of a tenant after the other."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import bindparam, func, insert, select
+from sqlalchemy import ColumnElement, String, bindparam, func, insert, literal_column, select
 from sqlalchemy.orm import Session, make_transient_to_detached
 
 from db.prepared import Prepared, literal
@@ -20,10 +20,22 @@ from domain.retry import MAX_ATTEMPTS, MAX_DEATHS
 FOLD_S = 60.0
 
 
-#: Submits of one tenant stand in line at this row; on SQLite they do so already.
-_LIMIT = Prepared(
-    select(Quota.max_queued).where(Quota.tenant == bindparam("tenant")).with_for_update(key_share=True)
-)
+#: What tells a tenant's line of submits from other locks that are made of its name.
+_LINE: ColumnElement[Any] = literal_column("7305")
+
+
+def turn(of: Any) -> ColumnElement[Any]:
+    """A tenant's line of submits on PostgreSQL: `of` takes it for one alone, or for many who share it, until COMMIT.
+
+    Those of `db.at_once` share it. Who goes step by step waits for them and then sees what they have written.
+    """
+    line: ColumnElement[Any] = of(func.hashtextextended(bindparam("tenant", type_=String()), _LINE))
+    return line
+
+
+#: On SQLite writers stand in line already.
+_TURN = Prepared(select(turn(func.pg_advisory_xact_lock)))
+_LIMIT = Prepared(select(Quota.max_queued).where(Quota.tenant == bindparam("tenant")))
 _BY_KEY = Prepared(
     select(Job.id, Job.body_hash).where(
         Job.tenant == bindparam("tenant"), Job.idempotency_key == bindparam("key")
@@ -86,6 +98,8 @@ class Submission:
 
 def limit_of(session: Session, tenant: str) -> int:
     """How many jobs of the tenant may wait. Whoever submits for it next waits until this transaction is over."""
+    if session.get_bind().dialect.name == "postgresql":
+        _TURN.drive(session, tenant=tenant)
     (limit,) = _LIMIT.drive(session, tenant=tenant).fetchone()
     return int(limit)
 

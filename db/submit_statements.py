@@ -81,9 +81,11 @@ def _readable(which: ColumnElement[bool]) -> Any:
 def _submit() -> Any:
     ids = bindparam("files", type_=ARRAY(String))
     # Whoever deletes a file has its row first, and sees afterwards who reads it.
-    files = _readable(File.id == func.any(ids)).order_by(File.id).with_for_update(read=True).cte("the_files")
+    readable = _readable(File.id == func.any(ids)).order_by(File.id)
+    files = readable.with_for_update(read=True, key_share=True).cte("the_files")
+    turn = select(submissions.turn(func.pg_advisory_xact_lock_shared).label("turn")).cte("the_turn")
     room = select(_ROOM.label("room")).where(Quota.tenant == _TENANT, ~_ROOM_IS_KNOWN).cte("the_room")
-    job = _inserted(files, room)
+    job = _inserted(turn, files, room)
     labels = func.jsonb_each_text(_job("metadata")).table_valued("key", "value")
     label = (job.c.id, labels.c.key, labels.c.value, job.c.tenant, job.c.created_at)
     position = queues.ahead_of(job.c.lane, job.c.priority, job.c.available_at)
@@ -96,11 +98,12 @@ def _submit() -> Any:
     )
 
 
-def _inserted(files: CTE, room: CTE) -> CTE:
+def _inserted(turn: CTE, files: CTE, room: CTE) -> CTE:
     """The job's row, where all its files are there, its queue has room by far, and its key is new."""
+    is_ours = select(func.count()).select_from(turn).scalar_subquery() == literal_column("1")
     are_there = select(func.count()).select_from(files).scalar_subquery() == bindparam("many")
     has_room = or_(_ROOM_IS_KNOWN, select(room.c.room).scalar_subquery() > _SPARE)
-    values = select(*map(_job, submissions.COLUMNS)).where(are_there, has_room)
+    values = select(*map(_job, submissions.COLUMNS)).where(is_ours, are_there, has_room)
     jobs = _table(Job)
     inserting = postgresql.insert(jobs).from_select(submissions.COLUMNS, values, include_defaults=False)
     known = ("id", "tenant", "lane", "priority", "created_at", "available_at")

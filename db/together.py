@@ -44,9 +44,16 @@ class _Shared:
             driver.execute("RELEASE one")
         except BaseException:
             if driver.in_transaction:
-                driver.execute("ROLLBACK TO one")
-                driver.execute("RELEASE one")
+                self._take_back(driver)
             raise
+
+    def _take_back(self, driver: Any) -> None:
+        try:
+            driver.execute("ROLLBACK TO one")
+            driver.execute("RELEASE one")
+        except Exception as error:
+            # A part of it may still be there: nobody of this transaction is told that anything is stored.
+            self.error = error
 
     def look(self) -> None:
         """After some errors, as of a full disk, SQLite has taken everything back."""

@@ -6,7 +6,7 @@ from sqlalchemy.exc import DatabaseError
 from db.session import Database
 
 #: The newest revision in `db/migrations/versions` (a test compares).
-SCHEMA = "0011"
+SCHEMA = "0012"
 
 
 def is_current(database: Database) -> bool:

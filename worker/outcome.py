@@ -218,7 +218,8 @@ class Outcome:
         )
 
     def _note_checks(self, session: Session, verdict: dict[str, Any]) -> None:
-        for file_id, found in verdict.get("checked", {}).items():
+        # In the order of the ids: two outcomes that note the same files must not wait for each other.
+        for file_id, found in sorted(verdict.get("checked", {}).items()):
             files.note_check(session, file_id, **found)
 
     def _how_it_died(self, ending: Ending) -> str:

@@ -46,7 +46,7 @@ class ResultFile(Table):
     __tablename__ = "result_files"
 
     job: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
-    file: Mapped[str] = mapped_column(ForeignKey("files.id"), primary_key=True)
+    file: Mapped[str] = mapped_column(ForeignKey("files.id"), primary_key=True, index=True)
     position: Mapped[int] = mapped_column(default=0)
 
 

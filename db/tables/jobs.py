@@ -161,7 +161,7 @@ class Model(Table):
 
     id: Mapped[str] = mapped_column(String(200), primary_key=True)
     tenant: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
-    job: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    job: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
     family: Mapped[str] = mapped_column(String(64))
     ref: Mapped[str] = mapped_column(String(300))
     created_at: Mapped[float] = mapped_column(Instant, server_default=now())

@@ -16,7 +16,7 @@ class Tenant(Table):
 
 
 class Quota(Table):
-    """A tenant's limits. Submits lock this row; a claim never touches it."""
+    """A tenant's limits. Who adds to its files locks this row; a claim never touches it."""
 
     __tablename__ = "quota"
 

@@ -38,7 +38,7 @@ class Upload(Table):
     joining: Mapped[str | None] = mapped_column(String(64))
     joining_until: Mapped[float | None] = mapped_column(Instant)
     #: The file that came of it, and the hash of what was asked for then.
-    file: Mapped[str | None] = mapped_column(ForeignKey("files.id", ondelete="SET NULL"))
+    file: Mapped[str | None] = mapped_column(ForeignKey("files.id", ondelete="SET NULL"), index=True)
     completed_as: Mapped[str | None] = mapped_column(String(64))
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     body_hash: Mapped[str | None] = mapped_column(String(64))

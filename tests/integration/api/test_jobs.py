@@ -185,6 +185,20 @@ def test_an_unchanged_job_is_a_304_and_a_changed_one_is_told(door: Door, path: s
     assert changed.status_code == 200
 
 
+@pytest.mark.parametrize(
+    "path", [JOBS, f"{JOBS}/{{}}", "/v1/fine_tuning/jobs/{}", "/v1/fine_tuning/jobs/{}/metrics"]
+)
+def test_who_names_what_he_has_hears_if_it_is_something_else_by_now(door: Door, path: str) -> None:
+    path = path.format(submitted(door))
+    tag = door.get(path).headers["ETag"]
+
+    same = door.get(path, headers={"If-Match": tag})
+    other = door.get(path, headers={"If-Match": '"other"'})
+
+    assert same.status_code == 200
+    assert (other.status_code, (other.json or {})["error"]["code"]) == (412, "precondition_failed")
+
+
 def test_an_estimate_stays_the_same_until_the_job_reports_again(door: Door) -> None:
     job_id = submitted(door)
     told = {"stage": "training", "eta_s": 60.0, "reported_at": 1000.0}

@@ -1,6 +1,9 @@
 """The door of an installation that keeps its bytes in an object store."""
 
+import hashlib
+import os
 import socket
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -92,3 +95,32 @@ def test_equal_bytes_are_one_object(make: Any, object_store: ObjectStore) -> Non
         door.send("DELETE", f"/v1/files/{file_id}")
 
     assert list(blobs.keys(before=float("inf"))) == []
+
+
+def sent(door: Door, upload: str, piece: bytes) -> str:
+    head = b'--b\r\nContent-Disposition: form-data; name="data"; filename="part"\r\n\r\n'
+    answer = door.send(
+        "POST",
+        f"/v1/uploads/{upload}/parts",
+        data=head + piece + b"\r\n--b--\r\n",
+        content_type="multipart/form-data; boundary=b",
+    )
+    return str((answer.json or {})["id"])
+
+
+def test_an_upload_in_parts_becomes_one_object_and_leaves_no_other(make: Any) -> None:
+    door = make(s3_public_endpoint_url="none")
+    # The store copies the first by itself; the second is too small for that.
+    pieces = [os.urandom(6 * 2**20), b"the end"]
+    size = sum(map(len, pieces))
+    asked = {"filename": "a.bin", "purpose": "vision", "bytes": size, "mime_type": "application/octet-stream"}
+    upload = door.send("POST", "/v1/uploads", json=asked).json["id"]
+    parts = [sent(door, upload, piece) for piece in pieces]
+
+    answer = door.send("POST", f"/v1/uploads/{upload}/complete", json={"part_ids": parts})
+
+    assert answer.status_code == 200, answer.text
+    file = answer.json["file"]
+    whole = door.get(f"/v1/files/{file['id']}/content").data
+    assert (len(whole), hashlib.sha256(whole).digest()) == (size, hashlib.sha256(b"".join(pieces)).digest())
+    assert list(open_blobs(door.settings).keys(before=time.time() + 3600)) == [file["id"]]

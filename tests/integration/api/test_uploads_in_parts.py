@@ -247,6 +247,22 @@ def test_a_completion_without_room_keeps_the_parts(door: Door) -> None:
     assert content(door, complete(door, upload, parts)) == WHOLE
 
 
+def test_a_server_that_joins_as_much_as_it_can_asks_for_patience_and_keeps_the_parts(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completion, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(completion, "_AT_ONCE", threading.BoundedSemaphore(1))
+    upload = begun(door)
+    parts = sent(door, upload, WHOLE)
+
+    with completion._AT_ONCE:
+        busy = complete(door, upload, parts)
+
+    assert refused(busy) == (503, "uploads_busy")
+    assert "Retry-After" in busy.headers
+    assert content(door, complete(door, upload, parts)) == WHOLE
+
+
 def test_bytes_that_do_not_add_up_are_refused_with_both_numbers_and_may_be_mended(door: Door) -> None:
     upload = begun(door)
     [first] = sent(door, upload, b"0123")

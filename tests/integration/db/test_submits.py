@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
-from db import at_once, audit, files, jobs, queues, quotas, tenants
+from db import at_once, audit, files, jobs, queues, quotas, submit_statements, tenants
 from db.session import Database
 from db.tables import Audit, Event, File, Job, JobFile, JobLabel
 from domain.errors import Conflict, OverQuota
@@ -77,15 +78,6 @@ def delete(session: Any, one: File) -> None:
     files.delete(session, "a", one.id)
 
 
-def test_a_submit_waits_for_no_lock_on_its_tenant(postgresql: Database) -> None:
-    one = file(postgresql)
-    with postgresql.transaction() as session:
-        new = jobs.Submission(tenant="a", spec={}, files={one.id: "training_file"})
-        jobs.submit(session, new)
-
-        assert quickly(postgresql, new) is not None
-
-
 def test_a_file_cannot_be_deleted_while_a_submit_that_reads_it_is_on_its_way(postgresql: Database) -> None:
     one = file(postgresql)
 
@@ -120,6 +112,46 @@ def test_a_submit_does_not_find_a_file_whose_deletion_is_on_its_way(postgresql: 
     assert refused is None
     with postgresql.reading() as session:
         assert session.scalars(select(Job)).all() == []
+
+
+@contextmanager
+def quick_submit_on_its_way(database: Database, new: jobs.Submission) -> Iterator[None]:
+    """The one statement has run, and its commit takes a while."""
+    values = at_once.values_of(new, AUDIT, room_is_known=False)
+    with database.transaction() as session:
+        submit_statements.SUBMIT.drive(session, **values, files=[], many=0)
+        yield
+
+
+def test_a_submit_does_not_wait_for_the_disk_of_another_of_its_tenant(postgresql: Database) -> None:
+    new = jobs.Submission(tenant="a", spec={})
+    with quick_submit_on_its_way(postgresql, new):
+        assert quickly(postgresql, new) is not None
+
+
+@pytest.mark.parametrize("again", [{"key": "k"}, {"is_retry": True}])
+def test_who_sends_again_gets_the_job_that_is_still_on_its_way(postgresql: Database, again: Any) -> None:
+    first = jobs.Submission(tenant="a", spec={}, key=again.get("key"), body_hash="h")
+    second = jobs.Submission(tenant="a", spec={}, body_hash="h", **again)
+
+    with ThreadPoolExecutor(1) as pool:
+        with quick_submit_on_its_way(postgresql, first):
+            met = pool.submit(step_by_step, postgresql, second)
+            with pytest.raises(TimeoutError):
+                met.result(timeout=0.3)
+        met.result(timeout=10)
+
+    with postgresql.reading() as session:
+        assert len(session.scalars(select(Job)).all()) == 1
+
+
+def test_a_check_that_is_being_noted_keeps_no_submit_waiting(postgresql: Database) -> None:
+    one = file(postgresql)
+
+    with postgresql.transaction() as session:
+        files.note_check(session, one.id, rows=3)
+
+        assert quickly(postgresql, jobs.Submission(tenant="a", spec={}, files={one.id: "training_file"}))
 
 
 def test_two_submits_with_one_key_at_once_make_one_job(database: Database) -> None:
@@ -185,9 +217,9 @@ def test_nothing_of_a_submit_that_breaks_a_rule_is_written(database: Database) -
 
 def test_room_that_was_counted_a_moment_ago_is_not_counted_again(database: Database) -> None:
     rooms, new = at_once.Rooms(), jobs.Submission(tenant="a", spec={})
-    share = 3
+    share = (at_once.Rooms.LEAST - at_once.SPARE) // at_once.Rooms.SHARE
     with database.transaction() as session:
-        quotas.set_limits(session, "a", {"max_queued": at_once.SPARE + share * at_once.Rooms.SHARE})
+        quotas.set_limits(session, "a", {"max_queued": at_once.Rooms.LEAST})
     assert at_once.submit(database, new, AUDIT, rooms) is not None
     with database.transaction() as session:
         quotas.set_limits(session, "a", {"max_queued": 0})
