@@ -7,11 +7,12 @@ from typing import Any
 from flask import Response, request
 from sqlalchemy.orm import Session
 
-from api import requests, shapes, waiting, watched
+from api import fine_tune_shapes, requests, waiting, watched
 from api.job_shapes import polled
 from api.jobs import BY_METADATA, BY_STATUS, asked_for
 from api.routes import Routes, page_query
 from api.services import Services
+from api.shapes import page
 from db import at_once, files, glances, job_pages, jobs, queues, readers, starts, tables
 from db.glances import Glance
 from domain.access import Principal, Scope
@@ -27,7 +28,7 @@ routes = Routes()
     "/v1/fine_tuning/jobs",
     needs=Scope.JOBS_WRITE,
     body=FineTune,
-    answer=shapes.Job,
+    answer=fine_tune_shapes.Job,
     errors=(400, 413, 415, 422, 429),
     takes_key=True,
 )
@@ -42,25 +43,25 @@ def create(plait: Services, who: Principal) -> Response:
     "/v1/fine_tuning/jobs",
     needs=Scope.JOBS_READ,
     query=(*page_query(), BY_STATUS, BY_METADATA),
-    answer=shapes.JobPage,
+    answer=fine_tune_shapes.JobPage,
     errors=(400, 404),
     tagged=True,
 )
-def index(plait: Services, who: Principal) -> shapes.JobPage:
+def index(plait: Services, who: Principal) -> fine_tune_shapes.JobPage:
     """Lists the fine-tuning jobs, newest first."""
     wanted, limit = asked_for([Kind.FINE_TUNE]), requests.limit()
     with plait.database.reading() as session:
         rows, more = job_pages.page(session, who.tenant, wanted, after=requests.after(), limit=limit)
         results = files.results_of_all(session, [row.id for row in rows])
         found = [_shape(session, row, results.get(row.id, [])) for row in rows]
-    return shapes.page(shapes.JobPage, found, more)
+    return page(fine_tune_shapes.JobPage, found, more)
 
 
 @routes.get(
     "/v1/fine_tuning/jobs/<job_id>",
     needs=Scope.JOBS_READ,
     query=waiting.QUERY,
-    answer=shapes.Job,
+    answer=fine_tune_shapes.Job,
     errors=(400, 404),
     tagged=True,
 )
@@ -74,7 +75,10 @@ def retrieve(plait: Services, who: Principal, job_id: str) -> Response:
 
 
 @routes.post(
-    "/v1/fine_tuning/jobs/<job_id>/cancel", needs=Scope.JOBS_WRITE, answer=shapes.Job, errors=(404, 409)
+    "/v1/fine_tuning/jobs/<job_id>/cancel",
+    needs=Scope.JOBS_WRITE,
+    answer=fine_tune_shapes.Job,
+    errors=(404, 409),
 )
 def cancel(plait: Services, who: Principal, job_id: str) -> Response:
     """Cancels a waiting job at once; asks a running one to stop and keep its last checkpoint."""
@@ -87,7 +91,10 @@ def cancel(plait: Services, who: Principal, job_id: str) -> Response:
 
 
 @routes.post(
-    "/v1/fine_tuning/jobs/<job_id>/pause", needs=Scope.JOBS_WRITE, answer=shapes.Job, errors=(404, 409)
+    "/v1/fine_tuning/jobs/<job_id>/pause",
+    needs=Scope.JOBS_WRITE,
+    answer=fine_tune_shapes.Job,
+    errors=(404, 409),
 )
 def pause(plait: Services, who: Principal, job_id: str) -> Response:
     """Pauses a waiting job at once; asks a running one for a checkpoint and pauses it with that."""
@@ -100,7 +107,10 @@ def pause(plait: Services, who: Principal, job_id: str) -> Response:
 
 
 @routes.post(
-    "/v1/fine_tuning/jobs/<job_id>/resume", needs=Scope.JOBS_WRITE, answer=shapes.Job, errors=(404, 409)
+    "/v1/fine_tuning/jobs/<job_id>/resume",
+    needs=Scope.JOBS_WRITE,
+    answer=fine_tune_shapes.Job,
+    errors=(404, 409),
 )
 def resume(plait: Services, who: Principal, job_id: str) -> Response:
     """Lets a paused job go on from its last checkpoint, on the same attempt."""
@@ -128,12 +138,12 @@ def _submission(who: Principal, body: dict[str, Any]) -> jobs.Submission:
     )
 
 
-def _new(plait: Services, made: at_once.Made) -> shapes.Job:
+def _new(plait: Services, made: at_once.Made) -> fine_tune_shapes.Job:
     plait.bells.ring(Lane(made.job.lane))
-    return shapes.job(made.job, position=made.position, result_files=[])
+    return fine_tune_shapes.job(made.job, position=made.position, result_files=[])
 
 
-def _step_by_step(plait: Services, who: Principal, new: jobs.Submission) -> shapes.Job:
+def _step_by_step(plait: Services, who: Principal, new: jobs.Submission) -> fine_tune_shapes.Job:
     with plait.change(who) as session:
         row = _submitted(session, _started(session, new))
     plait.bells.ring(Lane(row.lane))
@@ -160,10 +170,10 @@ def _started(session: Session, new: jobs.Submission) -> jobs.Submission:
     )
 
 
-def _shape(session: Session, row: tables.Job, result_files: Sequence[str]) -> shapes.Job:
-    return shapes.job(row, position=queues.position(session, row), result_files=result_files)
+def _shape(session: Session, row: tables.Job, result_files: Sequence[str]) -> fine_tune_shapes.Job:
+    return fine_tune_shapes.job(row, position=queues.position(session, row), result_files=result_files)
 
 
-def seen(glance: Glance) -> shapes.Job:
+def seen(glance: Glance) -> fine_tune_shapes.Job:
     """The job as this route shows it."""
-    return shapes.job(glance.job(), position=glance.position, result_files=glance.result_files)
+    return fine_tune_shapes.job(glance.job(), position=glance.position, result_files=glance.result_files)

@@ -1,12 +1,13 @@
-"""The JSON shape of a job of any kind, as `/v1/jobs` shows it. A fine-tune's own shape is in `api.shapes`."""
+"""The JSON shape of a job of any kind, as `/v1/jobs` shows it. A fine-tune's own shape is in `api.fine_tune_shapes`."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from flask import Response
 
+from api.fine_tune_shapes import Job
 from api.routes import respond
-from api.shapes import Job, JobError, Listed, Page, Queue
+from api.shapes import JobError, Listed, Page, Queue
 from db import tables
 from domain.job import FINAL, Kind, Stage, State, public_status
 

@@ -1,6 +1,5 @@
 """The JSON shapes of answers, in OpenAI's words and ours, built from rows. `api.openapi` shows them."""
 
-import time
 from collections.abc import Sequence
 from typing import Any, Generic, Literal, TypeVar
 
@@ -9,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from db import events as event_rows
 from db import tables
 from db.registry import Described
-from domain.job import FINAL, Stage, State, public_status
 
 Broker = Literal["ok", "down", "none"]
 
@@ -67,58 +65,11 @@ class JobError(Shape):
     param: str | None = None
 
 
-class Hyperparameters(Shape):
-    """`auto` until Plait has chosen."""
-
-    n_epochs: int | Literal["auto"] = "auto"
-    batch_size: int | Literal["auto"] = "auto"
-    learning_rate_multiplier: float | Literal["auto"] = "auto"
-
-
-class Supervised(Shape):
-    hyperparameters: Hyperparameters
-
-
-class Method(Shape):
-    type: Literal["supervised"] = "supervised"
-    supervised: Supervised
-
-
 class Queue(Shape):
     lane: str
     #: How many jobs of the lane stand before this one; null when it does not wait.
     position: int | None
     priority: int
-
-
-class Job(Listed):
-    object: Literal["fine_tuning.job"] = "fine_tuning.job"
-    created_at: int
-    finished_at: int | None
-    model: str
-    fine_tuned_model: str | None
-    organization_id: str
-    status: str
-    error: JobError | None
-    hyperparameters: Hyperparameters
-    training_file: str
-    validation_file: str | None
-    result_files: list[str]
-    trained_tokens: int | None = None
-    seed: int
-    estimated_finish: int | None
-    integrations: list[Any] | None = None
-    method: Method
-    metadata: dict[str, str] | None
-    #: The spec as it was asked for; once the files are checked, as it was resolved.
-    multimodal: dict[str, Any]
-    progress: dict[str, Any] | None
-    queue: Queue
-    attempt: int
-    deaths: int
-    worker: str | None
-    metrics: dict[str, Any]
-    started_at: int | None
 
 
 class Event(Listed):
@@ -179,10 +130,6 @@ class FilePage(Page[File]):
     """Files."""
 
 
-class JobPage(Page[Job]):
-    """Fine-tuning jobs."""
-
-
 class EventPage(Page[Event]):
     """Events of one job."""
 
@@ -200,12 +147,16 @@ def page(shape: type[SomePage], items: Sequence[Listed], has_more: bool) -> Some
     return shape(data=list(items), first_id=ends[0], last_id=ends[1], has_more=has_more)
 
 
+def seconds(instant: float | None) -> int | None:
+    return int(instant) if instant is not None else None
+
+
 def file(row: tables.File) -> File:
     return File(
         id=row.id,
         bytes=row.bytes,
         created_at=int(row.created_at),
-        expires_at=_seconds(row.expires_at),
+        expires_at=seconds(row.expires_at),
         filename=row.filename,
         purpose=row.purpose,
         sha256=row.sha256,
@@ -216,50 +167,6 @@ def file(row: tables.File) -> File:
         issues=row.issues,
         schema_=row.schema,
     )
-
-
-def job(row: tables.Job, *, position: int | None, result_files: Sequence[str]) -> Job:
-    spec, result = row.spec, row.result or {}
-    multimodal = row.resolved or spec["multimodal"]
-    chosen = Hyperparameters.model_validate(multimodal.get("hyperparameters", {}))
-    is_final = row.state in FINAL
-    return Job(
-        id=row.id,
-        created_at=int(row.created_at),
-        started_at=_seconds(row.started_at),
-        finished_at=_seconds(row.finished_at) if is_final else None,
-        model=spec["model"],
-        fine_tuned_model=result.get("model"),
-        organization_id=row.tenant,
-        status=public_status(State(row.state), Stage(row.stage)),
-        error=JobError.model_validate(row.error) if row.error else None,
-        hyperparameters=chosen,
-        training_file=spec["training_file"],
-        validation_file=spec.get("validation_file"),
-        result_files=list(result_files),
-        seed=spec.get("seed") or 0,
-        estimated_finish=_estimate(row),
-        method=Method(supervised=Supervised(hyperparameters=chosen)),
-        metadata=row.labels,
-        multimodal=multimodal,
-        progress=row.progress,
-        queue=Queue(lane=row.lane, position=position, priority=row.priority),
-        attempt=row.attempt,
-        deaths=row.deaths,
-        worker=row.lease_owner,
-        metrics=result.get("metrics", {}) if is_final else {},
-    )
-
-
-def _seconds(instant: float | None) -> int | None:
-    return int(instant) if instant is not None else None
-
-
-def _estimate(row: tables.Job) -> int | None:
-    """When training will be over, as its last report has it. How long encoding takes says nothing about that."""
-    told = row.progress or {}
-    left = told.get("eta_s") if row.state == State.RUNNING and told.get("stage") == "training" else None
-    return int(told.get("reported_at", time.time()) + left) if left is not None else None
 
 
 def event(row: tables.Event) -> Event:
