@@ -65,6 +65,11 @@ class Known:
             setattr(self, name, value)
 
 
+def _waits_for_its_time(known: Known) -> bool:
+    """A job that was cancelled meanwhile does not."""
+    return known.sleeps and known.state not in FINAL
+
+
 class JobMachine(RuleBasedStateMachine):
     door: Door
     keys: dict[str, str]
@@ -238,9 +243,9 @@ class JobMachine(RuleBasedStateMachine):
         assert lanes == ([known.lane] if state == State.QUEUED else [])
 
     @rule(data=st.data())
-    @precondition(lambda self: any(known.sleeps for known in self.jobs.values()))
+    @precondition(lambda self: any(map(_waits_for_its_time, self.jobs.values())))
     def let_time_pass(self, data: st.DataObject) -> None:
-        known = self._one(data, lambda known: known.sleeps)
+        known = self._one(data, _waits_for_its_time)
         # Long ago, one after the other: the same steps must give the same order, however long they take.
         self.woken += 1
         self._set(known, available_at=float(self.woken))
