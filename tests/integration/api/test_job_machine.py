@@ -364,4 +364,4 @@ def test_no_order_of_steps_breaks_a_promise(door: Door) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_no_order_of_many_steps_breaks_a_promise(door: Door) -> None:
-    run(door, max_examples=60, stateful_step_count=50)
+    run(door, max_examples=150, stateful_step_count=60)
