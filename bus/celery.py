@@ -1,5 +1,7 @@
 """The Celery application that both ends share: one task, `plait.run(lane)`, whose message is only a bell."""
 
+import json
+
 from celery import Celery
 from kombu import Queue
 
@@ -7,6 +9,8 @@ from domain.job import Lane
 
 TASK = "plait.run"
 PREFIX = "plait:"
+#: Stands in a `message` for the id that each bell has of its own.
+ID = "00000000-0000-4000-8000-000000000000"
 
 
 def make(redis_url: str, *, lane: Lane | None = None) -> Celery:
@@ -41,3 +45,15 @@ def make(redis_url: str, *, lane: Lane | None = None) -> Celery:
         },
     )
     return app
+
+
+def message(lane: Lane) -> str:
+    """What Celery puts on the lane's list to have the task run, with `ID` for its ids.
+
+    Celery itself makes it, for a broker in memory. It is Celery's message protocol 2 in kombu's envelope.
+    """
+    with make("") as app, app.connection_for_read() as connection:
+        app.send_task(TASK, args=[str(lane)], queue=str(lane), task_id=ID)
+        sent = connection.default_channel.basic_get(str(lane), no_ack=True).serializable()
+    sent["properties"]["delivery_tag"] = ID
+    return json.dumps(sent)

@@ -2,11 +2,8 @@
 
 import os
 import signal
-import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,25 +12,9 @@ import redis
 from bus import limits as module
 from bus.limits import Limits
 from domain.rate import Rate
-from ops import broker
 
 #: So slow that nothing comes back while a test runs.
 SLOW = Rate(per_minute=1, burst=40)
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
-    process, url = broker.start(tmp_path)
-    yield process, url
-    process.send_signal(signal.SIGCONT)
-    process.kill()
-    process.wait()
-    broker.remove_socket(url)
-
-
-@pytest.fixture
-def url(running: Any) -> str:
-    return str(running[1])
 
 
 def passed(limits: Limits, times: int, rate: Rate = SLOW, tenant: str = "a") -> int:

@@ -2,7 +2,6 @@
 
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,6 @@ from bus.bells import Bells
 from bus.wakes import Wakes
 from ops import broker
 from support.stack import until
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
-    process, url = broker.start(tmp_path)
-    yield process, url
-    process.kill()
-    process.wait()
-    broker.remove_socket(url)
 
 
 @pytest.fixture
