@@ -34,7 +34,7 @@ def main() -> None:
 
 def measured(part: str, kind: str, *, quick: bool) -> list[dict[str, Any]]:
     """One part on one kind of database."""
-    rounds, seconds = (1, 0.2) if quick else (5, 2.0)
+    rounds, seconds = (1, 0.2) if quick else (7, 2.0)
     if part == "claims":
         sizes = {"few": 50, "many": 200} if quick else {}
         return claims.measure(kind, rounds=5 if quick else 200, **sizes)

@@ -23,8 +23,8 @@ def told(tmp_path: Path) -> Any:
 def test_submits_of_plait_and_of_its_peer_are_counted(told: Any) -> None:
     rows = told("submits")
 
-    plait, peer = {"plait", "plait, every bell heard"}, {"peer", "peer with a key look-up"}
-    assert {row["contender"] for row in rows} == plait | peer
+    plait, peer = ("plait", "plait, every bell heard"), ("peer", "peer, every bell heard")
+    assert {row["contender"] for row in rows} == {*plait, *peer, "peer with a key look-up"}
     assert {row["errors"] for row in rows} == {"0"}
     assert all(row["python"] and row["cores"] for row in rows)
 
