@@ -23,6 +23,9 @@ SILENT_S = 0.5
 class Impatient(psycopg.Connection[Any]):
     """A connection that gives up: whatever takes longer than `patience_s` ends it, for its state is unknown."""
 
+    #: When it was made, by `time.monotonic`.
+    made_at = 0.0
+
     #: Seconds for one answer; None waits for ever (a migration may take its time).
     patience_s: float | None = None
     #: Hears of a server that was silent for so long.
@@ -50,6 +53,8 @@ class Silence:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._until = 0.0
+        #: When the server was last found silent, by `time.monotonic`.
+        self.last_at = 0.0
         self._probing = False
         self._silent = False
 
@@ -80,7 +85,8 @@ class Silence:
 
     def note(self) -> None:
         """The server did not answer."""
-        self._silent, self._until = True, time.monotonic() + SILENT_S
+        self.last_at = time.monotonic()
+        self._silent, self._until = True, self.last_at + SILENT_S
 
 
 def postgresql(url: str, *, timeout_s: float, longest_s: float, pool: int) -> Engine:
@@ -103,29 +109,34 @@ def postgresql(url: str, *, timeout_s: float, longest_s: float, pool: int) -> En
             "options": " ".join(f"-c {name}={milliseconds}" for name, milliseconds in limits.items()),
         },
     )
-    event.listen(engine, "checkout", _refuse_dead)
     silence = Silence()
+
+    @event.listens_for(engine, "checkout")
+    def _checkout(connection: Any, _record: Any, _proxy: Any) -> None:
+        # What is older than a silence would be silent too, one patience after the other: all are made anew.
+        if connection.made_at < silence.last_at or _is_dead(connection):
+            raise InvalidatePoolError
 
     @event.listens_for(engine, "do_connect")
     def _connect(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> Impatient:
+        began = time.monotonic()
         with silence.probe():
             # libpq knows whole seconds only, and at least two of them.
             connection = Impatient.connect(*arguments, **options, connect_timeout=max(2, int(timeout_s)))
-        connection.patience_s, connection.gave_up = longest_s, silence.note
+        connection.patience_s, connection.gave_up, connection.made_at = longest_s, silence.note, began
         return connection
 
     return engine
 
 
-def _refuse_dead(connection: Any, _record: Any, _proxy: Any) -> None:
-    """The pool gives out no connection that the server has closed, as it does when it restarts.
+def _is_dead(connection: Any) -> bool:
+    """Whether the server has closed it, as it does when it restarts.
 
     A server that closes says so first: an idle connection on which something has arrived is over. To see that
     costs a microsecond; to ask the server, as `pool_pre_ping` does, costs as much as a small query.
     """
     if connection.closed:
-        raise InvalidatePoolError
+        return True
     arrived = select.poll()
     arrived.register(connection.fileno(), select.POLLIN)
-    if arrived.poll(0):
-        raise InvalidatePoolError
+    return bool(arrived.poll(0))

@@ -130,8 +130,11 @@ def test_a_broker_that_is_back_is_used_again(door: Door) -> None:
     until(door.ready, lambda r: r.json()["broker"] == "ok", limit_s=10)
 
 
-@pytest.mark.parametrize("path", ["/v1/fine_tuning/jobs", "/readyz"])
+@pytest.mark.parametrize("path", ["/v1/fine_tuning/jobs", "/v1/fine_tuning/jobs/{job}", "/readyz"])
 def test_a_silent_database_is_told_of_within_three_seconds(door: Door, path: str) -> None:
+    path = path.format(job=door.submit().json()["id"])
+    # So the pool has idle connections: one that is silent says so of the others too.
+    assert set(door.crowd(path)) == {200}
     door.database.shut()
     began = time.monotonic()
 
