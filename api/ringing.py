@@ -1,6 +1,6 @@
 """Rings the bells behind the back of whoever submits: a bell is a hint, and no answer waits for the broker.
 
-What was asked for while a bell was rung is rung together: as many bells as jobs, but the lane is looked at once.
+What was asked for while a bell was rung is rung together: as many bells as jobs, up to as many as the lane needs.
 """
 
 import threading

@@ -29,7 +29,7 @@ class Bells:
         self._silent_until = 0.0
         self._redis: redis.Redis | None = None
         self._messages: dict[Lane, str] = {}
-        #: How many bells each lane had when it was last rung; only a lane that had enough is looked at first.
+        #: How many bells each lane had when it was last rung; where there is room it is not looked at.
         self._unheard: dict[Lane, int] = {}
 
     def ring(self, lane: Lane, times: int = 1) -> bool:
@@ -57,7 +57,7 @@ class Bells:
 
     def _ring(self, lane: Lane, times: int) -> bool:
         queue, unheard = f"{PREFIX}{lane}", self._unheard.get(lane, ENOUGH)
-        if unheard >= ENOUGH:
+        if unheard + times > ENOUGH:
             unheard = int(self._client().llen(queue))
         if unheard < ENOUGH:
             bells = [self._bell(lane) for _ in range(min(times, ENOUGH - unheard))]

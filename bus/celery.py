@@ -1,6 +1,7 @@
 """The Celery application that both ends share: one task, `plait.run(lane)`, whose message is only a bell."""
 
 import json
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from celery import Celery
 from kombu import Queue
@@ -18,9 +19,7 @@ def make(redis_url: str, *, lane: Lane | None = None) -> Celery:
 
     Nothing returns through the queue: no result backend, no acknowledgement that matters.
     """
-    # redis-py and Celery write a unix socket's URL differently.
-    broker = redis_url.replace("unix://", "redis+socket://", 1) or "memory://"
-    app = Celery("plait", broker=broker, set_as_current=False)
+    app = Celery("plait", broker=_broker(redis_url), set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",
@@ -47,13 +46,24 @@ def make(redis_url: str, *, lane: Lane | None = None) -> Celery:
     return app
 
 
+def _broker(redis_url: str) -> str:
+    """As Celery writes it: redis-py has other words for a unix socket and for the database behind it."""
+    where = urlsplit(redis_url)
+    if where.scheme != "unix":
+        return redis_url or "memory://"
+    options = {"virtual_host" if name == "db" else name: value for name, value in parse_qsl(where.query)}
+    return f"redis+socket://{where.netloc}{where.path}?{urlencode(options)}".rstrip("?")
+
+
 def message(lane: Lane) -> str:
     """What Celery puts on the lane's list to have the task run, with `ID` for its ids.
 
     Celery itself makes it, for a broker in memory. It is Celery's message protocol 2 in kombu's envelope.
     """
     with make("") as app, app.connection_for_read() as connection:
-        app.send_task(TASK, args=[str(lane)], queue=str(lane), task_id=ID)
+        app.send_task(TASK, args=[str(lane)], queue=str(lane), task_id=ID, root_id=ID)
         sent = connection.default_channel.basic_get(str(lane), no_ack=True).serializable()
     sent["properties"]["delivery_tag"] = ID
+    # It may be made while a worker's task runs, whose child it is not.
+    sent["headers"]["parent_id"] = None
     return json.dumps(sent)

@@ -11,7 +11,7 @@ import redis
 from celery.contrib.testing.worker import start_worker
 
 from bus.bells import ENOUGH, Bells
-from bus.celery import PREFIX, TASK, make
+from bus.celery import PREFIX, TASK, make, message
 from domain.job import Lane
 
 CPU = f"{PREFIX}{Lane.CPU}"
@@ -45,10 +45,12 @@ def test_a_bell_is_the_message_that_celery_would_send(url: str, wire: "redis.Red
     assert without_ids(ours) == without_ids(theirs)
 
 
-def test_a_celery_worker_runs_its_task_once_for_each_bell(url: str) -> None:
+@pytest.mark.parametrize("database", ["", "?db=2"])
+def test_a_celery_worker_runs_its_task_once_for_each_bell(url: str, database: str) -> None:
+    url += database
     app, heard = make(url, lane=Lane.CPU), queue.Queue[tuple[str, str]]()
 
-    @app.task(name=TASK, bind=True)
+    @app.task(name=TASK, bind=True, shared=False)
     def run(self: Any, lane: str) -> None:
         heard.put((lane, self.request.id))
 
@@ -61,6 +63,20 @@ def test_a_celery_worker_runs_its_task_once_for_each_bell(url: str) -> None:
     assert {lane for lane, _ in (*first, last)} == {"cpu"}
     assert len({task for _, task in (*first, last)}) == 4
     assert heard.empty()
+
+
+def test_a_bell_that_is_made_while_a_task_runs_is_not_that_tasks_child(url: str) -> None:
+    app, made = make(url, lane=Lane.CPU), queue.Queue[str]()
+
+    @app.task(name=TASK, shared=False)
+    def run(_lane: str) -> None:
+        made.put(message(Lane.CPU))
+
+    Bells(url).ring(Lane.CPU)
+    with start_worker(app, pool="solo", perform_ping_check=False):
+        inside = made.get(timeout=30)
+
+    assert json.loads(inside)["headers"] == json.loads(message(Lane.CPU))["headers"]
 
 
 def test_a_lane_gets_no_more_unheard_bells_than_it_needs_whoever_rings(url: str, wire: "redis.Redis") -> None:
@@ -80,6 +96,15 @@ def test_many_rung_together_are_as_many_bells_up_to_enough(url: str, wire: "redi
     few, many = bells.ring(Lane.CPU, 3), bells.ring(Lane.CPU, 1_000)
 
     assert (few, many) == (False, True)
+    assert wire.llen(CPU) == ENOUGH
+
+
+def test_bells_that_were_heard_since_make_room_for_as_many(url: str, wire: "redis.Redis") -> None:
+    bells = Bells(url)
+    bells.ring(Lane.CPU, ENOUGH - 1)
+    wire.delete(CPU)
+
+    assert bells.ring(Lane.CPU, ENOUGH)
     assert wire.llen(CPU) == ENOUGH
 
 
