@@ -145,7 +145,8 @@ def earlier(session: Session, new: Submission) -> Job | None:
                 "This Idempotency-Key was used with another body; send a new key for a new job.",
                 code="idempotency_key_reused",
             )
-        return session.get_one(Job, found[0]) if found is not None else None
+        # One as old as retention is long may be gone by now: then this is a new job.
+        return session.get(Job, found[0]) if found is not None else None
     if not new.is_retry:
         return None
     return session.scalars(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from db import at_once, audit, files, jobs, queues, quotas, submit_statements, tenants
+from db import at_once, audit, files, jobs, queues, quotas, retention, submissions, submit_statements, tenants
 from db.session import Database
 from db.tables import Audit, Event, File, Job, JobFile, JobLabel
 from domain.errors import Conflict, OverQuota
@@ -86,7 +86,7 @@ def test_a_file_cannot_be_deleted_while_a_submit_that_reads_it_is_on_its_way(pos
             delete(session, one)
 
     # What the one statement locks, and no more: step by step the tenant's quota would be locked as well.
-    reads = select(File.id).where(File.id == one.id).with_for_update(read=True)
+    reads = select(File.id).where(File.id == one.id).with_for_update(read=True, key_share=True)
     refused = on_its_way(
         postgresql,
         lambda session: (session.execute(reads), session.add(JobFile(job=other(postgresql), file=one.id))),
@@ -152,6 +152,27 @@ def test_a_check_that_is_being_noted_keeps_no_submit_waiting(postgresql: Databas
         files.note_check(session, one.id, rows=3)
 
         assert quickly(postgresql, jobs.Submission(tenant="a", spec={}, files={one.id: "training_file"}))
+
+
+def test_a_key_whose_old_job_goes_at_this_instant_makes_a_new_one(
+    postgresql: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, look = submit(postgresql, key="k"), submissions._BY_KEY
+
+    class ThenItGoes:
+        def drive(self, session: Any, **values: Any) -> Any:
+            found = look.drive(session, **values)
+            with postgresql.transaction() as other:
+                retention.forget(other, [old.id])
+            return found
+
+    monkeypatch.setattr(submissions, "_BY_KEY", ThenItGoes())
+
+    new = step_by_step(postgresql, jobs.Submission(tenant="a", spec={}, key="k"))
+
+    assert new.id != old.id
+    with postgresql.reading() as session:
+        assert session.scalars(select(Job.id)).all() == [new.id]
 
 
 def test_two_submits_with_one_key_at_once_make_one_job(database: Database) -> None:
