@@ -6,7 +6,6 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from scipy.signal import resample_poly
 
 from domain.manifest import Code
 from engine.data.probe import MAX_SAMPLES, Undecodable, cut_off, open_picture, open_sound, wanted_frames
@@ -46,6 +45,9 @@ def audio(data: bytes, *, sampling_rate: int, max_seconds: float | None = None) 
         message = "the sound holds samples that are no numbers; write it anew"
         raise Undecodable(Code.UNREADABLE_MEDIA, message)
     if rate != sampling_rate:
+        # It takes a second to load, which a training without such a sound need not wait.
+        from scipy.signal import resample_poly
+
         factor = gcd(rate, sampling_rate)
         mono = resample_poly(mono, sampling_rate // factor, rate // factor)
     return np.ascontiguousarray(mono, dtype=np.float32)
