@@ -20,6 +20,7 @@ def told(tmp_path: Path) -> Any:
     return run
 
 
+@pytest.mark.slow
 def test_submits_of_plait_and_of_its_peer_are_counted(told: Any) -> None:
     rows = told("submits")
 
@@ -33,6 +34,7 @@ def test_claims_are_timed_in_a_short_and_in_a_long_queue(told: Any) -> None:
     assert [row["queued"] for row in told("claims")] == ["50", "200"]
 
 
+@pytest.mark.slow
 def test_every_stream_of_the_crowd_hears_every_event(told: Any) -> None:
     alone, crowded = told("crowd")
 

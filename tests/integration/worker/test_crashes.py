@@ -105,6 +105,7 @@ def test_a_job_whose_keeper_is_killed_goes_on_with_another_worker(plait: Stack, 
     assert_finished_once(plait, job_id)
 
 
+@pytest.mark.slow
 def test_a_job_whose_whole_worker_is_killed_goes_on_with_another(plait: Stack, data: str) -> None:
     worker = plait.worker(Lane.TRAIN)
     job_id = plait.submit(data, long_training())
@@ -147,6 +148,7 @@ def test_a_worker_that_is_told_to_end_hands_its_job_on_with_a_checkpoint(plait: 
     assert_finished_once(plait, job_id)
 
 
+@pytest.mark.slow
 def test_flushing_the_broker_midway_loses_nothing(plait: Stack, data: str) -> None:
     plait.worker(Lane.TRAIN)
     first = plait.submit(data, long_training(epochs=100))

@@ -324,6 +324,7 @@ def test_a_child_that_dies_before_it_hears_of_a_prediction_is_no_death_of_it(pla
     assert (job.state, job.deaths) == (State.SUCCEEDED, 0), plait.stack.explain(job.id)
 
 
+@pytest.mark.slow
 def test_an_idle_child_ends_with_its_killed_keeper(plait: Plait) -> None:
     plait.answers({"text": "a"})
     child, worker = plait.child(), plait.worker()
@@ -345,6 +346,7 @@ def test_a_worker_that_is_told_to_end_takes_its_idle_child_along(plait: Plait) -
     assert not child.is_running()
 
 
+@pytest.mark.slow
 def test_a_worker_told_to_end_hands_its_prediction_on(plait: Plait) -> None:
     plait.answers({"text": "a"})
     job_id = plait.submit(*slow(plait, 40))
