@@ -7,6 +7,7 @@ fenced|unfenced worker --lane LANE`; STOPS is a folder in which a file asks for 
 import os
 import signal
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def stop_where_asked(stops: Path) -> None:
 
     def stopping(self: Outcome, ending: Ending) -> object:
         if not ending.fenced and _takes_request(stops, self.job.id, self.job.fence):
-            os.kill(os.getpid(), signal.SIGSTOP)
+            # To this thread: one sent to the process is another thread's, and this one goes on to a transaction.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         return settle(self, ending)
 
     Outcome.settle = stopping  # type: ignore[assignment,method-assign]
