@@ -50,7 +50,7 @@ def _broker(redis_url: str) -> str:
     """As Celery writes it: redis-py has other words for a unix socket and for the database behind it."""
     where = urlsplit(redis_url)
     if where.scheme != "unix":
-        return redis_url or "memory://"
+        return redis_url or "memory://localhost"
     options = {"virtual_host" if name == "db" else name: value for name, value in parse_qsl(where.query)}
     return f"redis+socket://{where.netloc}{where.path}?{urlencode(options)}".rstrip("?")
 
