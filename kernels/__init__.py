@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kernels.projection import masked_projection
+    from kernels.token_pool import masked_token_pool
 
-__all__ = ["masked_projection"]
+__all__ = ["masked_projection", "masked_token_pool"]
 
 # A folder may not carry its op's name: importing it would put the module in the op's place here.
-_HOMES = {"masked_projection": "kernels.projection"}
+_HOMES = {"masked_projection": "kernels.projection", "masked_token_pool": "kernels.token_pool"}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from kernels import dispatch
+from kernels.norms import accumulation
 from kernels.projection import reference
+from kernels.registry import Half, register
 
 _IMPLEMENTATIONS: dict[dispatch.Backend, ModuleType] = {dispatch.Backend.TORCH: reference}
 
@@ -16,32 +16,6 @@ _ARGUMENTS = (
     "Tensor[] xs, Tensor weight, Tensor? bias, Tensor? mask, bool mean, "
     "Tensor? norm_weight, Tensor? norm_bias, float eps, str activation"
 )
-_SCHEMAS = (
-    f"masked_projection({_ARGUMENTS}) -> (Tensor, Tensor)",
-    f"masked_projection_backward(Tensor grad, Tensor z, {_ARGUMENTS}, bool[] needs) -> Tensor[]",
-)
-
-
-def _implementation(weight: Tensor) -> ModuleType:
-    chosen = dispatch.choose(
-        "masked_projection",
-        _IMPLEMENTATIONS,
-        device=weight.device.type,
-        float64=weight.dtype == torch.float64,
-    )
-    return _IMPLEMENTATIONS[chosen]
-
-
-# The choice is made in here, at run time: a compiled graph holds the op and not one of its implementations.
-# Autocast ends here: an implementation chooses its own precision.
-def _forward(xs: Sequence[Tensor], weight: Tensor, *rest: Any) -> Any:
-    with torch.autocast(weight.device.type, enabled=False):
-        return _implementation(weight).forward(xs, weight, *rest)
-
-
-def _backward(grad: Tensor, z: Tensor, xs: Sequence[Tensor], weight: Tensor, *rest: Any) -> Any:
-    with torch.autocast(weight.device.type, enabled=False):
-        return _implementation(weight).backward(grad, z, xs, weight, *rest)
 
 
 def _forward_shapes(
@@ -57,7 +31,7 @@ def _forward_shapes(
 ) -> tuple[Tensor, Tensor]:
     shape = xs[0].shape[0], weight.shape[0]
     kept = shape if reference.keeps_sum(norm_weight, activation) else (0,)
-    return weight.new_empty(shape), weight.new_empty(kept, dtype=reference.accumulation(weight.dtype))
+    return weight.new_empty(shape), weight.new_empty(kept, dtype=accumulation(weight.dtype))
 
 
 def _backward_shapes(
@@ -82,15 +56,11 @@ def _backward_shapes(
     ]
 
 
-_library = torch.library.Library("plait", "FRAGMENT")
-for _schema in _SCHEMAS:
-    _library.define(_schema, tags=torch.Tag.pt2_compliant_tag)
-for _name, _run, _shapes in (
-    ("masked_projection", _forward, _forward_shapes),
-    ("masked_projection_backward", _backward, _backward_shapes),
-):
-    _library.impl(_name, _run, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"plait::{_name}", _shapes, lib=_library)
-
-forward = torch.ops.plait.masked_projection.default
-backward = torch.ops.plait.masked_projection_backward.default
+forward, backward = register(
+    "masked_projection",
+    _IMPLEMENTATIONS,
+    forward=Half(f"({_ARGUMENTS}) -> (Tensor, Tensor)", _forward_shapes, anchor=1),
+    backward=Half(
+        f"(Tensor grad, Tensor z, {_ARGUMENTS}, bool[] needs) -> Tensor[]", _backward_shapes, anchor=3
+    ),
+)

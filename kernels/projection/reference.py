@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kernels.norms import accumulation, affine, standardise, through_standardise
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda u: u,
     "relu": functional.relu,
@@ -22,11 +24,6 @@ _ACTIVATION_GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "gelu": torch.ops.aten.gelu_backward,
     "silu": torch.ops.aten.silu_backward,
 }
-
-
-def accumulation(dtype: torch.dtype) -> torch.dtype:
-    """What sums and LayerNorm statistics are kept in: never less than float32."""
-    return torch.promote_types(dtype, torch.float32)
 
 
 def keeps_sum(norm_weight: Tensor | None, activation: str) -> bool:
@@ -55,7 +52,7 @@ def forward(
         z += bias
     u = z
     if norm_weight is not None:
-        u = _affine(_standardise(z, eps)[0], norm_weight, norm_bias)
+        u = affine(standardise(z, eps)[0], norm_weight, norm_bias)
     y = ACTIVATIONS[activation](u).to(weight.dtype)
     return y, z if keeps_sum(norm_weight, activation) else z.new_empty(0)
 
@@ -84,9 +81,9 @@ def backward(
     if norm_weight is None:
         dz = _ACTIVATION_GRADIENTS[activation](du, z)
     else:
-        standard, rstd = _standardise(z, eps)
-        du = _ACTIVATION_GRADIENTS[activation](du, _affine(standard, norm_weight, norm_bias))
-        dz = _through_standardise(du * norm_weight.to(precision), standard, rstd)
+        standard, rstd = standardise(z, eps)
+        du = _ACTIVATION_GRADIENTS[activation](du, affine(standard, norm_weight, norm_bias))
+        dz = through_standardise(du * norm_weight.to(precision), standard, rstd)
 
     if need_weight:
         gradients.append(_weight_gradient(dz, xs, shares).to(weight.dtype))
@@ -136,21 +133,3 @@ def _weight_gradient(dz: Tensor, xs: Sequence[Tensor], shares: Sequence[Tensor |
         _weighed(dz, share).T @ _present(x, share).to(dz.dtype) for x, share in zip(xs, shares, strict=True)
     ]
     return torch.cat(columns, dim=1)
-
-
-def _standardise(z: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Each row with mean 0 and variance 1, and the 1/deviation that it was multiplied by."""
-    # In two passes: E[z^2] - E[z]^2 would cancel.
-    centred = z - z.mean(1, keepdim=True)
-    rstd = torch.rsqrt(centred.square().mean(1, keepdim=True) + eps)
-    return centred * rstd, rstd
-
-
-def _through_standardise(grad: Tensor, standard: Tensor, rstd: Tensor) -> Tensor:
-    along = (grad * standard).mean(1, keepdim=True)
-    return (grad - grad.mean(1, keepdim=True) - standard * along) * rstd
-
-
-def _affine(standard: Tensor, norm_weight: Tensor, norm_bias: Tensor | None) -> Tensor:
-    scaled = standard * norm_weight.to(standard.dtype)
-    return scaled if norm_bias is None else scaled + norm_bias.to(standard.dtype)

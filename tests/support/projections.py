@@ -9,6 +9,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from kernels import masked_projection
+from support import exact
+from support.exact import TOLERANCE, results
+
+__all__ = ["TOLERANCE", "Case", "case", "eager", "errors", "masks", "project", "results"]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": torch.nn.Identity(),
@@ -16,8 +20,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
     "silu": functional.silu,
 }
-#: The greatest relative error of an output or a gradient against float64.
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.5e-2}
 
 
 @dataclass(frozen=True)
@@ -121,23 +123,6 @@ def eager(case: Case) -> Tensor:
     return ACTIVATIONS[case.activation](z)
 
 
-def results(run: Any, case: Case) -> dict[str, Tensor]:
-    """The output of `run` and the gradient of every leaf, under a fixed uneven upstream gradient."""
-    y = run(case)
-    upstream = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).reshape(y.shape).cos()
-    wanted = {name: leaf for name, leaf in case.leaves.items() if leaf.requires_grad}
-    gradients = torch.autograd.grad(y, list(wanted.values()), upstream.to(y.dtype))
-    return {"output": y.detach()} | dict(zip(wanted, gradients, strict=True))
-
-
 def errors(found: dict[str, Tensor], case: Case) -> dict[str, float]:
     """The relative error of every result against the textbook in float64."""
-    exact = results(eager, case.to(torch.float64))
-    return {name: _error(found[name], exact[name]) for name in found}
-
-
-def _error(found: Tensor, exact: Tensor) -> float:
-    scale = exact.norm().clamp_min(1e-30)
-    return (
-        float((found.double() - exact).norm() / scale) if exact.norm() > 0 else float(found.double().norm())
-    )
+    return exact.errors(found, case, eager)
