@@ -36,7 +36,7 @@ check: $(STAMP) ## ruff, types, import floors, guards
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/guards
 
-bench-service: $(STAMP) ## the service beside a naive peer, in about 20 minutes on 2 cores; writes benchmarks/results/service
+bench-service: $(STAMP) ## the service beside a naive peer, in about 24 minutes on 2 cores; writes benchmarks/results/service
 	$(BIN)/python -m benchmarks.service
 
 docs: $(STAMP) ## write docs/spec.md and docs/cli.md anew
