@@ -66,7 +66,7 @@ class Bells:
         return unheard >= ENOUGH
 
     def _bell(self, lane: Lane) -> str:
-        """A message of Celery's for the lane. To have Celery make each anew takes ten times as long."""
+        """A message of Celery's for the lane. To have Celery make each anew takes several times as long."""
         if lane not in self._messages:
             self._messages[lane] = message(lane)
         return self._messages[lane].replace(ID, str(uuid.uuid4()))

@@ -1,11 +1,12 @@
 """How an op becomes known to torch: its schemas and shapes, and the choice of implementation at each call."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from kernels import dispatch
 
@@ -36,6 +37,15 @@ def register(
         _registered(name, name, implementations, "forward", forward),
         _registered(f"{name}_backward", name, implementations, "backward", backward),
     )
+
+
+def like_those_needed(sources: Sequence[Tensor | None], needs: Sequence[bool]) -> list[Tensor]:
+    """Empty gradients of the sources that are there and need one: what a backward's `shapes` returns."""
+    return [
+        source.new_empty(source.shape)
+        for source, needed in zip(sources, needs, strict=True)
+        if needed and source is not None
+    ]
 
 
 def _registered(

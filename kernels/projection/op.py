@@ -8,7 +8,7 @@ from torch import Tensor
 from kernels import dispatch
 from kernels.norms import accumulation
 from kernels.projection import reference
-from kernels.registry import Half, register
+from kernels.registry import Half, like_those_needed, register
 
 _IMPLEMENTATIONS: dict[dispatch.Backend, ModuleType] = {dispatch.Backend.TORCH: reference}
 
@@ -49,11 +49,7 @@ def _backward_shapes(
     needs: Sequence[bool],
 ) -> list[Tensor]:
     sources = [weight, bias, norm_weight, norm_bias, *xs]
-    return [
-        source.new_empty(source.shape)
-        for source, needed in zip(sources, needs, strict=True)
-        if needed and source is not None
-    ]
+    return like_those_needed(sources, needs)
 
 
 forward, backward = register(
