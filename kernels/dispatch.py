@@ -1,6 +1,7 @@
 """Which of an op's implementations runs. Knows neither the ops nor torch: callers say what they hold."""
 
 import logging
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -43,19 +44,22 @@ def using(backend: str) -> Iterator[None]:
 def choose(op: str, available: Collection[Backend], *, device: str, float64: bool) -> Backend:
     """The backend for one call of `op`, which has the implementations `available`.
 
-    CPU tensors and float64 always take the reference, whatever is wanted. Raises `KernelMissing` when
-    Triton is wanted by name and `op` has no Triton kernel: whoever names it wants to know.
+    CPU tensors and float64 always take the reference, whatever is wanted; only where Triton's interpreter is
+    switched on (`TRITON_INTERPRET=1`) and Triton is wanted by name does it take those on the CPU. Raises
+    `KernelMissing` when Triton is wanted by name and `op` has no Triton kernel: whoever names it wants to know.
     """
     if _wanted is Backend.TRITON and Backend.TRITON not in available:
         raise KernelMissing(f"{op} has no Triton kernel; use the backend 'auto' or 'torch'")
     if _wanted is Backend.TORCH:
         return Backend.TORCH
     if device == "cpu" or float64:
+        if _wanted is Backend.TRITON and not float64 and _is_interpreted():
+            return Backend.TRITON
         if _wanted is Backend.TRITON:
-            _say_once(op, "float64 and tensors on the CPU always run there")
+            say_once(op, "float64 and tensors on the CPU always run there")
         return Backend.TORCH
     if Backend.TRITON not in available:
-        _say_once(op, "it has no Triton kernel")
+        say_once(op, "it has no Triton kernel")
         return Backend.TORCH
     return Backend.TRITON
 
@@ -66,6 +70,11 @@ def _parse(backend: str) -> Backend:
     return Backend(backend)
 
 
+def _is_interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
 @cache
-def _say_once(op: str, reason: str) -> None:
+def say_once(op: str, reason: str) -> None:
+    """In the log, once per process: that `op` runs on the reference, and why."""
     log.warning("%s runs on the torch reference: %s", op, reason)

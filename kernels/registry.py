@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -11,6 +13,9 @@ from torch import Tensor
 from kernels import dispatch
 
 _library = torch.library.Library("plait", "FRAGMENT")
+
+#: The modules that hold an op's `forward` and `backward`, by name: Triton is loaded when it is first chosen.
+Implementations = Mapping[dispatch.Backend, str]
 
 
 @dataclass(frozen=True)
@@ -26,12 +31,16 @@ class Half:
 
 
 def register(
-    name: str, implementations: Mapping[dispatch.Backend, ModuleType], *, forward: Half, backward: Half
+    name: str, implementations: Implementations, *, forward: Half, backward: Half
 ) -> tuple[Any, Any]:
     """`torch.ops.plait.<name>` and `..._backward`, which run `forward` and `backward` of an implementation.
 
     The choice is made inside of them, at run time: a compiled graph holds the op and not one of its
-    implementations. Autocast ends there: an implementation chooses its own precision.
+    implementations. Autocast ends there: an implementation chooses its own precision. What a forward keeps
+    for its backward means the same in all implementations, so that the two halves may run on different ones.
+
+    A module may hold `refuses_forward(*arguments) -> str | None` and `refuses_backward`: why it cannot take a call,
+    judged by shapes and dtypes alone. Such a call runs on the reference, and the log says so once.
     """
     return (
         _registered(name, name, implementations, "forward", forward),
@@ -48,17 +57,46 @@ def like_those_needed(sources: Sequence[Tensor | None], needs: Sequence[bool]) -
     ]
 
 
-def _registered(
-    name: str, op: str, implementations: Mapping[dispatch.Backend, ModuleType], function: str, half: Half
-) -> Any:
+def _registered(name: str, op: str, implementations: Implementations, function: str, half: Half) -> Any:
     def run(*arguments: Any) -> Any:
-        anchor = arguments[half.anchor]
-        device, is_double = anchor.device.type, anchor.dtype == torch.float64
+        device = arguments[half.anchor].device.type
         with torch.autocast(device, enabled=False):
-            chosen = dispatch.choose(op, implementations, device=device, float64=is_double)
-            return getattr(implementations[chosen], function)(*arguments)
+            return getattr(_chosen(op, implementations, arguments, function, half), function)(*arguments)
 
     _library.define(f"{name}{half.schema}", tags=torch.Tag.pt2_compliant_tag)
     _library.impl(name, run, "CompositeExplicitAutograd")
     torch.library.register_fake(f"plait::{name}", half.shapes, lib=_library)
     return getattr(torch.ops.plait, name).default
+
+
+def _chosen(
+    op: str, implementations: Implementations, arguments: Sequence[Any], function: str, half: Half
+) -> Any:
+    anchor = arguments[half.anchor]
+    is_double = anchor.dtype == torch.float64
+    backend = dispatch.choose(op, _present(implementations), device=anchor.device.type, float64=is_double)
+    module = _loaded(implementations[backend])
+    refuses = getattr(module, f"refuses_{function}", None)
+    reason = refuses and refuses(*arguments)
+    if reason:
+        dispatch.say_once(op, reason)
+        module = _loaded(implementations[dispatch.Backend.TORCH])
+    return module
+
+
+def _present(implementations: Implementations) -> Implementations:
+    return (
+        implementations
+        if _triton_is_here()
+        else {dispatch.Backend.TORCH: implementations[dispatch.Backend.TORCH]}
+    )
+
+
+@cache
+def _triton_is_here() -> bool:
+    return find_spec("triton") is not None
+
+
+@cache
+def _loaded(module: str) -> Any:
+    return import_module(module)

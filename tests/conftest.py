@@ -1,9 +1,13 @@
 """Fixtures for every test: both databases, and a broker that is really there."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# The kernels' tests run in Triton's interpreter, save for `make gpu`. Triton reads this when it is first imported.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from db.session import Database
 from support.databases import fresh

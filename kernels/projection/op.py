@@ -1,7 +1,6 @@
 """The masked projection as two ops that torch knows: schema, choice of implementation, shapes. Knows no autograd."""
 
 from collections.abc import Sequence
-from types import ModuleType
 
 from torch import Tensor
 
@@ -10,7 +9,7 @@ from kernels.norms import accumulation
 from kernels.projection import reference
 from kernels.registry import Half, like_those_needed, register
 
-_IMPLEMENTATIONS: dict[dispatch.Backend, ModuleType] = {dispatch.Backend.TORCH: reference}
+_IMPLEMENTATIONS = {dispatch.Backend.TORCH: "kernels.projection.reference"}
 
 _ARGUMENTS = (
     "Tensor[] xs, Tensor weight, Tensor? bias, Tensor? mask, bool mean, "

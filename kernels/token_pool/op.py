@@ -1,7 +1,6 @@
 """Token pooling as two ops that torch knows: schema, choice of implementation, shapes. Knows no autograd."""
 
 from collections.abc import Sequence
-from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -9,9 +8,8 @@ from torch import Tensor
 from kernels import dispatch
 from kernels.norms import accumulation
 from kernels.registry import Half, like_those_needed, register
-from kernels.token_pool import reference
 
-_IMPLEMENTATIONS: dict[dispatch.Backend, ModuleType] = {dispatch.Backend.TORCH: reference}
+_IMPLEMENTATIONS = {dispatch.Backend.TORCH: "kernels.token_pool.reference"}
 
 _ARGUMENTS = (
     "Tensor tokens, Tensor? lengths, Tensor? cu_seqlens, Tensor? norm_weight, Tensor? norm_bias, "

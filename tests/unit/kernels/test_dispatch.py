@@ -8,6 +8,12 @@ import torch
 from kernels import dispatch, masked_projection
 from kernels.dispatch import Backend, KernelMissing, choose, using
 
+
+@pytest.fixture(autouse=True)
+def _nothing_is_interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+
+
 BOTH = (Backend.TORCH, Backend.TRITON)
 REFERENCE = (Backend.TORCH,)
 
@@ -54,6 +60,24 @@ def test_a_kernel_asked_for_by_name_on_the_cpu_says_why_it_does_not_run(
     assert caplog.messages == [
         "an op for the cpu runs on the torch reference: float64 and tensors on the CPU always run there"
     ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "float64", "chosen"),
+    [
+        ("triton", False, Backend.TRITON),
+        ("triton", True, Backend.TORCH),
+        ("auto", False, Backend.TORCH),
+        ("torch", False, Backend.TORCH),
+    ],
+)
+def test_tritons_interpreter_takes_tensors_of_the_cpu_if_both_are_asked_for(
+    wanted: str, float64: bool, chosen: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+
+    with using(wanted):
+        assert choose("an op", BOTH, device="cpu", float64=float64) is chosen
 
 
 def test_the_reference_on_the_cpu_is_the_rule_and_no_fallback(caplog: pytest.LogCaptureFixture) -> None:
