@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -18,9 +17,6 @@ from typing import Any
 
 #: What one program may take of shared memory, in bytes (CUDA C++ Programming Guide, compute capabilities).
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
-
-#: `(label, run)`: each `run()` makes the launches of one case by calling an op's Triton functions on CPU tensors.
-Cases = Iterator[tuple[str, Callable[[], Any]]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,11 @@ class Compiled:
 
 
 def compiled(cases: str, arch: int) -> list[Compiled]:
-    """All kernels that `cases`, `package.module:function`, launches, compiled for `sm_<arch>`."""
+    """All kernels that `cases` launches, compiled for `sm_<arch>`.
+
+    It names a function, `package.module:function`, which takes a device and yields `(label, run)`: each `run()` makes
+    the launches of one case by calling an op's Triton functions.
+    """
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     root = Path(__file__).parents[2]
     environment["PYTHONPATH"] = os.pathsep.join([str(root / "tests"), str(root)])
@@ -98,7 +98,7 @@ def _main(cases: str, arch: int) -> None:
 
     JITFunction.run = run
     module, function = cases.split(":")
-    for case, launch in getattr(import_module(module), function)():  # noqa: B007
+    for case, launch in getattr(import_module(module), function)("cpu"):  # noqa: B007
         launch()
     for label, kernel in launches.values():
         sys.stdout.write(json.dumps(asdict(_described(label, kernel))) + "\n")
