@@ -15,7 +15,8 @@ Config = Mapping[str, int]
 #: `<device>.json`: kernel -> bucket -> configuration. `make tune-kernels` writes it.
 FOLDER = Path(__file__).parent / "configs"
 
-_forced: dict[str, Config] = {}
+#: Kernel -> the configuration that all its launches take, and the buckets they were of.
+_forced: dict[str, tuple[Config, set[str]]] = {}
 
 
 def tuned(kernel: str, problem: Mapping[str, int], default: Config) -> dict[str, int]:
@@ -26,18 +27,23 @@ def tuned(kernel: str, problem: Mapping[str, int], default: Config) -> dict[str,
     configuration, and every bucket that it lacks, is as in `default`.
     """
     if kernel in _forced:
-        return {**default, **_forced[kernel]}
+        config, asked = _forced[kernel]
+        asked.add(bucket(problem))
+        return {**default, **config}
     measured = _measured(device()).get(kernel, {}).get(bucket(problem), {})
     return {**default, **measured}
 
 
 @contextmanager
-def forced(kernel: str, config: Config) -> Iterator[None]:
-    """Every launch of `kernel` takes `config` until the block ends: for the tuner, and for tests."""
+def forced(kernel: str, config: Config) -> Iterator[set[str]]:
+    """Every launch of `kernel` takes `config` until the block ends: for the tuner, and for tests.
+
+    What is yielded fills with the buckets of the launches that were made.
+    """
     before = _forced.get(kernel)
-    _forced[kernel] = config
+    _forced[kernel] = config, set()
     try:
-        yield
+        yield _forced[kernel][1]
     finally:
         del _forced[kernel]
         if before is not None:

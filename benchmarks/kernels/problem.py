@@ -31,6 +31,8 @@ class Problem:
     flops: Mapping[str, float] = field(default_factory=dict)
     #: As estimated before any measurement (microseconds), by provider: `{"eager": 829, "compile": 329, "ours": 95}`.
     estimate: Mapping[str, float] = field(default_factory=dict)
+    #: The mode that the estimates are of.
+    estimate_mode: str = "full"
     modes: Sequence[str] = ("fwd", "full")
     #: Providers that cannot run at this size for want of memory: `("eager", "compile", "max-autotune")`.
     too_large_for: Sequence[str] = ()

@@ -44,6 +44,15 @@ def test_a_forced_configuration_ends_with_its_block() -> None:
     assert tuned.tuned("pool.forward", {}, DEFAULT) == DEFAULT
 
 
+def test_a_forced_configuration_tells_the_buckets_of_the_launches_that_took_it() -> None:
+    with tuned.forced("pool.forward", {}) as asked:
+        tuned.tuned("pool.forward", {"rows": 200}, DEFAULT)
+        tuned.tuned("pool.forward", {"rows": 3}, DEFAULT)
+        tuned.tuned("pool.backward", {"rows": 7}, DEFAULT)
+
+    assert asked == {"rows=256", "rows=4"}
+
+
 def test_the_name_of_a_device_is_one_of_a_file() -> None:
     assert tuned.slug("NVIDIA H100 80GB HBM3") == "nvidia_h100_80gb_hbm3"
 
