@@ -20,6 +20,9 @@ class KernelMissing(RuntimeError):
     """Triton was asked for by name, and the op has no Triton kernel."""
 
 
+#: What each op of this process has run on.
+_ran: dict[str, set[Backend]] = {}
+
 # One for the process and not a context variable: the backward runs in autograd's own threads.
 _wanted = Backend.AUTO
 
@@ -62,6 +65,16 @@ def choose(op: str, available: Collection[Backend], *, device: str, float64: boo
         say_once(op, "it has no Triton kernel")
         return Backend.TORCH
     return Backend.TRITON
+
+
+def note(op: str, backend: Backend) -> None:
+    """`op` runs on `backend` now."""
+    _ran.setdefault(op, set()).add(backend)
+
+
+def ran() -> dict[str, list[str]]:
+    """The backends on which each op has run in this process so far; ops that never ran are not in it."""
+    return {op: sorted(backends) for op, backends in sorted(_ran.items())}
 
 
 def _parse(backend: str) -> Backend:

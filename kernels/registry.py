@@ -80,7 +80,8 @@ def _chosen(
     reason = refuses and refuses(*arguments)
     if reason:
         dispatch.say_once(op, reason)
-        module = _loaded(implementations[dispatch.Backend.TORCH])
+        backend, module = dispatch.Backend.TORCH, _loaded(implementations[dispatch.Backend.TORCH])
+    dispatch.note(op, backend)
     return module
 
 

@@ -41,6 +41,7 @@ class Idle(bootsteps.StartStopStep):
         hub.add_reader(heard, _drained, heard)
 
     def _poll(self) -> None:
+        self.keeper.warm_up()
         while not self.over.wait(random.uniform(0.8, 1.2) * self.poll_s):
             self.keeper.work()
         # A child dies with the thread that started it: so this one outlives the job in hand.

@@ -26,10 +26,12 @@ from db.session import Database
 from db.tables import Job
 from domain.errors import PlaitError
 from domain.job import Lane
+from worker import gpus
 from worker.assignment import make_assignment
 from worker.hold import Ending, Hold
 from worker.outcome import Outcome
 from worker.process import ChildProcess
+from worker.warming import warm_up
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class Keeper:
         self.lease_s = min(settings.lease_s, INFER_LEASE_S) if lane is Lane.INFER else settings.lease_s
         self.draining = threading.Event()
         self._stays = lane is Lane.INFER
+        self._warmed = False
         self._child: ChildProcess | None = None
         self._busy = threading.Lock()
         self._bell, self._rope = socket.socketpair()
@@ -77,12 +80,26 @@ class Keeper:
         self.draining.set()
         self.poke()
 
+    def warm_up(self) -> None:
+        """Compiles the kernels, once, if there is a GPU that jobs of this lane use; nothing is claimed meanwhile."""
+        with self._busy:
+            self._warm_up()
+
+    def _warm_up(self) -> None:
+        if self._warmed:
+            return
+        self._warmed = True
+        wanted = self.lane is not Lane.CPU and self.settings.kernels != "torch"
+        if wanted and gpus.visible(gpus.installed(), os.environ.get("CUDA_VISIBLE_DEVICES")):
+            warm_up(self.draining)
+
     def work(self) -> int:
         """Claims and runs until nothing is ready; how many ran. At once 0 while another thread works."""
         if not self._busy.acquire(blocking=False):
             return 0
         ran = 0
         try:
+            self._warm_up()
             while not self.draining.is_set() and self._one():
                 ran += 1
         except DBAPIError as error:

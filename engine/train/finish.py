@@ -17,6 +17,7 @@ from engine.train.losses import Criterion
 from engine.train.plan import Plan
 from engine.train.prepare import Inputs
 from engine.train.words import Finished, Progress, ShouldStop, StopAsked, Stopped
+from kernels import dispatch
 
 
 def finish(
@@ -93,6 +94,7 @@ def _report(
         "metrics": found,
         "test": tested or None,
         "cached_epoch_speedup": found.get("cached_epoch_speedup"),
+        "kernels": dispatch.ran(),
         "hyperparameters": spec.hyperparameters.model_dump(mode="json"),
     }
 

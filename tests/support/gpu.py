@@ -9,5 +9,7 @@ _WHY = "NO GPU HERE: no kernel was run on one"
 
 needs_gpu = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1", reason=_WHY),
+    pytest.mark.skipif(
+        not torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1", reason=_WHY
+    ),
 ]

@@ -116,3 +116,9 @@ def test_the_masked_projection_runs_on_its_reference(wanted: str) -> None:
 def test_the_masked_projection_has_no_triton_kernel_yet() -> None:
     with using("triton"), pytest.raises(KernelMissing, match="masked_projection has no Triton kernel"):
         masked_projection([torch.ones(2, 3)], torch.ones(4, 3))
+
+
+def test_what_an_op_ran_on_is_remembered() -> None:
+    masked_projection([torch.ones(2, 3)], torch.ones(4, 3))
+
+    assert "torch" in dispatch.ran()["masked_projection"]
