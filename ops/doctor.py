@@ -35,6 +35,7 @@ def examine(settings: configuration.Settings) -> Iterator[Finding]:
         _broker,
         _encoders,
         _torch,
+        _triton,
     ]
     for check in checks:
         yield check(settings)
@@ -102,3 +103,24 @@ def _torch(_: configuration.Settings) -> Finding:
     if not torch.cuda.is_available():
         return Finding("torch", "warning", f"{torch.__version__}, no GPU: jobs run on the CPU")
     return Finding("torch", "ok", f"{torch.__version__} on {torch.cuda.get_device_name()}")
+
+
+def _triton(settings: configuration.Settings) -> Finding:
+    import torch
+
+    from kernels import tuned
+
+    if not torch.cuda.is_available():
+        return Finding("triton", "ok", "no GPU: the fusion ops run on their torch reference")
+    if settings.kernels == "torch":
+        return Finding("triton", "ok", "switched off by PLAIT_KERNELS=torch")
+    if not importlib.util.find_spec("triton"):
+        return Finding(
+            "triton", "warning", "not installed: the fusion ops run on their torch reference; install triton"
+        )
+    if not (tuned.FOLDER / f"{tuned.device()}.json").exists():
+        message = f"{version('triton')}; kernels run with default configurations, `make tune-kernels` measures this GPU"
+        return Finding("triton", "ok", message)
+    return Finding(
+        "triton", "ok", f"{version('triton')}, configurations measured on {torch.cuda.get_device_name()}"
+    )
