@@ -10,13 +10,17 @@ from kernels.contrastive import statistics
 
 Group = distributed.ProcessGroup | None
 
+# Their names in torch since 2.13; each replaces one that warns there.
+_all_gather = getattr(distributed, "all_gather_single", distributed.all_gather_into_tensor)
+_reduce_scatter = getattr(distributed, "reduce_scatter_single", distributed.reduce_scatter_tensor)
+
 
 def gathered(rows: Tensor, group: Group) -> Tensor:
     """The rows of all processes, in the order of their ranks."""
     if group is None:
         return rows
     every = rows.new_empty(group.size() * rows.shape[0], *rows.shape[1:])
-    distributed.all_gather_into_tensor(every, rows.contiguous(), group=group)
+    _all_gather(every, rows.contiguous(), group=group)
     return every
 
 
@@ -30,7 +34,7 @@ def own_sums(parts: Tensor, group: Group) -> Tensor:
     if group is None:
         return parts
     own = parts.new_empty(parts.shape[0] // group.size(), *parts.shape[1:])
-    distributed.reduce_scatter_tensor(own, parts, group=group)
+    _reduce_scatter(own, parts, group=group)
     return own
 
 

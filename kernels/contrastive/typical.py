@@ -21,9 +21,7 @@ def typical(device: str) -> Iterator[tuple[str, Callable[[], Any]]]:
         yield f"siglip {name}", lambda dtype=dtype: _siglip(device, dtype, [True] * 4)
     yield "clip in tiles", lambda: _clip(device, torch.bfloat16, _TILES, budget=0)
     yield "clip, scale frozen", lambda: _clip(device, torch.bfloat16, _TILES, budget=0, scale=False)
-    yield "siglip, scale and bias frozen", lambda: _siglip(
-        device, torch.bfloat16, [True, True, False, False]
-    )
+    yield "siglip, scale and bias frozen", lambda: _siglip(device, torch.bfloat16, [True, True, False, False])
     yield "siglip without gradients", lambda: _siglip(device, torch.bfloat16, [False] * 4)
 
 

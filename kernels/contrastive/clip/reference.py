@@ -32,7 +32,9 @@ def forward(
     diagonal = row.new_empty(shape[0])
     for band in bands:
         for tile in band:
-            s = dots(image, texts, tile, logits[tile.start :] if keep else scratch) * logit_scale.to(precision)
+            s = dots(image, texts, tile, logits[tile.start :] if keep else scratch) * logit_scale.to(
+                precision
+            )
             _join(tile.of_image(row.T), s, 1)
             _join(tile.of_texts(column.T), s, 0)
             shift = tile.shift(offset)
@@ -111,6 +113,8 @@ def _cell_gradients(s: Tensor, row: Tensor, column: Tensor, tile: Tile, offset: 
     """Of 2 n times the mean loss by each logit: within [-2, 2]."""
     row_top, row_log = tile.of_image(row.T).T.unsqueeze(2)
     column_top, column_log = tile.of_texts(column.T).T.unsqueeze(1)
-    g = (s - row_top - row_log).exp() + (s - column_top - column_log).exp()
-    g.diagonal(tile.shift(offset)).sub_(2)
-    return g
+    of_row, of_column = (s - row_top - row_log).exp(), (s - column_top - column_log).exp()
+    # One from each share and not two from their sum: near convergence the difference is all there is.
+    for share in (of_row, of_column):
+        share.diagonal(tile.shift(offset)).sub_(1)
+    return of_row + of_column
