@@ -1,6 +1,7 @@
 """The launches that jobs make most, for the worker's warm-up and for compilation ahead of time."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,12 +18,12 @@ def typical(device: str) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Labelled runs of forward and backward: both losses in each dtype, logits kept and made again."""
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         name = str(dtype).removeprefix("torch.")
-        yield f"clip {name}", lambda dtype=dtype: _clip(device, dtype, _WHOLE, budget=1 << 30)
-        yield f"siglip {name}", lambda dtype=dtype: _siglip(device, dtype, [True] * 4)
-    yield "clip in tiles", lambda: _clip(device, torch.bfloat16, _TILES, budget=0)
-    yield "clip, scale frozen", lambda: _clip(device, torch.bfloat16, _TILES, budget=0, scale=False)
+        yield f"clip {name}", partial(_clip, device, dtype, _WHOLE, budget=1 << 30)
+        yield f"siglip {name}", partial(_siglip, device, dtype, [True] * 4)
+    yield "clip in tiles", partial(_clip, device, torch.bfloat16, _TILES, budget=0)
+    yield "clip, scale frozen", partial(_clip, device, torch.bfloat16, _TILES, budget=0, scale=False)
     yield "siglip, scale and bias frozen", lambda: _siglip(device, torch.bfloat16, [True, True, False, False])
-    yield "siglip without gradients", lambda: _siglip(device, torch.bfloat16, [False] * 4)
+    yield "siglip without gradients", partial(_siglip, device, torch.bfloat16, [False] * 4)
 
 
 def _clip(device: str, dtype: torch.dtype, chunk_bytes: int, budget: int, scale: bool = True) -> None:
