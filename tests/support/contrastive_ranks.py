@@ -11,6 +11,12 @@ from support.contrastive import Case, case, loss, results
 
 PROCESSES = 2
 
+_TILES = {"logits_budget": 0, "chunk_bytes": 4 * 7 * 9}
+CALLS: list[tuple[str, dict[str, int]]] = [("clip", _TILES), ("clip", {}), ("siglip", _TILES)]
+
+#: `features`: of the loss alone; `model`: of a model under DistributedDataParallel.
+Found = dict[str, dict[str, Tensor]]
+
 
 class Towers(torch.nn.Module):
     """Two linear layers and the learned numbers, as a training step has them."""
@@ -40,22 +46,25 @@ def trained(model: torch.nn.Module, rows: Case) -> dict[str, Tensor]:
     return gradients | {"loss": value.detach()}
 
 
-def found(kind: str, backend: str, folder: Path) -> list[dict[str, dict[str, Tensor]]]:
-    """What each process finds: `features`, of the loss alone, and `model`, of a model under DDP."""
-    multiprocessing.spawn(_run, (kind, backend, str(folder)), nprocs=PROCESSES)
+def found(backend: str, folder: Path) -> list[list[Found]]:
+    """What each process finds of each of `CALLS`."""
+    multiprocessing.spawn(_run, (backend, str(folder)), nprocs=PROCESSES)
     return [torch.load(folder / f"{rank}.pt") for rank in range(PROCESSES)]
 
 
-def _run(rank: int, kind: str, backend: str, folder: str) -> None:
+def _run(rank: int, backend: str, folder: str) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=PROCESSES
     )
-    group = distributed.group.WORLD
-    every = asked(kind, group=group, logits_budget=0, chunk_bytes=4 * 7 * 9)
-    own = every.rows(slice(rank * 11, rank * 11 + 11))
     with dispatch.using(backend):
-        features = results(loss, own)
-        model = trained(DistributedDataParallel(Towers(8, kind)), own)
-    torch.save({"features": features, "model": model}, f"{folder}/{rank}.pt")
+        every = [_found(rank, kind, options) for kind, options in CALLS]
+    torch.save(every, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
+
+
+def _found(rank: int, kind: str, options: dict[str, int]) -> Found:
+    rows = asked(kind, group=distributed.group.WORLD, **options)
+    own = rows.rows(slice(rank * 11, rank * 11 + 11))
+    model = DistributedDataParallel(Towers(8, kind))
+    return {"features": results(loss, own), "model": trained(model, own)}
