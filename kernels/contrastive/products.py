@@ -19,7 +19,7 @@ def add_product(a: Tensor, b: Tensor, *, onto: Tensor) -> None:
     if a.dtype == onto.dtype:
         onto.addmm_(a, b)
     elif a.is_cuda:
-        # A batch of one: torch before 2.10 takes no sum of another dtype in addmm, and has always taken it here.
+        # A batch of one: torch 2.8 refuses a sum of another dtype than the factors in addmm, and takes it here.
         batch = onto.unsqueeze(0)
         torch.baddbmm(batch, a.unsqueeze(0), b.unsqueeze(0), out_dtype=onto.dtype, out=batch)
     else:
