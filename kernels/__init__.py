@@ -4,13 +4,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kernels.contrastive import clip_loss, siglip_loss
     from kernels.projection import masked_projection
     from kernels.token_pool import masked_token_pool
 
-__all__ = ["masked_projection", "masked_token_pool"]
+__all__ = ["clip_loss", "masked_projection", "masked_token_pool", "siglip_loss"]
 
 # A folder may not carry its op's name: importing it would put the module in the op's place here.
-_HOMES = {"masked_projection": "kernels.projection", "masked_token_pool": "kernels.token_pool"}
+_HOMES = {
+    "clip_loss": "kernels.contrastive",
+    "masked_projection": "kernels.projection",
+    "masked_token_pool": "kernels.token_pool",
+    "siglip_loss": "kernels.contrastive",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,1 @@
+"""Both implementations of the CLIP loss on one process's rows."""

@@ -1,0 +1,1 @@
+"""Both implementations of the SigLIP loss on one process's rows."""
