@@ -4,13 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kernels.mmd import mmd_rbf
     from kernels.projection import masked_projection
     from kernels.token_pool import masked_token_pool
 
-__all__ = ["masked_projection", "masked_token_pool"]
+__all__ = ["masked_projection", "masked_token_pool", "mmd_rbf"]
 
 # A folder may not carry its op's name: importing it would put the module in the op's place here.
-_HOMES = {"masked_projection": "kernels.projection", "masked_token_pool": "kernels.token_pool"}
+_HOMES = {
+    "masked_projection": "kernels.projection",
+    "masked_token_pool": "kernels.token_pool",
+    "mmd_rbf": "kernels.mmd",
+}
 
 
 def __getattr__(name: str) -> Any:
