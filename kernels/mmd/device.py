@@ -269,7 +269,7 @@ def triangle(
     begin = part * per_part
     end = begin + per_part
     value = tl.zeros((ROWS,), tl.float32)
-    for twin in range(0, 2):
+    for twin in range(2):
         block = tl.where(twin == 0, fold, row_blocks - 1 - fold)
         diagonal = block * ROWS
         # In the middle a block is its own twin.
@@ -387,7 +387,7 @@ def gradients(
     d = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     pulled = tl.zeros((BLOCK, COLUMNS), tl.float32)
     total = tl.zeros((BLOCK,), tl.float32)
-    for part in range(0, parts):
+    for part in range(parts):
         row = part * row_count.to(tl.int64) + own
         pulled += tl.load(pulls + row[:, None] * WIDTH + d[None, :])
         total += tl.load(sums + row)

@@ -58,7 +58,9 @@ def forward(
 
     total = torch.zeros_like(scales[0])
     for block, columns, wide in _blocks(both, scales):
-        k = sum(_powers(wide, num_kernels))
+        k = torch.zeros_like(wide)
+        for power in _powers(wide, num_kernels):
+            k += power
         total += both.t[block].mT.mm(k.mm(columns)).squeeze()
     return torch.where(scales[7] == 0, 0, total + scales[6]), centre, scales
 
@@ -84,7 +86,10 @@ def backward(
     dz = torch.zeros_like(z)
     for block, columns, wide in _blocks(both, scales, needs):
         # k' / -inverse: the slope of every kernel is its own bandwidth's share.
-        slope = sum(power * 2**q for q, power in enumerate(_powers(wide, num_kernels))) * columns.mT
+        slope = torch.zeros_like(wide)
+        for q, power in enumerate(_powers(wide, num_kernels)):
+            slope += power * 2**q
+        slope *= columns.mT
         dz[block] = slope.sum(1, keepdim=True) * z[block] - slope.mm(z)
     dz = torch.where((t == 0) | (scales[7] == 0), 0, dz * (-4 * grad * scales[0]) * t)
     sides = zip((dz[: both.split], dz[both.split :]), (x, y), needs, strict=True)

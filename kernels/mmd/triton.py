@@ -137,7 +137,7 @@ class _Samples:
         config = tuned.tuned(
             "mmd.totals",
             {"rows": padded, "width": self.lie.width},
-            {"BLOCK": 64, "WIDTH": 64, "num_warps": 4},
+            {"BLOCK": 32, "WIDTH": 64, "num_warps": 4},
         )
         device.totals[(parts, triton.cdiv(d, config["WIDTH"]))](
             self.x, self.y, self.weight_x, self.weight_y, sums, counts,
@@ -261,21 +261,18 @@ def _parts(programs: int, at_once: int) -> int:
 
 
 def _triangle_default(z: Tensor) -> dict[str, int]:
-    if z.element_size() == 2:
-        return {
-            "ROWS": 128, "COLUMNS": 64, "K": 256 if z.shape[1] <= 256 else 64, "PROGRAMS": 132,
-            "num_warps": 8, "num_stages": 3,
-        }  # fmt: skip
-    return {"ROWS": 64, "COLUMNS": 64, "K": 32, "PROGRAMS": 528, "num_warps": 4, "num_stages": 3}
+    if z.element_size() == 4:
+        return {"ROWS": 64, "COLUMNS": 64, "K": 32, "PROGRAMS": 396, "num_warps": 4, "num_stages": 3}
+    large = {"ROWS": 128, "COLUMNS": 64, "PROGRAMS": 132, "num_warps": 8}
+    is_held = z.shape[1] <= WIDEST
+    return large | ({"K": WIDEST, "num_stages": 2} if is_held else {"K": 64, "num_stages": 3})
 
 
 def _pull_default(z: Tensor) -> dict[str, int]:
-    """Few large blocks of rows: each reads all columns once. Those of float32 hold fewer numbers."""
-    if z.element_size() == 2:
-        return {
-            "ROWS": 128, "COLUMNS": 64, "K": 256 if z.shape[1] <= 256 else 64, "OUT": 256, "PROGRAMS": 132,
-            "num_warps": 8, "num_stages": 2,
-        }  # fmt: skip
-    return {
-        "ROWS": 64, "COLUMNS": 32, "K": 32, "OUT": 128, "PROGRAMS": 264, "num_warps": 8, "num_stages": 2,
-    }  # fmt: skip
+    """Large blocks of rows, for each reads all columns; they and their sums lie in registers, and bound the rest."""
+    most = {"PROGRAMS": 132, "num_warps": 8}
+    if z.element_size() == 4:
+        return most | {"ROWS": 64, "COLUMNS": 32, "K": 32, "OUT": 128, "num_stages": 2}
+    if z.shape[1] <= WIDEST:
+        return most | {"ROWS": 128, "COLUMNS": 64, "K": WIDEST, "OUT": WIDEST, "num_stages": 2}
+    return most | {"ROWS": 64, "COLUMNS": 64, "K": 64, "OUT": WIDEST, "num_stages": 3}

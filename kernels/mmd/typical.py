@@ -1,6 +1,7 @@
 """The launches of the maximum mean discrepancy that jobs make most: to compile them before they are needed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,12 +22,23 @@ _CASES = [
 
 
 def typical(device: str) -> Iterator[tuple[str, Callable[[], Any]]]:
-    for rows, width, dtype, weighs, unbiased in _CASES:
+    return _launches(_CASES, device)
+
+
+def most_typical(device: str) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """One case of them."""
+    return _launches(_CASES[:1], device)
+
+
+def _launches(
+    cases: Sequence[tuple[int, int, torch.dtype, bool, bool]], device: str
+) -> Iterator[tuple[str, Callable[[], Any]]]:
+    for rows, width, dtype, weighs, unbiased in cases:
         x, y = torch.zeros(2, rows, width, dtype=dtype, device=device)
         weight = torch.ones(rows, device=device) if weighs else None
         precise = "" if dtype != torch.float32 else f" {triton.precision(x)}"
         label = f"mmd_rbf D={width} {dtype}{precise}{' weighted' * weighs}{' unbiased' * unbiased}"
-        yield label, lambda x=x, y=y, weight=weight, unbiased=unbiased: _both_ways(x, y, weight, unbiased)
+        yield label, partial(_both_ways, x, y, weight, unbiased)
 
 
 def _both_ways(x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None, unbiased: bool) -> None:

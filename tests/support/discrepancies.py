@@ -1,11 +1,13 @@
 """Cases of the maximum mean discrepancy, and an independent answer to each."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from kernels import mmd_rbf
+from kernels import mmd_rbf, tuned
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,24 @@ def _weights(kind: str, rows: int, random: torch.Generator) -> Tensor | None:
         "some": present,
         "weighted": present * torch.rand(rows, generator=random) * 100,
     }[kind]
+
+
+@contextmanager
+def large_blocks() -> Iterator[None]:
+    """Blocks that the interpreter is quick with: it takes about the same time for one of any size."""
+    sizes = {"ROWS": 128, "COLUMNS": 128, "K": 256, "OUT": 256, "PROGRAMS": 2}
+    triangle = {name: size for name, size in sizes.items() if name != "OUT"}
+    stream = {"BLOCK": 128, "WIDTH": 256}
+    with ExitStack() as stack:
+        for name, config in (
+            ("triangle", triangle),
+            ("pull", sizes),
+            ("totals", stream),
+            ("prepare", stream),
+        ):
+            stack.enter_context(tuned.forced(f"mmd.{name}", config))
+        stack.enter_context(tuned.forced("mmd.gradients", {"BLOCK": 128, "COLUMNS": 256}))
+        yield
 
 
 def discrepancy(case: Case) -> Tensor:
