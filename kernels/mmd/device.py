@@ -60,11 +60,13 @@ def _values(
 
 
 @triton.jit
-def _to_tf32(values):
-    """Rounded to the ten bits behind the point that the tensor cores read. Not for NaN."""
-    bits = values.to(tl.uint32, bitcast=True)
-    rounded = ((bits + 0x1000) & 0xFFFFE000).to(tl.float32, bitcast=True)
-    return tl.where(values == values, rounded, values)
+def _rounded(values, HALF: tl.constexpr):
+    """To fewer bits, still as float32; HALF is half of the last one that stays. NaN may come out as 0.
+
+    By hand, since the conversion and back, of single numbers, takes as long as an exponential.
+    """
+    bits = values.to(tl.uint32, bitcast=True) + HALF
+    return (bits & (0x100000000 - 2 * HALF)).to(tl.float32, bitcast=True)
 
 
 @triton.jit
@@ -152,7 +154,7 @@ def prepare(
         )
         values = tl.where(present[:, None] & (d < D)[None, :], values - middle[None, :], 0.0)
         if TF32:
-            values = _to_tf32(values)
+            values = tl.where(values == values, _rounded(values, 0x1000), values)
         kept = values.to(Z.dtype.element_ty)
         tl.store(Z + rows.to(tl.int64)[:, None] * PADDED_D + d[None, :], kept)
         norm += tl.sum(kept.to(tl.float32) * kept.to(tl.float32), 1)
@@ -191,11 +193,11 @@ def settle(
     """One program: all of `reference.SCALES`."""
     count_x = _added(partials, 3, 0, x_blocks, BLOCK)
     count_y = _added(partials, 3, x_blocks, blocks, BLOCK)
+    lengths = _added(partials, 0, 0, blocks, BLOCK)
     if HAS_BANDWIDTH:
         width = tl.load(bandwidth).to(tl.float32)
     else:
         count = count_x + count_y
-        lengths = _added(partials, 0, 0, blocks, BLOCK)
         spread = tl.maximum(
             lengths - count * tl.load(shift).to(tl.float64), 0.0, propagate_nan=tl.PropagateNan.ALL
         )
@@ -226,7 +228,9 @@ def settle(
     tl.store(scales + 4, 1.0 / tl.where(peak_x == 0, 1.0, peak_x))
     tl.store(scales + 5, 1.0 / tl.where(peak_y == 0, 1.0, peak_y))
     tl.store(scales + 6, (KERNELS * diagonal).to(tl.float32))
-    tl.store(scales + 7, tl.where((count_x >= least) & (count_y >= least), 1.0, 0.0))
+    # NaN in any row is NaN here, and from here in all gradients.
+    sound = (lengths * 0.0).to(tl.float32) + 1.0
+    tl.store(scales + 7, tl.where((count_x >= least) & (count_y >= least), sound, 0.0))
 
 
 @triton.jit
@@ -286,18 +290,21 @@ def triangle(
             zi = tl.load(at_rows)
         for first in range(diagonal + start * COLUMNS, diagonal + stop * COLUMNS, COLUMNS):
             columns = first + tl.arange(0, COLUMNS)
+            half_j = tl.load(norms + columns) * inverse
+            share = tl.load(shares + columns) * tl.where(
+                (first < x_padded) == (diagonal < x_padded), within, across
+            )
             if HELD:
                 zj = tl.load(Z + columns.to(tl.int64)[:, None] * WIDTH + tl.arange(0, K)[None, :])
                 product = tl.dot(zi, tl.trans(zj), input_precision=PRECISION)
             else:
                 product = _products(Z, rows, columns, WIDTH, K, ROWS, COLUMNS, PRECISION)
-            power = _widest(product, half_i, tl.load(norms + columns) * inverse, inverse)
+            power = _widest(product, half_i, half_j, inverse)
             kernel = power
             for _ in tl.static_range(1, KERNELS):
                 power = power * power
                 kernel += power
-            factor = tl.where((first < x_padded) == (diagonal < x_padded), within, across)
-            counted = kernel * (tl.load(shares + columns) * factor)[None, :]
+            counted = kernel * share[None, :]
             row_sums += tl.sum(tl.where(columns[None, :] > rows[:, None], counted, 0.0), 1)
         value += row_sums * tl.load(shares + rows)
     tl.store(partials + fold * tl.num_programs(1) + part, 2.0 * tl.sum(value, 0))
@@ -335,8 +342,9 @@ def pull(
     at = tl.program_id(0) * ROWS
     chunk = tl.program_id(1)
     part = tl.program_id(2)
-    rows = first_row + at + tl.arange(0, ROWS)
-    is_x = first_row + at < x_padded
+    at_row = first_row + at
+    rows = at_row + tl.arange(0, ROWS)
+    is_x = at_row < x_padded
     inverse = tl.load(scales) * 1.4426950408889634
     which = tl.where(is_x, 1, 2)
     greatest = _greatest(scales, which)
@@ -364,11 +372,15 @@ def pull(
         slope *= (tl.load(shares + columns) * tl.where((first < x_padded) == is_x, within, across))[None, :]
         # A row pulls itself nowhere, but would drown what far rows do in the digits it cancels to.
         slope = tl.where(rows[:, None] == columns[None, :], 0.0, slope)
-        if PRECISION == "tf32" and Z.dtype.element_ty == tl.float32:
-            slope = _to_tf32(slope)
         # The sum is of what the product sees: z_i less z_j is then weighed by one and the same number.
+        if Z.dtype.element_ty == tl.bfloat16:
+            slope = _rounded(slope, 0x8000)
+        elif Z.dtype.element_ty == tl.float16:
+            slope = slope.to(tl.float16).to(tl.float32)
+        elif PRECISION == "tf32":
+            slope = _rounded(slope, 0x1000)
         rounded = slope.to(zj.dtype)
-        total += tl.sum(rounded.to(tl.float32), 1)
+        total += tl.sum(slope, 1)
         pulled = tl.dot(rounded, zj, pulled, input_precision=PRECISION)
     row = part.to(tl.int64) * row_count + at + tl.arange(0, ROWS)
     tl.store(pulls + row[:, None] * WIDTH + out[None, :], pulled)
@@ -398,7 +410,9 @@ def gradients(
     greatest = _greatest(scales, tl.where(first < x_padded, 1, 2))
     scale = tl.load(grad).to(tl.float32) * tl.load(scales) * (-4.0 / SLOPE_UNIT) * greatest
     found = (total[:, None] * z - pulled) * (share * scale)[:, None]
-    counting = tl.where(tl.load(scales + 7) == 0, 0.0, share)
+    defined = tl.load(scales + 7)
+    found *= defined
+    counting = tl.where(defined == 0, 0.0, share)
     found = tl.where((counting == 0)[:, None], 0.0, found)
     if first < x_padded:
         mask = (rows < N)[:, None] & (d < D)[None, :]

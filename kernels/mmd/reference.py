@@ -14,7 +14,8 @@ from kernels.norms import accumulation
 
 #: What `forward` keeps in `scales` for `backward`, in this order. `inverse` is 1 / the widest bandwidth; `within_x`,
 #: `within_y` and `across` are the factors a; `unit_x` and `unit_y` are 1 / the greatest weight of a side; `diagonal`
-#: is what the pairs i = j add up to; `defined` is 0 where the answer is 0 for want of rows, else 1.
+#: is what the pairs i = j add up to; `defined` is 0 where the answer is 0 for want of rows, else 1, or NaN for NaN in
+#: a row that counts.
 SCALES = ("inverse", "within_x", "within_y", "across", "unit_x", "unit_y", "diagonal", "defined")
 
 #: The reference holds no block of pairs larger than this.
@@ -54,7 +55,7 @@ def forward(
     both = _Samples(torch.where(t == 0, 0, rows - centre), t, len(x))
     if bandwidth is None:
         bandwidth = 2 * both.z.square().sum() / (count - 1).clamp(min=1)
-    scales = _scales(bandwidth.to(precision), both.t, both.split, units, num_kernels, unbiased)
+    scales = _scales(bandwidth.to(precision), both, units, num_kernels, unbiased)
 
     total = torch.zeros_like(scales[0])
     for block, columns, wide in _blocks(both, scales):
@@ -91,7 +92,7 @@ def backward(
             slope += power * 2**q
         slope *= columns.mT
         dz[block] = slope.sum(1, keepdim=True) * z[block] - slope.mm(z)
-    dz = torch.where((t == 0) | (scales[7] == 0), 0, dz * (-4 * grad * scales[0]) * t)
+    dz = torch.where((t == 0) | (scales[7] == 0), 0, dz * (-4 * grad * scales[0] * scales[7]) * t)
     sides = zip((dz[: both.split], dz[both.split :]), (x, y), needs, strict=True)
     return [side.to(rows.dtype) for side, rows, needed in sides if needed]
 
@@ -120,12 +121,12 @@ def _relative(
 
 
 def _scales(
-    bandwidth: Tensor, t: Tensor, split: int, units: Sequence[Tensor], num_kernels: int, unbiased: bool
+    bandwidth: Tensor, both: _Samples, units: Sequence[Tensor], num_kernels: int, unbiased: bool
 ) -> Tensor:
     """As `SCALES` says. A bandwidth of 0 comes of rows that are all equal: every kernel is then 1."""
     widest = bandwidth * 2.0 ** (num_kernels - 1 - num_kernels // 2)
     inverse = torch.where(widest == 0, 0, widest.reciprocal())
-    sides = t[:split].double(), t[split:].double()
+    sides = both.t[: both.split].double(), both.t[both.split :].double()
     (sum_x, sum_y), (squares_x, squares_y) = [s.sum() for s in sides], [s.square().sum() for s in sides]
     pairs_x, pairs_y = sum_x**2, sum_y**2
     enough = torch.stack([(side != 0).sum() for side in sides]).min() >= (2 if unbiased else 1)
@@ -133,7 +134,8 @@ def _scales(
         pairs_x, pairs_y = pairs_x - squares_x, pairs_y - squares_y
     factors = [_over(1, pairs_x), _over(1, pairs_y), _over(-1, sum_x * sum_y)]
     diagonal = num_kernels * (squares_x * factors[0] + squares_y * factors[1]) * (not unbiased)
-    found = [inverse, *factors, *units, diagonal, enough]
+    defined = torch.where(enough, 1 + 0 * both.z.square().sum(), 0)
+    found = [inverse, *factors, *units, diagonal, defined]
     return torch.stack([value.to(bandwidth.dtype) for value in found])
 
 
