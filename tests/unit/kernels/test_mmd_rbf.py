@@ -68,6 +68,17 @@ def test_half_precision_is_as_good_as_it_holds_and_no_worse_than_eager(apart: fl
     assert found["x"] <= 2 * usual["x"]
 
 
+def test_float32_is_rounded_where_torch_allows_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    asked = case()
+
+    with large_blocks(), dispatch.using("triton"):
+        found = errors(results(discrepancy, asked), asked, textbook)
+
+    assert max(found.values()) <= 1e-3, found
+    assert found["x"] > TOLERANCE[torch.float32]
+
+
 @on_both
 def test_samples_far_from_the_origin_lose_no_digits() -> None:
     asked = case()
