@@ -68,8 +68,8 @@ def test_half_precision_is_as_good_as_it_holds_and_no_worse_than_eager(apart: fl
     assert found["x"] <= 2 * usual["x"]
 
 
-def test_float32_is_rounded_where_torch_allows_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+def test_rounding_to_tf32_stays_within_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kernels.mmd.triton.precision", lambda _: "tf32")
     asked = case()
 
     with large_blocks(), dispatch.using("triton"):
