@@ -1,0 +1,279 @@
+"""The maximum mean discrepancy by Triton: buffers and launches, with the meaning of the reference.
+
+No buffer of pairs: a copy of the rows, and, for the backward, a few times the gradient in float32.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import triton
+from torch import Tensor
+
+from kernels import tuned
+from kernels.mmd import device
+from kernels.mmd.reference import SCALES, nothing_kept
+
+#: A side's rows are padded to a multiple of this, which every block of rows or columns divides.
+UNIT = 128
+#: A block of products takes at most so many of D at a time; more are padded to a multiple of it.
+WIDEST = 256
+MOST_D = 1024
+#: Parts of the rows whose column sums are added up by every program that needs the mean.
+MOST_PARTS = 32
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the rows lie: x's at the front, each side padded with zeros."""
+
+    x_padded: int
+    padded: int
+    #: D and its padding.
+    width: int
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        return self.x_padded, self.padded
+
+
+def refuses_forward(x: Tensor, *_: object) -> str | None:
+    return _refuses(x)
+
+
+def refuses_backward(_grad: Tensor, _centre: Tensor, _scales: Tensor, x: Tensor, *_: object) -> str | None:
+    return _refuses(x)
+
+
+def _refuses(x: Tensor) -> str | None:
+    return f"its kernel takes rows of up to {MOST_D} numbers" if x.shape[1] > MOST_D else None
+
+
+def forward(
+    x: Tensor,
+    y: Tensor,
+    weight_x: Tensor | None,
+    weight_y: Tensor | None,
+    bandwidth: Tensor | None,
+    num_kernels: int,
+    unbiased: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    if not x.numel() or not y.numel():
+        return x.new_zeros((), dtype=torch.float32), *nothing_kept(x)
+    lie = _layout(x, y)
+    samples = _Samples(x, y, weight_x, weight_y, lie)
+    centre, scales, value = (
+        x.new_empty(shape, dtype=torch.float32) for shape in ((x.shape[1],), (len(SCALES),), ())
+    )
+    z, norms, shares = samples.measured(centre, scales, bandwidth, num_kernels, unbiased)
+    partials = _triangle(z, norms, shares, scales, lie, num_kernels)
+    device.finish[(1,)](partials, scales, value, partials.numel(), BLOCK=1024, num_warps=4)
+    return value, centre, scales
+
+
+def backward(
+    grad: Tensor,
+    centre: Tensor,
+    scales: Tensor,
+    x: Tensor,
+    y: Tensor,
+    weight_x: Tensor | None,
+    weight_y: Tensor | None,
+    num_kernels: int,
+    needs: Sequence[bool],
+) -> list[Tensor]:
+    found = [torch.empty_like(rows, memory_format=torch.contiguous_format) for rows in (x, y)]
+    wanted = [rows for rows, needed in zip(found, needs, strict=True) if needed]
+    if not x.numel() or not y.numel():
+        return [rows.zero_() for rows in wanted]
+    if not wanted:
+        return []
+    lie = _layout(x, y)
+    z, norms, shares = _Samples(x, y, weight_x, weight_y, lie).known(centre, scales)
+    first_row = 0 if needs[0] else lie.x_padded
+    row_count = (lie.padded if needs[1] else lie.x_padded) - first_row
+    slope_unit = 2.0 ** (14 - num_kernels)
+    pulls, sums = _pull(z, norms, shares, scales, lie, first_row, row_count, num_kernels, slope_unit)
+
+    config = tuned.tuned(
+        "mmd.gradients",
+        {"rows": row_count, "width": lie.width},
+        {"BLOCK": 32, "COLUMNS": 64, "num_warps": 4},
+    )
+    columns = min(config.pop("COLUMNS"), lie.width)
+    grid = row_count // config["BLOCK"], lie.width // columns
+    device.gradients[grid](
+        grad, z, shares, scales, pulls, sums, *found, len(x), len(y), x.shape[1], lie.x_padded,
+        first_row, row_count, len(pulls), WIDTH=lie.width, SLOPE_UNIT=slope_unit, COLUMNS=columns, **config,
+    )  # fmt: skip
+    return wanted
+
+
+def _layout(x: Tensor, y: Tensor) -> _Layout:
+    x_padded, y_padded = (triton.cdiv(len(rows), UNIT) * UNIT for rows in (x, y))
+    d = x.shape[1]
+    width = max(tuned.power_of_two(d), 16) if d <= WIDEST else triton.cdiv(d, WIDEST) * WIDEST
+    return _Layout(x_padded, x_padded + y_padded, width)
+
+
+@dataclass(frozen=True)
+class _Samples:
+    x: Tensor
+    y: Tensor
+    weight_x: Tensor | None
+    weight_y: Tensor | None
+    lie: _Layout
+
+    def measured(
+        self, centre: Tensor, scales: Tensor, bandwidth: Tensor | None, num_kernels: int, unbiased: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The prepared rows; fills `centre` and `scales`."""
+        x_padded, padded = self.lie.sizes
+        per_part = triton.cdiv(padded // UNIT, MOST_PARTS) * UNIT
+        parts, d = triton.cdiv(padded, per_part), self.x.shape[1]
+        sums, counts, shift = (
+            self.x.new_empty(shape, dtype=torch.float32) for shape in ((parts, 2, d), (parts, 4), ())
+        )
+        config = tuned.tuned(
+            "mmd.totals",
+            {"rows": padded, "width": self.lie.width},
+            {"BLOCK": 32, "WIDTH": 64, "num_warps": 4},
+        )
+        device.totals[(parts, triton.cdiv(d, config["WIDTH"]))](
+            self.x, self.y, self.weight_x, self.weight_y, sums, counts,
+            len(self.x), len(self.y), d, x_padded, padded, per_part, *self._strides, **self._has, **config,
+        )  # fmt: skip
+        prepared, partials = self._prepared(sums, counts, centre, scales, shift, parts)
+        block = padded // len(partials)
+        device.settle[(1,)](
+            partials, shift, counts, bandwidth, scales, x_padded // block, len(partials), parts,
+            HAS_BANDWIDTH=bandwidth is not None, UNBIASED=unbiased, KERNELS=num_kernels,
+            WIDEST=2.0 ** (num_kernels - 1 - num_kernels // 2),
+            PARTS=tuned.power_of_two(parts), BLOCK=256, num_warps=4,
+        )  # fmt: skip
+        return prepared
+
+    def known(self, centre: Tensor, scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The rows prepared as before, by what the forward kept."""
+        return self._prepared(None, None, centre, scales, None, 1)[0]
+
+    def _prepared(
+        self,
+        sums: Tensor | None,
+        counts: Tensor | None,
+        centre: Tensor,
+        scales: Tensor,
+        shift: Tensor | None,
+        parts: int,
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        x_padded, padded = self.lie.sizes
+        z = self.x.new_empty(padded, self.lie.width)
+        norms, shares = self.x.new_empty(2, padded, dtype=torch.float32)
+        config = tuned.tuned(
+            "mmd.prepare",
+            {"rows": padded, "width": self.lie.width},
+            {"BLOCK": 32, "WIDTH": 64, "num_warps": 4},
+        )
+        width = min(config.pop("WIDTH"), self.lie.width)
+        blocks = padded // config["BLOCK"]
+        is_known = counts is None
+        partials = self.x.new_empty(0 if is_known else blocks, 4, dtype=torch.float32)
+        device.prepare[(blocks,)](
+            self.x, self.y, self.weight_x, self.weight_y, sums, counts, centre, scales, z, norms, shares,
+            partials, shift, len(self.x), len(self.y), self.x.shape[1], x_padded, parts, *self._strides,
+            **self._has, KNOWN=is_known, TF32=precision(self.x) == "tf32" and z.element_size() == 4,
+            PADDED_D=self.lie.width, PARTS=tuned.power_of_two(parts), WIDTH=width, **config,
+        )  # fmt: skip
+        return (z, norms, shares), partials
+
+    @property
+    def _strides(self) -> tuple[int, ...]:
+        weights = (0 if weight is None else weight.stride(0) for weight in (self.weight_x, self.weight_y))
+        return *self.x.stride(), *self.y.stride(), *weights
+
+    @property
+    def _has(self) -> dict[str, bool]:
+        return {"HAS_X": self.weight_x is not None, "HAS_Y": self.weight_y is not None}
+
+
+def precision(x: Tensor) -> str:
+    """How the products of float32 are taken, by torch's own setting; half precision has but one way."""
+    if x.element_size() < 4 or torch.backends.cuda.matmul.fp32_precision == "tf32":
+        return "tf32"
+    return "tf32x3"
+
+
+def _problem(z: Tensor, rows: int) -> dict[str, int]:
+    return {"rows": rows, "width": z.shape[1], "bits": 8 * z.element_size()}
+
+
+def _triangle(
+    z: Tensor, norms: Tensor, shares: Tensor, scales: Tensor, lie: _Layout, num_kernels: int
+) -> Tensor:
+    config = tuned.tuned("mmd.triangle", _problem(z, lie.padded), _triangle_default(z))
+    wanted, rows, k = config.pop("PROGRAMS"), config["ROWS"], min(config.pop("K"), lie.width)
+    blocks = lie.padded // rows
+    folds, steps = triton.cdiv(blocks, 2), (lie.padded + rows) // config["COLUMNS"]
+    # Where there is more to do than one run of all programs, small parts leave none of them long alone at the end.
+    per_part = triton.cdiv(steps, min(max(wanted // folds, steps // 32, 1), steps))
+    partials = norms.new_empty(folds, triton.cdiv(steps, per_part))
+    device.triangle[partials.shape](
+        z, norms, shares, scales, partials, lie.x_padded, lie.padded, blocks, per_part,
+        WIDTH=lie.width, KERNELS=num_kernels, PRECISION=precision(z), HELD=k == lie.width, K=k, **config,
+    )  # fmt: skip
+    return partials
+
+
+def _pull(
+    z: Tensor,
+    norms: Tensor,
+    shares: Tensor,
+    scales: Tensor,
+    lie: _Layout,
+    first_row: int,
+    row_count: int,
+    num_kernels: int,
+    slope_unit: float,
+) -> tuple[Tensor, Tensor]:
+    """For each part of the columns what it adds to the rows, and the sums of the slopes."""
+    config = tuned.tuned("mmd.pull", _problem(z, row_count), _pull_default(z))
+    wanted, k, out = config.pop("PROGRAMS"), config.pop("K"), config.pop("OUT")
+    k, out, steps = min(k, lie.width), min(out, lie.width), lie.padded // config["COLUMNS"]
+    blocks, chunks = row_count // config["ROWS"], lie.width // out
+    per_part = triton.cdiv(steps, min(_parts(blocks * chunks, wanted), steps))
+    parts = triton.cdiv(steps, per_part)
+    pulls, sums = norms.new_empty(parts, row_count, lie.width), norms.new_empty(parts, row_count)
+    device.pull[(blocks, chunks, parts)](
+        z, norms, shares, scales, pulls, sums, lie.x_padded, lie.padded, first_row, row_count,
+        per_part * config["COLUMNS"],
+        WIDTH=lie.width, KERNELS=num_kernels, SLOPE_UNIT=slope_unit, PRECISION=precision(z),
+        HELD=k == out == lie.width, K=k, OUT=out, **config,
+    )  # fmt: skip
+    return pulls, sums
+
+
+def _parts(programs: int, at_once: int) -> int:
+    """Into how many parts to cut each of `programs`, so that the last run of all that run at once is a full one.
+
+    Each part costs a pass over a gradient, and its memory.
+    """
+    return min(range(1, 9), key=lambda parts: triton.cdiv(programs * parts, at_once) / parts + 0.01 * parts)
+
+
+def _triangle_default(z: Tensor) -> dict[str, int]:
+    """COLUMNS divides ROWS: a row of blocks starts at its own diagonal."""
+    if z.element_size() == 4:
+        return {"ROWS": 64, "COLUMNS": 64, "K": 32, "PROGRAMS": 396, "num_warps": 4, "num_stages": 3}
+    large = {"ROWS": 128, "COLUMNS": 64, "PROGRAMS": 132, "num_warps": 8}
+    is_held = z.shape[1] <= WIDEST
+    return large | ({"K": WIDEST, "num_stages": 2} if is_held else {"K": 64, "num_stages": 3})
+
+
+def _pull_default(z: Tensor) -> dict[str, int]:
+    """Large blocks of rows, for each reads all columns; they and their sums lie in registers, and bound the rest."""
+    most = {"PROGRAMS": 132, "num_warps": 8}
+    if z.element_size() == 4:
+        return most | {"ROWS": 64, "COLUMNS": 32, "K": 32, "OUT": 128, "num_stages": 2}
+    if z.shape[1] <= WIDEST:
+        return most | {"ROWS": 128, "COLUMNS": 64, "K": WIDEST, "OUT": WIDEST, "num_stages": 2}
+    return most | {"ROWS": 64, "COLUMNS": 64, "K": 64, "OUT": WIDEST, "num_stages": 3}
