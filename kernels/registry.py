@@ -1,6 +1,7 @@
 """How an op becomes known to torch: its schemas and shapes, and the choice of implementation at each call."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -59,8 +60,9 @@ def like_those_needed(sources: Sequence[Tensor | None], needs: Sequence[bool]) -
 
 def _registered(name: str, op: str, implementations: Implementations, function: str, half: Half) -> Any:
     def run(*arguments: Any) -> Any:
-        device = arguments[half.anchor].device.type
-        with torch.autocast(device, enabled=False):
+        device = arguments[half.anchor].device
+        # Triton launches on the current GPU, whichever the tensors are on.
+        with torch.autocast(device.type, enabled=False), _current(device):
             return getattr(_chosen(op, implementations, arguments, function, half), function)(*arguments)
 
     _library.define(f"{name}{half.schema}", tags=torch.Tag.pt2_compliant_tag)
@@ -91,6 +93,10 @@ def _present(implementations: Implementations) -> Implementations:
         if _triton_is_here()
         else {dispatch.Backend.TORCH: implementations[dispatch.Backend.TORCH]}
     )
+
+
+def _current(device: torch.device) -> AbstractContextManager[Any]:
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 @cache
