@@ -562,9 +562,10 @@ def tokens_gradient(
                 along = tl.sum(products, 1) / WIDTH
                 means = mean + tl.zeros([TOKENS], tl.float32)
                 if MODE == "max":
-                    picked = dxs[0]
+                    # Asking for NaN, whose token gets NaN anyway, keeps this sum in the lanes that the token lies in.
+                    picked = tl.where(standard[0] == standard[0], dxs[0], 0.0)
                     for chunk in tl.static_range(1, CHUNKS):
-                        picked += dxs[chunk]
+                        picked += tl.where(standard[chunk] == standard[chunk], dxs[chunk], 0.0)
                     means = tl.sum(picked, 1) / WIDTH
                 through = ()
                 for chunk in tl.static_range(CHUNKS):

@@ -34,7 +34,7 @@ def launch(kernel: str, tokens: Tensor, rows: int, most: int, *, most_chunks: in
     problem = {"rows": rows, "tokens": most, "width": width, "bytes": tokens.element_size()}
     default = {"SPLITS": _splits(rows, most, joins), **_tiles(width, tokens.element_size(), most, most_chunks)}
     config = tuned(f"token_pool.{kernel}", problem, default)
-    splits, block = config.pop("SPLITS"), config["W"]
+    splits, block = min(config.pop("SPLITS"), max(1, most)), config["W"]
     return Launch(splits, {**config, "WIDTH": width, "CHUNKS": -(-width // block)})
 
 

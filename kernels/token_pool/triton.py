@@ -18,8 +18,8 @@ from kernels.tuned import power_of_two, tuned
 WIDEST = 8192
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-#: Tiles that hold one token's columns at most: each costs registers, and the maximum keeps three of each.
-_MOST_CHUNKS = {"mean": 8, "cls": 8, "max": 4}
+#: Tiles that hold one token's columns at most: each costs registers, and a maximum keeps three of each.
+_MOST_CHUNKS = {"mean": 8, "cls": 8, "max": 4, "gradient": 4}
 
 
 def refuses_forward(
@@ -81,7 +81,7 @@ def _mean(
     l2_normalize: bool,
 ) -> None:
     rows = len(y)
-    how = _launch(mode, tokens, rows, mode, joins=True)
+    how = _launch(mode, tokens, rows, joins=True)
     sums = _part(pooled, how, torch.float32)
     device.mean_of_tokens[rows, how.splits](
         tokens,
@@ -130,7 +130,7 @@ def _max(
     l2_normalize: bool,
 ) -> None:
     rows = len(y)
-    how = _launch(mode, tokens, rows, mode, joins=True)
+    how = _launch(mode, tokens, rows, joins=True)
     parts = [_part(pooled, how, dtype) for dtype in (torch.int32, torch.int32, torch.float32)]
     device.max_of_tokens[rows, how.splits](
         tokens,
@@ -195,7 +195,7 @@ def backward(
     # Behind a division by the length, the norm's part of the gradient is not `grad` itself.
     dy = torch.empty_like(pooled) if wants_norm and l2_normalize else None
     if dx is not None or dy is not None:
-        how = _launch(f"{mode}_gradient", tokens, len(pooled), mode, joins=False)
+        how = _launch(f"{mode}_gradient", tokens, len(pooled), joins=False)
         splits = 1 if dx is None else how.splits
         device.tokens_gradient[len(pooled), splits](
             grad,
@@ -247,11 +247,10 @@ def _norm_gradients(
             )
 
 
-def _launch(kernel: str, tokens: Tensor, rows: int, mode: str, *, joins: bool) -> Launch:
+def _launch(kernel: str, tokens: Tensor, rows: int, *, joins: bool) -> Launch:
     most = tokens.shape[1] if tokens.ndim == 3 else -(-tokens.shape[0] // rows)
-    if mode == "cls" and joins:
-        most = 1
-    return launch(kernel, tokens, rows, most, most_chunks=_MOST_CHUNKS[mode], joins=joins)
+    chunks = _MOST_CHUNKS[kernel if joins else "gradient"]
+    return launch(kernel, tokens, rows, 1 if kernel == "cls" else most, most_chunks=chunks, joins=joins)
 
 
 def _part(pooled: Tensor, how: Launch, dtype: torch.dtype) -> Tensor | None:
