@@ -53,7 +53,9 @@ def smart(tokens: Tensor, lengths: Tensor, weight: Tensor, bias: Tensor) -> Tens
     return functional.normalize(mean * weight + bias, dim=1).to(tokens.dtype)
 
 
-def _problem(rows: int, most: int, *, mode: str = "mean", estimate: dict[str, float] | None = None) -> Problem:
+def _problem(
+    rows: int, most: int, *, mode: str = "mean", estimate: dict[str, float] | None = None
+) -> Problem:
     width, live = 768, rows * (1 + most) / 2
     reading, whole = live * width * 2, rows * most * width * 2
     return Problem(

@@ -6,6 +6,10 @@ token of a tile and folded once, behind the loop: inside it nothing crosses from
 columns fit in one.
 """
 
+# Triton reads these functions, and of tuples it knows no more than `+`; a conditional expression it may not decide.
+# ruff: noqa: RUF005, SIM108
+# mypy: disable-error-code="assignment, misc"
+
 import triton
 import triton.language as tl
 
@@ -197,13 +201,13 @@ def mean_of_tokens(
     X += row * s_row + start * s_token
 
     sums = ()
-    for chunk in tl.static_range(CHUNKS):
+    for _chunk in tl.static_range(CHUNKS):
         sums = sums + (tl.zeros([TOKENS, W], tl.float32),)
     for first in tl.range(low, high, TOKENS, num_stages=STAGES):
         t = first + tl.arange(0, TOKENS)
         xs = tokens_at(X, t, t < high, s_token, s_column, WIDTH, W, CHUNKS)
         if NORM:
-            xs, rstd = standardise(xs, eps, WIDTH, W, CHUNKS)
+            xs, _ = standardise(xs, eps, WIDTH, W, CHUNKS)
         more = ()
         for chunk in tl.static_range(CHUNKS):
             more = more + (sums[chunk] + tl.where((t < high)[:, None], xs[chunk], 0.0),)
@@ -328,7 +332,7 @@ def max_of_tokens(
     orders = ()
     places = ()
     values = ()
-    for chunk in tl.static_range(CHUNKS):
+    for _chunk in tl.static_range(CHUNKS):
         orders = orders + (tl.full([TOKENS, W], NOTHING, tl.int32),)
         places = places + (tl.full([TOKENS, W], NOWHERE, tl.int32),)
         values = values + (tl.zeros([TOKENS, W], tl.float32),)
@@ -338,7 +342,7 @@ def max_of_tokens(
         t = first + tl.arange(0, TOKENS)
         xs = tokens_at(X, t, t < high, s_token, s_column, WIDTH, W, CHUNKS)
         if NORM:
-            xs, rstd = standardise(xs, eps, WIDTH, W, CHUNKS)
+            xs, _ = standardise(xs, eps, WIDTH, W, CHUNKS)
         new_orders = ()
         new_places = ()
         new_values = ()
@@ -448,7 +452,15 @@ def row_gradient(
 
 @triton.jit
 def store_zeros(
-    DX, low, high, split, splits, WIDTH: tl.constexpr, W: tl.constexpr, CHUNKS: tl.constexpr, TOKENS: tl.constexpr
+    DX,
+    low,
+    high,
+    split,
+    splits,
+    WIDTH: tl.constexpr,
+    W: tl.constexpr,
+    CHUNKS: tl.constexpr,
+    TOKENS: tl.constexpr,
 ):
     """Into this split's share of the tokens from `low` to `high`."""
     share = share_of(high - low, splits, TOKENS)
@@ -623,7 +635,9 @@ def norm_gradient(
         is_row = row < high
         if Bounds is not None:
             start = tl.minimum(tl.maximum(tl.load(Bounds + row, mask=is_row, other=0).to(tl.int64), 0), most)
-            end = tl.minimum(tl.maximum(tl.load(Bounds + row + 1, mask=is_row, other=0).to(tl.int64), 0), most)
+            end = tl.minimum(
+                tl.maximum(tl.load(Bounds + row + 1, mask=is_row, other=0).to(tl.int64), 0), most
+            )
             is_row = is_row & (end > start)
         else:
             if Lengths is not None:

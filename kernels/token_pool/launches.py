@@ -32,7 +32,10 @@ def launch(kernel: str, tokens: Tensor, rows: int, most: int, *, most_chunks: in
     """Of a kernel whose programs take one split each of a row of about `most` tokens; `joins`: they are added up."""
     width = tokens.shape[-1]
     problem = {"rows": rows, "tokens": most, "width": width, "bytes": tokens.element_size()}
-    default = {"SPLITS": _splits(rows, most, joins), **_tiles(width, tokens.element_size(), most, most_chunks)}
+    default = {
+        "SPLITS": _splits(rows, most, joins),
+        **_tiles(width, tokens.element_size(), most, most_chunks),
+    }
     config = tuned(f"token_pool.{kernel}", problem, default)
     splits, block = min(config.pop("SPLITS"), max(1, most)), config["W"]
     return Launch(splits, {**config, "WIDTH": width, "CHUNKS": -(-width // block)})

@@ -230,15 +230,28 @@ def _norm_gradients(
     dbias: Tensor | None,
 ) -> None:
     rows, width = pooled.shape
-    default = {"W": min(32, power_of_two(width)), "ROWS": 64, "PARTS": min(-(-rows // 512), 64), "num_warps": 4}
+    default = {
+        "W": min(32, power_of_two(width)),
+        "ROWS": 64,
+        "PARTS": min(-(-rows // 512), 64),
+        "num_warps": 4,
+    }
     config = tuned("token_pool.norm_gradient", {"rows": rows, "width": width}, default)
     parts = config.pop("PARTS")
     columns = -(-width // config["W"])
-    into = [
-        one if one is None or parts == 1 else pooled.new_empty(parts, width) for one in (dweight, dbias)
-    ]
+    into = [one if one is None or parts == 1 else pooled.new_empty(parts, width) for one in (dweight, dbias)]
     device.norm_gradient[columns, parts](
-        dy, *dy.stride(), pooled, lengths, cu_seqlens, *into, rows, most, -(-rows // parts), WIDTH=width, **config
+        dy,
+        *dy.stride(),
+        pooled,
+        lengths,
+        cu_seqlens,
+        *into,
+        rows,
+        most,
+        -(-rows // parts),
+        WIDTH=width,
+        **config,
     )
     for part, out in zip(into, (dweight, dbias), strict=True):
         if part is not None and out is not None and parts > 1:

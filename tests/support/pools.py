@@ -10,7 +10,6 @@ from torch.nn import functional
 
 from kernels import masked_token_pool
 
-
 _TENSORS = ("tokens", "lengths", "cu_seqlens", "norm_weight", "norm_bias")
 
 
