@@ -13,7 +13,7 @@ from domain.errors import EngineError
 from domain.specs import Tower
 from engine.data.lengths import DEFAULT_MAX_SECONDS
 from engine.models.parts import Parts
-from engine.models.pretrained import masked_mean, open_network, open_processor
+from engine.models.pretrained import mean_behind, mean_of_first, open_network, open_processor
 
 
 def open_parts(folder: Path, tower: Tower) -> Parts:
@@ -49,9 +49,11 @@ def _windowed(network: Any, extractor: Any, max_seconds: float | None) -> Parts:
             return_tensors="pt",
         )
 
+    mean = mean_behind(extractor)
+
     def embed(network: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         hidden = network(inputs["input_features"]).last_hidden_state
-        return masked_mean(hidden, inputs["attention_mask"][:, ::stride])
+        return mean(hidden, inputs["attention_mask"][:, ::stride])
 
     seconds = positions * step / extractor.sampling_rate
     return _parts(network, prepare, embed, extractor, seconds)
@@ -80,7 +82,8 @@ def _free(network: Any, extractor: Any, seconds: float) -> Parts:
         # Models trained without a mask must not see one; their mean still skips the padding.
         seen = mask if extractor.return_attention_mask else None
         hidden = network(inputs[name], attention_mask=seen).last_hidden_state
-        return masked_mean(hidden, network._get_feature_vector_attention_mask(hidden.shape[1], mask))
+        # That mask is made of lengths, whichever side was padded.
+        return mean_of_first(hidden, network._get_feature_vector_attention_mask(hidden.shape[1], mask))
 
     return _parts(network, prepare, embed, extractor, seconds)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModel
 from transformers.utils import logging as chatter
 
 from domain.errors import EngineError
+from kernels import masked_token_pool
 
 #: Never the Hub (its mirror is another's work), never a repository's own code.
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -70,8 +71,22 @@ def fingerprint(folder: Path, options: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
+#: The mean over real positions. hidden [rows, length, width], mask [rows, length] -> [rows, width].
+Mean = Callable[[Tensor, Tensor], Tensor]
+
+
+def mean_behind(padder: Any) -> Mean:
+    """The mean that suits what a tokenizer or feature extractor pads: faster if the padding lies on the right."""
+    return mean_of_first if padder.padding_side == "right" else masked_mean
+
+
+def mean_of_first(hidden: Tensor, mask: Tensor) -> Tensor:
+    """`masked_mean` for a mask that is true first and false behind; the padding is not even read."""
+    return masked_token_pool(hidden, mask.sum(1))
+
+
 def masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:
-    """The mean over real positions. hidden [rows, length, width], mask [rows, length] -> [rows, width]."""
+    """A `Mean` for any mask."""
     weight = mask.to(hidden.dtype).unsqueeze(-1)
     return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
 

@@ -11,7 +11,7 @@ from domain.errors import EngineError
 from domain.specs import Tower
 from engine.data.lengths import DEFAULT_MAX_LENGTH
 from engine.models.parts import Parts
-from engine.models.pretrained import masked_mean, open_network, open_processor
+from engine.models.pretrained import mean_behind, open_network, open_processor
 
 
 def open_parts(folder: Path, tower: Tower) -> Parts:
@@ -33,7 +33,13 @@ def open_parts(folder: Path, tower: Tower) -> Parts:
             return_tensors="pt",
         )
 
-    return Parts(network, prepare, _embed, {"max_length": length}, example="a")
+    mean = mean_behind(tokenizer)
+
+    def embed(network: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        mask = inputs["attention_mask"]
+        return mean(network(input_ids=inputs["input_ids"], attention_mask=mask).last_hidden_state, mask)
+
+    return Parts(network, prepare, embed, {"max_length": length}, example="a")
 
 
 def _text_side(model: Any) -> Any:
@@ -48,9 +54,3 @@ def _max_length(asked: int | None, tokenizer: Any, config: Any) -> int:
     if asked is not None and asked > limit:
         raise EngineError("invalid_spec", f"max_length {asked}: this encoder reads at most {limit} tokens")
     return asked or min(limit, DEFAULT_MAX_LENGTH)
-
-
-def _embed(network: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-    mask = inputs["attention_mask"]
-    hidden = network(input_ids=inputs["input_ids"], attention_mask=mask).last_hidden_state
-    return masked_mean(hidden, mask)

@@ -9,7 +9,10 @@ from kernels import dispatch
 from kernels.norms import accumulation
 from kernels.registry import Half, like_those_needed, register
 
-_IMPLEMENTATIONS = {dispatch.Backend.TORCH: "kernels.token_pool.reference"}
+_IMPLEMENTATIONS = {
+    dispatch.Backend.TORCH: "kernels.token_pool.reference",
+    dispatch.Backend.TRITON: "kernels.token_pool.triton",
+}
 
 _ARGUMENTS = (
     "Tensor tokens, Tensor? lengths, Tensor? cu_seqlens, Tensor? norm_weight, Tensor? norm_bias, "

@@ -10,6 +10,8 @@ from torch.nn import functional
 
 from kernels import masked_token_pool
 
+_TENSORS = ("tokens", "lengths", "cu_seqlens", "norm_weight", "norm_bias")
+
 
 @dataclass(frozen=True)
 class Case:
@@ -30,6 +32,14 @@ class Case:
         """The same numbers as fresh leaves that require a gradient."""
         fresh = {name: leaf.detach().to(dtype).requires_grad_() for name, leaf in self.leaves.items()}
         return replace(self, **fresh)
+
+    def on(self, device: str) -> "Case":
+        """The same numbers there, as fresh leaves; those that were frozen stay so. Strides are kept."""
+
+        def moved(tensor: Tensor | None) -> Any:
+            return None if tensor is None else tensor.detach().to(device).requires_grad_(tensor.requires_grad)
+
+        return replace(self, **{name: moved(getattr(self, name)) for name in _TENSORS})
 
 
 def case(
@@ -118,3 +128,19 @@ def _pooled(live: Tensor, case: Case) -> Tensor:
     if case.norm_weight is not None:
         live = functional.layer_norm(live, live.shape[1:], case.norm_weight, case.norm_bias)
     return {"mean": live.mean(0), "max": live.max(0).values, "cls": live[0]}[case.mode]
+
+
+#: Cases that reach every branch of a kernel, by label.
+FORMS = {
+    f"{mode} norm={norm} l2={l2}": {"mode": mode, "norm": norm, "l2_normalize": l2}
+    for mode in ("mean", "max", "cls")
+    for norm in (True, False)
+    for l2 in (True, False)
+}
+#: Rows, tokens, columns: odd ones, and those that take several tiles or several warps a token.
+SHAPES = [(1, 1, 1), (3, 17, 7), (37, 1, 48), (2, 133, 5), (3, 3, 769), (2, 5, 1280), (1, 3, 4096)]
+
+
+def without_empty_rows(asked: Case) -> Case:
+    """For textbooks whose gradient of a row of zeros is infinite times nothing: `l2_normalize`."""
+    return asked if asked.lengths is None else replace(asked, lengths=asked.lengths.clamp(min=1))

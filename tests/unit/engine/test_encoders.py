@@ -1,5 +1,6 @@
 """Pretrained encoders, opened from folders as people publish them."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from domain.errors import EngineError
 from domain.manifest import ColumnType
 from domain.specs import Tower
 from engine.models.encoders import Encoder, load_encoder
-from engine.models.pretrained import fingerprint, masked_mean
+from engine.models.pretrained import Mean, fingerprint, masked_mean, mean_of_first
 from support.encoders import AUDIO, IMAGE, TEXT, VIT
 
 _KINDS = {TEXT: ColumnType.TEXT, IMAGE: ColumnType.IMAGE, VIT: ColumnType.IMAGE, AUDIO: ColumnType.AUDIO}
@@ -84,12 +85,35 @@ def test_an_empty_text_has_a_vector_too(encoders: dict[str, Path]) -> None:
     assert pooled.isfinite().all()
 
 
-def test_the_mean_counts_real_positions_only() -> None:
+@pytest.mark.parametrize("mean", [masked_mean, mean_of_first])
+def test_the_mean_counts_real_positions_only(mean: Mean) -> None:
     hidden = torch.tensor([[[1.0], [3.0], [100.0]]])
 
-    mean = masked_mean(hidden, torch.tensor([[1, 1, 0]]))
+    assert mean(hidden, torch.tensor([[1, 1, 0]])).item() == 2.0
 
-    assert mean.item() == 2.0
+
+def test_both_means_agree_to_the_bit_where_the_padding_lies_on_the_right() -> None:
+    hidden = torch.randn(5, 40, 24, generator=torch.Generator().manual_seed(0))
+    mask = (torch.arange(40) < torch.tensor([[40], [17], [1], [0], [39]])).long()
+
+    assert torch.equal(masked_mean(hidden, mask), mean_of_first(hidden, mask))
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_tokenizer_may_pad_on_either_side(encoders: dict[str, Path], tmp_path: Path, side: str) -> None:
+    folder = tmp_path / side
+    shutil.copytree(encoders[TEXT], folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "padding_side": side}))
+    encoder = load_encoder(folder, ColumnType.TEXT, Tower(encoder=TEXT))
+
+    with torch.no_grad():
+        inputs = encoder.prepare(["cat", "a much longer text"])
+        hidden = encoder.network(**inputs).last_hidden_state
+        pooled = encoder(inputs)
+
+    assert inputs["attention_mask"][0].tolist() == sorted([0] * 15 + [1] * 5, reverse=side == "right")
+    torch.testing.assert_close(pooled, masked_mean(hidden, inputs["attention_mask"]))
 
 
 @pytest.mark.parametrize("name", [IMAGE, VIT])

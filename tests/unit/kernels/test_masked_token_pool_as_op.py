@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kernels import dispatch
+from kernels.token_pool import reference, triton
 from support.exact import results
 from support.pools import Case, case, packed, pool
 
@@ -66,14 +67,25 @@ def test_the_compiler_takes_it_as_one_graph_for_every_length(form: dict[str, Any
         assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-def test_a_compiled_graph_obeys_the_backend_chosen_after_it_was_made() -> None:
+def test_a_compiled_graph_obeys_the_backend_chosen_after_it_was_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     torch.compiler.reset()
     asked = case()
     compiled = torch.compile(pool, fullgraph=True, backend="aot_eager")
-    compiled(asked)
+    expected = compiled(asked)
+    ran = []
 
-    with dispatch.using("triton"), pytest.raises(dispatch.KernelMissing, match="masked_token_pool"):
-        compiled(asked)
+    def forward(*given: Any) -> Any:
+        ran.append(given)
+        return reference.forward(*given)
+
+    monkeypatch.setattr(triton, "forward", forward)
+    with dispatch.using("triton"):
+        found = compiled(asked)
+
+    assert torch.equal(found, expected)
+    assert len(ran) == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
