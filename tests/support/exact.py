@@ -29,9 +29,7 @@ def results(run: Callable[[Any], Tensor], case: Case, *, may_leave_out: bool = F
     y = run(case)
     upstream = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).reshape(y.shape).cos()
     wanted = {name: leaf for name, leaf in case.leaves.items() if leaf.requires_grad}
-    gradients = torch.autograd.grad(
-        y, list(wanted.values()), upstream.to(y.dtype), materialize_grads=may_leave_out
-    )
+    gradients = torch.autograd.grad(y, list(wanted.values()), upstream.to(y), materialize_grads=may_leave_out)
     return {"output": y.detach()} | dict(zip(wanted, gradients, strict=True))
 
 
