@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from kernels import dispatch
-from kernels.norms import accumulation
 from kernels.projection import reference
 from kernels.registry import Half, like_those_needed, register
 
-_IMPLEMENTATIONS = {dispatch.Backend.TORCH: "kernels.projection.reference"}
+_IMPLEMENTATIONS = {
+    dispatch.Backend.TORCH: "kernels.projection.reference",
+    dispatch.Backend.TRITON: "kernels.projection.triton",
+}
 
 _ARGUMENTS = (
     "Tensor[] xs, Tensor weight, Tensor? bias, Tensor? mask, bool mean, "
@@ -30,7 +32,8 @@ def _forward_shapes(
 ) -> tuple[Tensor, Tensor]:
     shape = xs[0].shape[0], weight.shape[0]
     kept = shape if reference.keeps_sum(norm_weight, activation) else (0,)
-    return weight.new_empty(shape), weight.new_empty(kept, dtype=accumulation(weight.dtype))
+    dtype = reference.sum_dtype(weight, shape[0], norm_weight, activation)
+    return weight.new_empty(shape), weight.new_empty(kept, dtype=dtype)
 
 
 def _backward_shapes(

@@ -25,10 +25,22 @@ _ACTIVATION_GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "silu": torch.ops.aten.silu_backward,
 }
 
+_MANY_ROWS = 1024
+
 
 def keeps_sum(norm_weight: Tensor | None, activation: str) -> bool:
     """Whether the backward needs the sum that norm and activation were applied to."""
     return norm_weight is not None or activation != "none"
+
+
+def sum_dtype(weight: Tensor, rows: int, norm_weight: Tensor | None, activation: str) -> torch.dtype:
+    """In what that sum is kept: in the weight's dtype if the batch is large, which halves what has to be moved.
+
+    Of few rows it costs nothing to keep all bits, and few rows do not average errors out. The step of a relu after
+    LayerNorm always needs them: a rounded sum puts some entries on the wrong side of it.
+    """
+    steps = norm_weight is not None and activation == "relu"
+    return weight.dtype if rows >= _MANY_ROWS and not steps else accumulation(weight.dtype)
 
 
 def forward(
@@ -54,7 +66,8 @@ def forward(
     if norm_weight is not None:
         u = affine(standardise(z, eps)[0], norm_weight, norm_bias)
     y = ACTIVATIONS[activation](u).to(weight.dtype)
-    return y, z if keeps_sum(norm_weight, activation) else z.new_empty(0)
+    kept = z if keeps_sum(norm_weight, activation) else z.new_empty(0)
+    return y, kept.to(sum_dtype(weight, len(z), norm_weight, activation))
 
 
 def backward(
@@ -77,6 +90,7 @@ def backward(
     need_weight, need_bias, need_norm_weight, need_norm_bias, *need_xs = needs
     gradients = []
 
+    z = z.to(precision)
     du, standard = grad.to(precision), z
     if norm_weight is None:
         dz = _ACTIVATION_GRADIENTS[activation](du, z)

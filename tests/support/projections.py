@@ -12,7 +12,42 @@ from kernels import masked_projection
 from support import exact
 from support.exact import TOLERANCE, results
 
-__all__ = ["TOLERANCE", "Case", "case", "eager", "errors", "masks", "project", "results"]
+__all__ = [
+    "FORMS",
+    "SHAPES",
+    "TOLERANCE",
+    "Case",
+    "arguments",
+    "case",
+    "eager",
+    "errors",
+    "masks",
+    "poisoned",
+    "project",
+    "results",
+]
+
+#: Between them every mask with every way to combine, every activation, with and without LayerNorm.
+FORMS: list[dict[str, Any]] = [
+    {"mask": "absent", "combine": "concat", "activation": "none", "norm": False},
+    {"mask": "absent", "combine": "mean", "activation": "relu", "norm": True},
+    {"mask": "all", "combine": "concat", "activation": "silu", "norm": False},
+    {"mask": "none", "combine": "mean", "activation": "none", "norm": True},
+    {"mask": "some", "combine": "concat", "activation": "gelu", "norm": True},
+    {"mask": "some", "combine": "mean", "activation": "relu", "norm": False},
+    {"mask": "weighted", "combine": "concat", "activation": "none", "norm": False},
+    {"mask": "weighted", "combine": "mean", "activation": "silu", "norm": True},
+    {"mask": "weighted", "combine": "mean", "activation": "none", "norm": False},
+]
+
+#: Rows, widths, outputs.
+SHAPES: list[tuple[int, tuple[int, ...], int]] = [
+    (1, (1,), 5),
+    (3, (769, 48), 5),
+    (37, (7, 48, 1, 16, 3, 32), 130),
+    (37, (3, 0, 5), 5),
+    (37, (2,) * 12, 70),
+]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": torch.nn.Identity(),
@@ -52,6 +87,12 @@ class Case:
 
         vectors = {name: leaf(getattr(self, name)) for name in ("weight", "bias", "norm_weight", "norm_bias")}
         return replace(self, xs=[leaf(x) for x in self.xs], **vectors)
+
+    def on(self, device: str) -> "Case":
+        """The same on another device, as fresh leaves."""
+        moved = {name: leaf.detach().to(device).requires_grad_() for name, leaf in self.leaves.items()}
+        xs = [moved.pop(f"xs[{m}]") for m in range(len(self.xs))]
+        return replace(self, xs=xs, mask=None if self.mask is None else self.mask.to(device), **moved)
 
 
 def case(
@@ -94,6 +135,32 @@ def masks(kind: str, rows: int, count: int, random: torch.Generator) -> Tensor |
     }[kind]
 
 
+def poisoned(asked: Case, poison: float) -> Case:
+    """The same case with `poison` in every masked entry."""
+    assert asked.mask is not None
+    xs = [
+        torch.where(asked.mask[:, m : m + 1] == 0, poison, x.detach()).requires_grad_()
+        for m, x in enumerate(asked.xs)
+    ]
+    return replace(asked, xs=xs)
+
+
+def arguments(asked: Case) -> tuple[Any, ...]:
+    """The case as an implementation takes it, without gradients: autograd lies outside of the op."""
+    plain = {name: leaf.detach() for name, leaf in asked.leaves.items()}
+    return (
+        [x.detach() for x in asked.xs],
+        plain["weight"],
+        plain.get("bias"),
+        asked.mask,
+        asked.combine == "mean",
+        plain.get("norm_weight"),
+        plain.get("norm_bias"),
+        1e-5,
+        asked.activation,
+    )
+
+
 def project(case: Case) -> Tensor:
     return masked_projection(
         case.xs,
@@ -110,7 +177,7 @@ def project(case: Case) -> Tensor:
 def eager(case: Case) -> Tensor:
     """The textbook's way, in the dtype of the case: mask, cat, Linear, LayerNorm, activation."""
     xs, mask, dtype = case.xs, case.mask, case.weight.dtype
-    shares = torch.ones(len(xs[0]), len(xs), dtype=dtype) if mask is None else mask.to(dtype)
+    shares = case.weight.new_ones(len(xs[0]), len(xs)) if mask is None else mask.to(dtype)
     masked = [torch.where(s == 0, 0, x) * s for x, s in zip(xs, shares.split(1, dim=1), strict=True)]
     z = torch.cat(masked, dim=1) @ case.weight.T
     if case.combine == "mean":

@@ -8,17 +8,7 @@ import torch
 
 from kernels import masked_projection
 from kernels.projection import reference
-from support.projections import Case, case, project, results
-
-
-def poisoned(asked: Case, poison: float) -> Case:
-    """The same case with `poison` in every masked entry."""
-    assert asked.mask is not None
-    xs = [
-        torch.where(asked.mask[:, m : m + 1] == 0, poison, x.detach()).requires_grad_()
-        for m, x in enumerate(asked.xs)
-    ]
-    return replace(asked, xs=xs)
+from support.projections import case, poisoned, project, results
 
 
 @pytest.mark.parametrize("poison", [torch.nan, torch.inf, -torch.inf])

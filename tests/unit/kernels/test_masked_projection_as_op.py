@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from kernels import dispatch, masked_projection
-from support.projections import Case, case, project, results
+from kernels.projection import triton
+from support.projections import arguments, case, project, results
 
 # Dynamo makes a bare autograd.Function to stand for ours, and torch warns about that itself.
 pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated")
@@ -17,22 +18,6 @@ FORMS = [
     {"mask": "some", "norm": True, "activation": "gelu", "combine": "mean"},
     {"mask": "weighted", "norm": False, "activation": "relu", "dtype": torch.bfloat16},
 ]
-
-
-def arguments(asked: Case) -> tuple[Any, ...]:
-    """The case as the registered op takes it, without gradients: autograd lies outside of the op."""
-    plain = {name: leaf.detach() for name, leaf in asked.leaves.items()}
-    return (
-        [x.detach() for x in asked.xs],
-        plain["weight"],
-        plain["bias"],
-        asked.mask,
-        asked.combine == "mean",
-        plain.get("norm_weight"),
-        plain.get("norm_bias"),
-        1e-5,
-        asked.activation,
-    )
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -60,13 +45,17 @@ def test_the_compiler_takes_it_as_one_graph_for_every_batch_size(form: dict[str,
         assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-def test_a_compiled_graph_obeys_the_backend_chosen_after_it_was_made() -> None:
+def test_a_compiled_graph_obeys_the_backend_chosen_after_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.compiler.reset()
     asked = case(rows=6)
     compiled = torch.compile(project, fullgraph=True, backend="aot_eager")
     compiled(asked)
 
-    with dispatch.using("triton"), pytest.raises(dispatch.KernelMissing, match="masked_projection"):
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("this is the kernel")
+
+    monkeypatch.setattr(triton, "forward", broken)
+    with dispatch.using("triton"), pytest.raises(RuntimeError, match="this is the kernel"):
         compiled(asked)
 
 
