@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kernels.combine import combine_modalities
+    from kernels.lowrank import lowrank_fusion
     from kernels.projection import masked_projection
     from kernels.token_pool import masked_token_pool
 
-__all__ = ["combine_modalities", "masked_projection", "masked_token_pool"]
+__all__ = ["combine_modalities", "lowrank_fusion", "masked_projection", "masked_token_pool"]
 
 # A folder may not carry its op's name: importing it would put the module in the op's place here.
 _HOMES = {
     "combine_modalities": "kernels.combine",
+    "lowrank_fusion": "kernels.lowrank",
     "masked_projection": "kernels.projection",
     "masked_token_pool": "kernels.token_pool",
 }
