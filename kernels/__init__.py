@@ -4,16 +4,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kernels.combine import combine_modalities
     from kernels.contrastive import clip_loss, siglip_loss
+    from kernels.lowrank import lowrank_fusion
     from kernels.mmd import mmd_rbf
     from kernels.projection import masked_projection
     from kernels.token_pool import masked_token_pool
 
-__all__ = ['clip_loss', 'masked_projection', 'masked_token_pool', 'mmd_rbf', 'siglip_loss']
+__all__ = ['clip_loss', 'combine_modalities', 'lowrank_fusion', 'masked_projection', 'masked_token_pool', 'mmd_rbf', 'siglip_loss']
 
 # A folder may not carry its op's name: importing it would put the module in the op's place here.
 _HOMES = {
     "clip_loss": "kernels.contrastive",
+    "combine_modalities": "kernels.combine",
+    "lowrank_fusion": "kernels.lowrank",
     "masked_projection": "kernels.projection",
     "masked_token_pool": "kernels.token_pool",
     "mmd_rbf": "kernels.mmd",
