@@ -11,7 +11,15 @@ if TYPE_CHECKING:
     from kernels.projection import masked_projection
     from kernels.token_pool import masked_token_pool
 
-__all__ = ['clip_loss', 'combine_modalities', 'lowrank_fusion', 'masked_projection', 'masked_token_pool', 'mmd_rbf', 'siglip_loss']
+__all__ = [
+    "clip_loss",
+    "combine_modalities",
+    "lowrank_fusion",
+    "masked_projection",
+    "masked_token_pool",
+    "mmd_rbf",
+    "siglip_loss",
+]
 
 # A folder may not carry its op's name: importing it would put the module in the op's place here.
 _HOMES = {

@@ -21,13 +21,13 @@ def rows(ops: Sequence[str], ceilings: Mapping[str, float], deadline: float) -> 
         for op in ops:
             for problem in providers.module(op).PROBLEMS:
                 for mode in problem.modes:
-                    yield from _row(op, problem, name, mode, ceilings, deadline)
+                    yield from _row(problem, name, mode, ceilings, deadline)
 
 
 def _row(
-    op: str, problem: Problem, name: str, mode: str, ceilings: Mapping[str, float], deadline: float
+    problem: Problem, name: str, mode: str, ceilings: Mapping[str, float], deadline: float
 ) -> Iterator[Row]:
-    row: Row = {"op": op, "problem": problem.label, "mode": mode, "provider": name}
+    row: Row = {"op": problem.op, "problem": problem.label, "mode": mode, "provider": name}
     row["floor_us"] = round(floor_us(problem, mode, ceilings), 1)
     row["estimate_us"] = problem.estimate.get(name, "") if mode == problem.estimate_mode else ""
     provider = providers.provider(problem, name)
