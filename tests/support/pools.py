@@ -86,7 +86,7 @@ def packed(padded: Case) -> Case:
     counts = _counts(padded)
     live = [row[:n] for row, n in zip(padded.tokens.detach(), counts, strict=True)]
     tokens = torch.cat(live) if live else padded.tokens.detach().flatten(0, 1)
-    bounds = functional.pad(torch.tensor(counts, dtype=torch.int64).cumsum(0), (1, 0))
+    bounds = functional.pad(torch.tensor(counts, dtype=torch.int64).cumsum(0), (1, 0)).to(tokens.device)
     return replace(padded, tokens=tokens.requires_grad_(), lengths=None, cu_seqlens=bounds)
 
 

@@ -74,16 +74,13 @@ def test_odd_shapes_agree_with_the_textbook(shape: tuple[int, int, int], mode: s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", [*SHAPES, (257, 3, 48), (2, 1500, 48)], ids=str)
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_odd_shapes_agree_with_the_textbook_in_every_form(
-    shape: tuple[int, int, int], form: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("shape", [*SHAPES, (257, 2, 48), (2, 300, 48)], ids=str)
+@pytest.mark.parametrize("mode", MODES)
+def test_more_odd_shapes_agree_with_the_textbook(shape: tuple[int, int, int], mode: str) -> None:
     rows, most, width = shape
-    asked = case(rows=rows, most=most, width=width, **form | {"norm": form["norm"] and width > 1})
-    asked = without_empty_rows(asked) if asked.l2_normalize else asked
-    assert_exact(asked)
-    assert_exact(packed(asked))
+    asked = case(rows=rows, most=most, width=width, mode=mode, norm=width > 1, l2_normalize=width > 1)
+    assert_exact(packed(without_empty_rows(asked)))
+    assert_exact(replace(asked, l2_normalize=False))
 
 
 @pytest.mark.parametrize("mode", MODES)
