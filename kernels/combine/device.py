@@ -11,7 +11,7 @@ import triton.language as tl
 
 @triton.jit
 def _counts(mask, mask_row, mask_column, row, live, M: tl.constexpr):
-    """For each modality where it is present, and what its mask counts it for: [ROWS, 1]."""
+    """For each modality where it is present, and what its mask counts it for: [ROWS]."""
     present, counts = (), ()
     for m in tl.static_range(M):
         if mask is None:
@@ -24,18 +24,12 @@ def _counts(mask, mask_row, mask_column, row, live, M: tl.constexpr):
 
 
 @triton.jit
-def _raised(gates, gate_row, gate_modality, gate_column, row, column, inside, present, counts,
-            M: tl.constexpr, MODE: tl.constexpr):  # fmt: skip
-    """The counts, each times exp(its logit - the largest logit of those present)."""
+def _raised(gates, gate_modality, inside, present, counts, M: tl.constexpr):
+    """The counts, each times exp(its logit - the largest logit of those present). gates: where the first's are."""
     logits, raised = (), ()
-    peak = tl.full(inside.shape if MODE == "gated entries" else row.shape, float("-inf"), tl.float32)
+    peak = tl.full(inside.shape, float("-inf"), tl.float32)
     for m in tl.static_range(M):
-        if MODE == "gated entries":
-            at = gates + row * gate_row + m * gate_modality + column * gate_column
-            logit = tl.load(at, mask=present[m] & inside, other=0.0).to(tl.float32)
-        else:
-            logit = tl.load(gates + row * gate_row + m * gate_modality, mask=present[m], other=0.0)
-            logit = logit.to(tl.float32)
+        logit = tl.load(gates + m * gate_modality, mask=present[m] & inside, other=0.0).to(tl.float32)
         peak = tl.maximum(peak, tl.where(present[m], logit, float("-inf")))
         logits += (logit,)
     for m in tl.static_range(M):
@@ -59,15 +53,30 @@ def _shared_out(present, counts, M: tl.constexpr):
 
 
 @triton.jit
+def _standing(held, M: tl.constexpr):
+    """[ROWS] as [ROWS, 1]."""
+    standing = ()
+    for m in tl.static_range(M):
+        standing += (held[m][:, None],)
+    return standing
+
+
+@triton.jit
 def _presence_and_shares(mask, mask_row, mask_column, gates, gate_row, gate_modality, gate_column,
-                         row, column, live, inside, M: tl.constexpr, MODE: tl.constexpr):  # fmt: skip
-    """For each modality where it is present, [ROWS, 1], and its share: [ROWS, BLOCK] if each entry has its gate."""
+                         row, column, inside, live, M: tl.constexpr, MODE: tl.constexpr):  # fmt: skip
+    """For each modality where it is present, [ROWS, 1], and its share: [ROWS, BLOCK] if each entry has its gate.
+
+    row and live are [ROWS]: of a number a row that were read as [ROWS, 1] each thread would load several copies.
+    """
     present, shares = _counts(mask, mask_row, mask_column, row, live, M)
-    if MODE == "gated" or MODE == "gated entries":
-        shares = _raised(gates, gate_row, gate_modality, gate_column, row, column, inside, present, shares,
-                         M, MODE)  # fmt: skip
-    if MODE != "sum" and MODE != "max":
+    if MODE == "gated":
+        shares = _raised(gates + row * gate_row, gate_modality, live, present, shares, M)
+    if MODE == "gated" or MODE == "mean":
         shares = _shared_out(present, shares, M)
+    present, shares = _standing(present, M), _standing(shares, M)
+    if MODE == "gated entries":
+        at = gates + row[:, None] * gate_row + column * gate_column
+        shares = _shared_out(present, _raised(at, gate_modality, inside, present, shares, M), M)
     return present, shares
 
 
@@ -160,12 +169,12 @@ def forward_rows(
     norm_weight, norm_bias, y, rows, width, eps,
     M: tl.constexpr, MODE: tl.constexpr, ACTIVATION: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    row = (tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
-    column = tl.arange(0, BLOCK).to(tl.int64)[None, :]
+    number = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    row, column = number[:, None], tl.arange(0, BLOCK).to(tl.int64)[None, :]
     live = row < rows
     inside = live & (column < width)
     present, shares = _presence_and_shares(mask, mask_row, mask_column, gates, gate_row, gate_modality,
-                                           gate_column, row, column, live, inside, M, MODE)  # fmt: skip
+                                           gate_column, number, column, inside, number < rows, M, MODE)  # fmt: skip
     held = _modalities(xs, x_rows, x_columns, row, column, inside, present, M)
     if MODE == "max":
         u, _ = _largest(held, inside, present, M)
@@ -197,11 +206,13 @@ def backward_rows(
     bias_sum = tl.zeros([ROWS, BLOCK], tl.float32)
     weight_sum = tl.zeros([ROWS, BLOCK], tl.float32)
     for block in range(tl.program_id(0), tl.cdiv(rows, ROWS), tl.num_programs(0)):
-        row = (block * ROWS + tl.arange(0, ROWS).to(tl.int64))[:, None]
+        number = block * ROWS + tl.arange(0, ROWS).to(tl.int64)
+        row = number[:, None]
         live = row < rows
         inside = live & (column < width)
         present, shares = _presence_and_shares(mask, mask_row, mask_column, gates, gate_row, gate_modality,
-                                               gate_column, row, column, live, inside, M, MODE)  # fmt: skip
+                                               gate_column, number, column, inside, number < rows,
+                                               M, MODE)  # fmt: skip
         dz = _entries(grad, grad_row, grad_column, row, column, inside).to(tl.float32)
         if READS:
             held = _modalities(xs, x_rows, x_columns, row, column, inside, present, M)
