@@ -44,12 +44,16 @@ def _started(module: Sequence[str]) -> "subprocess.Popen[str]":
 
 
 def _compile(op: str) -> None:
+    import torch
+
     from benchmarks.kernels import providers, timing
 
     for problem in providers.module(op).PROBLEMS:
         for name in MODES_OF_COMPILED:
             provider = providers.provider(problem, name)
             for mode in problem.modes if provider else ():
+                # The limit of recompilations counts all problems that share a function.
+                torch.compiler.reset()
                 timing.calls(problem, provider, mode, sets=1)()
 
 

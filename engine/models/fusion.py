@@ -47,7 +47,7 @@ class Concat(nn.Module):
             [*xs, 1 - there],
             self.weight,
             self.bias,
-            mask=torch.cat([there, there.new_ones(len(there), 1)], dim=1),
+            mask=torch.cat([present, present.new_ones(len(present), 1)], dim=1),
             combine="concat",
             norm_weight=self.norm.weight,
             norm_bias=self.norm.bias,
@@ -130,7 +130,7 @@ class Gated(nn.Module):
             [*normed, 1 - there],
             self.gate.weight,
             self.gate.bias,
-            mask=torch.cat([there, there.new_ones(len(there), 1)], dim=1),
+            mask=torch.cat([present, present.new_ones(len(present), 1)], dim=1),
         )
         # A finite number: of a row without any tower the softmax must be a number too, and be masked.
         masked = _wide(scores).masked_fill(~present, torch.finfo(torch.float32).min)
