@@ -247,6 +247,7 @@ def join_means(
     W: tl.constexpr,
     CHUNKS: tl.constexpr,
     STEP: tl.constexpr,
+    STEPS: tl.constexpr,
     SHARE: tl.constexpr,
 ):
     """The splits of a row in a fixed order, and from their sum to the output. SHARE is the other kernel's TOKENS."""
@@ -258,8 +259,8 @@ def join_means(
     for chunk in tl.static_range(CHUNKS):
         column = chunk * W + tl.arange(0, W)
         sums = tl.zeros([STEP, W], tl.float32)
-        for first in tl.range(0, splits, STEP):
-            split = first + tl.arange(0, STEP)
+        for step in tl.range(0, STEPS):
+            split = step * STEP + tl.arange(0, STEP)
             mask = ((split < splits) & (split * share < count))[:, None] & (column < WIDTH)[None, :]
             at = Sums + (row * splits + split)[:, None] * WIDTH + column[None, :]
             sums += tl.load(at, mask=mask, other=0.0)
@@ -401,6 +402,7 @@ def join_maxima(
     W: tl.constexpr,
     CHUNKS: tl.constexpr,
     STEP: tl.constexpr,
+    STEPS: tl.constexpr,
     SHARE: tl.constexpr,
 ):
     """The largest of all splits of a row, and the output."""
@@ -414,8 +416,8 @@ def join_maxima(
         orders = tl.full([STEP, W], NOTHING, tl.int32)
         places = tl.full([STEP, W], NOWHERE, tl.int32)
         values = tl.zeros([STEP, W], tl.float32)
-        for first in tl.range(0, splits, STEP):
-            split = first + tl.arange(0, STEP)
+        for step in tl.range(0, STEPS):
+            split = step * STEP + tl.arange(0, STEP)
             mask = ((split < splits) & (split * share < count))[:, None] & (column < WIDTH)[None, :]
             at = (row * splits + split)[:, None] * WIDTH + column[None, :]
             order = tl.load(PartOrders + at, mask=mask, other=NOTHING)

@@ -30,7 +30,8 @@ class Launch:
         shape = {name: self.tiles[name] for name in ("WIDTH", "W", "CHUNKS")}
         step = min(power_of_two(self.splits), max(1, _JOINED_AT_ONCE // self.tiles["W"]))
         warps = 4 if step * self.tiles["W"] < _JOINED_AT_ONCE else 8
-        return {**shape, "STEP": step, "SHARE": self.tiles["TOKENS"], "num_warps": warps}
+        steps = {"STEP": step, "STEPS": -(-self.splits // step), "SHARE": self.tiles["TOKENS"]}
+        return {**shape, **steps, "num_warps": warps}
 
 
 def launch(kernel: str, tokens: Tensor, rows: int, most: int, *, most_chunks: int, joins: bool) -> Launch:
