@@ -246,21 +246,25 @@ def join_means(
     WIDTH: tl.constexpr,
     W: tl.constexpr,
     CHUNKS: tl.constexpr,
-    SPLITS: tl.constexpr,
+    STEP: tl.constexpr,
+    STEPS: tl.constexpr,
     SHARE: tl.constexpr,
 ):
     """The splits of a row in a fixed order, and from their sum to the output. SHARE is the other kernel's TOKENS."""
     row = tl.program_id(0).to(tl.int64)
     _, count = live_span(Lengths, Bounds, row, most)
-    split = tl.arange(0, SPLITS)
     # A split without tokens has written nothing.
-    is_there = (split * share_of(count, splits, SHARE) < count) & (split < splits)
+    share = share_of(count, splits, SHARE)
     pooled = ()
     for chunk in tl.static_range(CHUNKS):
         column = chunk * W + tl.arange(0, W)
-        at = Sums + (row * splits + split)[:, None] * WIDTH + column[None, :]
-        parts = tl.load(at, mask=is_there[:, None] & (column < WIDTH)[None, :], other=0.0)
-        pooled = pooled + (tl.sum(parts, 0) / tl.maximum(count, 1).to(tl.float32),)
+        sums = tl.zeros([STEP, W], tl.float32)
+        for step in tl.range(0, STEPS):
+            split = step * STEP + tl.arange(0, STEP)
+            mask = ((split < splits) & (split * share < count))[:, None] & (column < WIDTH)[None, :]
+            at = Sums + (row * splits + split)[:, None] * WIDTH + column[None, :]
+            sums += tl.load(at, mask=mask, other=0.0)
+        pooled = pooled + (tl.sum(sums, 0) / tl.maximum(count, 1).to(tl.float32),)
     finish(pooled, count, row, NormWeight, NormBias, Y, Pooled, WIDTH, W, CHUNKS, L2)
 
 
@@ -397,28 +401,36 @@ def join_maxima(
     WIDTH: tl.constexpr,
     W: tl.constexpr,
     CHUNKS: tl.constexpr,
-    SPLITS: tl.constexpr,
+    STEP: tl.constexpr,
+    STEPS: tl.constexpr,
     SHARE: tl.constexpr,
 ):
     """The largest of all splits of a row, and the output."""
     row = tl.program_id(0).to(tl.int64)
     start, count = live_span(Lengths, Bounds, row, most)
-    split = tl.arange(0, SPLITS)
-    is_there = (split * share_of(count, splits, SHARE) < count) & (split < splits)
-    places = ()
+    share = share_of(count, splits, SHARE)
+    top_places = ()
     pooled = ()
     for chunk in tl.static_range(CHUNKS):
         column = chunk * W + tl.arange(0, W)
-        at = (row * splits + split)[:, None] * WIDTH + column[None, :]
-        mask = is_there[:, None] & (column < WIDTH)[None, :]
-        orders = tl.load(PartOrders + at, mask=mask, other=NOTHING)
-        where = tl.load(PartPlaces + at, mask=mask, other=NOWHERE)
-        values = tl.load(PartValues + at, mask=mask, other=0.0)
-        _, place, value = largest(orders, where, values)
-        places = places + (place,)
+        orders = tl.full([STEP, W], NOTHING, tl.int32)
+        places = tl.full([STEP, W], NOWHERE, tl.int32)
+        values = tl.zeros([STEP, W], tl.float32)
+        for step in tl.range(0, STEPS):
+            split = step * STEP + tl.arange(0, STEP)
+            mask = ((split < splits) & (split * share < count))[:, None] & (column < WIDTH)[None, :]
+            at = (row * splits + split)[:, None] * WIDTH + column[None, :]
+            order = tl.load(PartOrders + at, mask=mask, other=NOTHING)
+            # Of equal ones the earlier stays.
+            is_larger = order > orders
+            orders = tl.where(is_larger, order, orders)
+            places = tl.where(is_larger, tl.load(PartPlaces + at, mask=mask, other=NOWHERE), places)
+            values = tl.where(is_larger, tl.load(PartValues + at, mask=mask, other=0.0), values)
+        _, place, value = largest(orders, places, values)
+        top_places = top_places + (place,)
         pooled = pooled + (value,)
     is_packed = Bounds is not None
-    store_places(Places + row * WIDTH, places, count, start, most, is_packed, WIDTH, W, CHUNKS)
+    store_places(Places + row * WIDTH, top_places, count, start, most, is_packed, WIDTH, W, CHUNKS)
     finish(pooled, count, row, NormWeight, NormBias, Y, Pooled, WIDTH, W, CHUNKS, L2)
 
 

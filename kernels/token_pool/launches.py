@@ -13,6 +13,9 @@ _SHORTEST_SPLIT, _SHORTEST_SPLIT_OF_FEW, _FEW = 64, 32, 64
 #: What a warp loads at once, 16 bytes a lane.
 _WARP_BYTES = 512
 
+#: Numbers of the splits that one program holds at once: more do not fit in its registers.
+_JOINED_AT_ONCE = 2048
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -25,7 +28,10 @@ class Launch:
     def joining(self) -> dict[str, int]:
         """The constants of the kernel that joins the splits."""
         shape = {name: self.tiles[name] for name in ("WIDTH", "W", "CHUNKS")}
-        return {**shape, "SPLITS": power_of_two(self.splits), "SHARE": self.tiles["TOKENS"], "num_warps": 4}
+        step = min(power_of_two(self.splits), max(1, _JOINED_AT_ONCE // self.tiles["W"]))
+        warps = 4 if step * self.tiles["W"] < _JOINED_AT_ONCE else 8
+        steps = {"STEP": step, "STEPS": -(-self.splits // step), "SHARE": self.tiles["TOKENS"]}
+        return {**shape, **steps, "num_warps": warps}
 
 
 def launch(kernel: str, tokens: Tensor, rows: int, most: int, *, most_chunks: int, joins: bool) -> Launch:

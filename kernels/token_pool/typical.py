@@ -38,6 +38,7 @@ _CASES = (
 )
 _WIDE = (
     _Case(torch.bfloat16, rows=2048, most=16, width=1000),
+    *(_Case(torch.bfloat16, mode, rows=8, most=1500) for mode in ("mean", "max")),
     *(
         _Case(dtype, mode, width=width, l2=True)
         for dtype in (torch.float32, torch.bfloat16)

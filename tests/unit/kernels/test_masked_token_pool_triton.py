@@ -111,6 +111,13 @@ def test_a_row_may_be_split_among_several_programs(form: str, mode: str) -> None
         assert_same(split, whole)
 
 
+@pytest.mark.parametrize("mode", ["mean", "max"])
+def test_many_splits_of_a_wide_row_are_joined_in_steps(mode: str) -> None:
+    asked = case(rows=2, most=11, width=300, mode=mode)
+    with tuned.forced(f"token_pool.{mode}", {"SPLITS": 11, "TOKENS": 1, "W": 512}):
+        assert_exact(asked)
+
+
 @pytest.mark.parametrize("parts", [1, 3])
 def test_the_norms_gradients_may_be_summed_in_parts(parts: int) -> None:
     with tuned.forced("token_pool.norm_gradient", {"PARTS": parts, "ROWS": 4}):
