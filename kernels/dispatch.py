@@ -1,7 +1,6 @@
 """Which of an op's implementations runs. Knows neither the ops nor torch: callers say what they hold."""
 
 import logging
-import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -84,7 +83,10 @@ def _parse(backend: str) -> Backend:
 
 
 def _is_interpreted() -> bool:
-    return os.environ.get("TRITON_INTERPRET") == "1"
+    # Asked only where Triton is wanted by name and there: otherwise it is not loaded.
+    from triton import knobs
+
+    return bool(knobs.runtime.interpret)
 
 
 @cache

@@ -113,9 +113,20 @@ def test_the_masked_projection_runs_on_its_reference(wanted: str) -> None:
         assert masked_projection([torch.ones(2, 3)], torch.ones(4, 3)).tolist() == [[3.0] * 4] * 2
 
 
-def test_the_masked_projection_has_no_triton_kernel_yet() -> None:
-    with using("triton"), pytest.raises(KernelMissing, match="masked_projection has no Triton kernel"):
-        masked_projection([torch.ones(2, 3)], torch.ones(4, 3))
+@pytest.mark.parametrize("interpreted", [False, True])
+def test_an_op_called_by_its_door_runs_where_it_was_sent(
+    interpreted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if interpreted:
+        monkeypatch.setenv("TRITON_INTERPRET", "1")
+    sent: list[Backend] = []
+    monkeypatch.setattr(dispatch, "note", lambda _, backend: sent.append(backend))
+
+    with using("triton"):
+        y = masked_projection([torch.ones(2, 3)], torch.ones(4, 3))
+
+    assert y.tolist() == [[3.0] * 4] * 2
+    assert sent == [Backend.TRITON if interpreted else Backend.TORCH]
 
 
 def test_what_an_op_ran_on_is_remembered() -> None:
