@@ -90,7 +90,7 @@ class Keeper:
             return
         self._warmed = True
         wanted = self.lane is not Lane.CPU and self.settings.kernels != "torch"
-        if wanted and gpus.visible(gpus.installed(), os.environ.get("CUDA_VISIBLE_DEVICES")):
+        if wanted and gpus.visible(gpus.installed(), configuration.visible_gpus()):
             warm_up(self.draining)
 
     def work(self) -> int:
