@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from kernels import masked_projection
-
-#: Vectors [towers, rows, dim], what is there [towers, rows, 1], tokens [towers, 1, dim] -> [rows, dim].
-Combine = Callable[[Tensor, Tensor, Tensor], Tensor]
+from kernels import combine_modalities, masked_projection
 
 
 def drop_modalities(present: Tensor, rate: float) -> Tensor:
@@ -57,12 +55,14 @@ class Concat(nn.Module):
 
 
 class Combined(nn.Module):
-    """Each tower is brought to `dim` for itself; `combine` makes one of them. A missing one has its token."""
+    """Each tower is brought to `dim` for itself, and `mode` makes one of them. A missing one has its token."""
 
-    def __init__(self, combine: Combine, widths: Sequence[int], dim: int, modality_dropout: float) -> None:
+    def __init__(
+        self, mode: Literal["mean", "sum", "max"], widths: Sequence[int], dim: int, modality_dropout: float
+    ) -> None:
         super().__init__()
         self.modality_dropout = modality_dropout
-        self.combine = combine
+        self.mode = mode
         self.towers = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, dim), nn.LayerNorm(dim), nn.GELU())
             for width in widths
@@ -71,24 +71,16 @@ class Combined(nn.Module):
 
     def forward(self, pooled: Sequence[Tensor], present: Tensor) -> Tensor:
         present = _as_trained(self, present)
-        brought = [tower(x) for tower, x in zip(self.towers, _clean(pooled, present), strict=True)]
-        return self.combine(_stacked(brought), present.T.unsqueeze(-1), self.missing.unsqueeze(1))
-
-
-def mean(brought: Tensor, there: Tensor, tokens: Tensor) -> Tensor:
-    """A token takes the missing tower's place. [towers, rows, dim], [towers, rows, 1], [towers, 1, dim]"""
-    return torch.where(there, brought, tokens).mean(0)
-
-
-def total(brought: Tensor, there: Tensor, tokens: Tensor) -> Tensor:
-    """A token takes the missing tower's place."""
-    return torch.where(there, brought, tokens).sum(0)
-
-
-def largest(brought: Tensor, there: Tensor, tokens: Tensor) -> Tensor:
-    """Of the present towers alone: a token's entries must not outdo them, so it is added instead."""
-    most = brought.masked_fill(~there, float("-inf")).amax(0)
-    return torch.where(there.any(0), most, 0.0) + _stood_in(there, tokens)
+        brought = [_wide(tower(x)) for tower, x in zip(self.towers, _clean(pooled, present), strict=True)]
+        if self.mode == "max":
+            # Of the present towers alone: a token's entries must not outdo them, so it is added instead.
+            most = combine_modalities(brought, mask=present, mode="max")
+            return most + _stood_in(present, self.missing)
+        # A token takes the missing tower's place: it is one more that is present where the tower is not.
+        tokens = [token.expand_as(brought[0]) for token in self.missing]
+        return combine_modalities(
+            [*brought, *tokens], mask=torch.cat([present, ~present], dim=1), mode=self.mode
+        )
 
 
 class Gated(nn.Module):
@@ -112,46 +104,43 @@ class Gated(nn.Module):
     def forward(self, pooled: Sequence[Tensor], present: Tensor) -> Tensor:
         present = _as_trained(self, present)
         normed = self._normed(pooled, present)
-        brought = _stacked([tower(x) for tower, x in zip(self.towers, normed, strict=True)])
-        gates = self._gates(normed, present).T.unsqueeze(-1)
-        there = present.T.unsqueeze(-1)
-        return (gates * brought).sum(0) + _stood_in(there, self.missing.unsqueeze(1))
+        brought = [_wide(tower(x)) for tower, x in zip(self.towers, normed, strict=True)]
+        scores = self._scores(normed, present)
+        fused = combine_modalities(brought, mask=present, mode="gated", gates=scores)
+        return fused + _stood_in(present, self.missing)
 
     def gates(self, pooled: Sequence[Tensor], present: Tensor) -> Tensor:
         """What each tower counts for: [rows, towers], 0 if missing, adding up to 1 unless all are."""
-        return self._gates(self._normed(pooled, present), present)
+        scores = _wide(self._scores(self._normed(pooled, present), present))
+        # A finite number: of a row without any tower the softmax must be a number too, and be masked.
+        masked = scores.masked_fill(~present, torch.finfo(torch.float32).min)
+        return torch.where(present, masked.softmax(1), 0.0)
 
     def _normed(self, pooled: Sequence[Tensor], present: Tensor) -> list[Tensor]:
         return [norm(x) for norm, x in zip(self.norms, _clean(pooled, present), strict=True)]
 
-    def _gates(self, normed: Sequence[Tensor], present: Tensor) -> Tensor:
+    def _scores(self, normed: Sequence[Tensor], present: Tensor) -> Tensor:
+        """The logits of the gates, [rows, towers]."""
         there = present.to(self.gate.weight.dtype)
-        scores = masked_projection(
+        return masked_projection(
             [*normed, 1 - there],
             self.gate.weight,
             self.gate.bias,
             mask=torch.cat([present, present.new_ones(len(present), 1)], dim=1),
         )
-        # A finite number: of a row without any tower the softmax must be a number too, and be masked.
-        masked = _wide(scores).masked_fill(~present, torch.finfo(torch.float32).min)
-        return torch.where(present, masked.softmax(1), 0.0)
 
 
 def _tokens(towers: int, dim: int) -> nn.Parameter:
     return nn.Parameter(torch.randn(towers, dim) * 0.02)
 
 
-def _stood_in(there: Tensor, tokens: Tensor) -> Tensor:
+def _stood_in(present: Tensor, tokens: Tensor) -> Tensor:
     """The sum of the missing towers' tokens. [rows, dim]"""
-    return torch.where(there, 0.0, tokens).sum(0)
-
-
-def _stacked(brought: Sequence[Tensor]) -> Tensor:
-    """[towers, rows, dim], wide enough to be added up: towers may run in half precision."""
-    return _wide(torch.stack(list(brought)))
+    return torch.where(present.unsqueeze(2), 0.0, tokens).sum(1)
 
 
 def _wide(x: Tensor) -> Tensor:
+    """Wide enough to be added up: towers may run in half precision."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -165,8 +154,8 @@ def _as_trained(fusion: Concat | Combined | Gated, present: Tensor) -> Tensor:
 #: Of the towers' widths, `dim` and the rate of modality dropout.
 FUSIONS: dict[str, Callable[[Sequence[int], int, float], Concat | Combined | Gated]] = {
     "concat": Concat,
-    "mean": partial(Combined, mean),
-    "sum": partial(Combined, total),
-    "max": partial(Combined, largest),
+    "mean": partial(Combined, "mean"),
+    "sum": partial(Combined, "sum"),
+    "max": partial(Combined, "max"),
     "gated": Gated,
 }

@@ -39,7 +39,7 @@ def test_odd_shapes_agree_with_the_textbook(
 
 @pytest.mark.parametrize("dtype", LOW)
 def test_the_error_is_at_most_twice_that_of_the_papers_code_in_the_same_dtype(dtype: torch.dtype) -> None:
-    asked = case(rows=64, widths=(48, 64, 40), ranks=16, outputs=32, mask="absent", dtype=dtype)
+    asked = case(rows=37, widths=(16, 24, 12), ranks=16, outputs=32, mask="absent", dtype=dtype)
 
     ours = errors(results(fuse, asked), asked)
     theirs = errors(results(lambda one: papers(one.xs, one.factors, one.rank_weight, one.bias), asked), asked)
