@@ -121,7 +121,7 @@ PROBLEMS: list[Problem] = [
     _siglip(32768, 4096),
 ]
 
-TUNED_ON: list[Problem] = [PROBLEMS[0], PROBLEMS[1], PROBLEMS[4]]
+TUNED_ON: list[Problem] = [PROBLEMS[1], PROBLEMS[4]]
 
 
 def _blocks(*shapes: tuple[int, int, int]) -> list[dict[str, int]]:
@@ -140,8 +140,4 @@ TUNABLE: dict[str, list[dict[str, int]]] = {
     "contrastive.siglip": _blocks(
         (16, 256, 8), (16, 256, 4), (8, 512, 8), (8, 256, 4), (32, 128, 8), (16, 512, 8), (32, 256, 8)
     ),
-    "contrastive.join": [
-        {"BLOCK_PARTS": parts, "BLOCK": length, "num_warps": warps}
-        for parts, length, warps in ((16, 64, 4), (32, 32, 4), (32, 64, 4), (64, 32, 4), (16, 128, 4))
-    ],
 }

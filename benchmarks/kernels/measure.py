@@ -16,9 +16,11 @@ AGREES = 3e-2
 Row = dict[str, Any]
 
 
-def rows(ops: Sequence[str], ceilings: Mapping[str, float], deadline: float) -> Iterator[Row]:
-    """One row for each op, problem, mode and provider; `note` says why one has no number."""
-    for name in providers.PROVIDERS:
+def rows(
+    ops: Sequence[str], names: Sequence[str], ceilings: Mapping[str, float], deadline: float
+) -> Iterator[Row]:
+    """One row for each provider of `names`, op, problem and mode; `note` says why one has no number."""
+    for name in names:
         for op in ops:
             for problem in providers.module(op).PROBLEMS:
                 for mode in problem.modes:

@@ -66,13 +66,13 @@ def device_us(call: Call) -> float:
 
     call()
     with torch.cuda.stream(torch.cuda.Stream()):
-        return 1000 * float(do_bench_cudagraph(call, rep=20, return_mode="median"))
+        return 1000 * float(do_bench_cudagraph(call, rep=10, return_mode="median"))
 
 
 def host_us(call: Call) -> float:
     """The median time until the call returns, the GPU idle at its start."""
     took = []
-    for _ in range(15):
+    for _ in range(9):
         torch.cuda.synchronize()
         start = time.perf_counter()
         call()

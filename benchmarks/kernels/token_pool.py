@@ -80,7 +80,7 @@ PROBLEMS = [
     _problem(8, 1500),
     _problem(256, 197, mode="max"),
 ]
-TUNED_ON = PROBLEMS
+TUNED_ON = [*PROBLEMS[:3], PROBLEMS[4]]
 TUNABLE: dict[str, list[dict[str, int]]] = {
     "token_pool.mean": [
         {"SPLITS": 1, "TOKENS": 4, "STAGES": 3, "num_warps": 4},
@@ -89,8 +89,6 @@ TUNABLE: dict[str, list[dict[str, int]]] = {
         {"SPLITS": 8, "TOKENS": 4, "STAGES": 3, "num_warps": 4},
         {"SPLITS": 4, "TOKENS": 8, "STAGES": 2, "num_warps": 4},
         {"SPLITS": 2, "TOKENS": 8, "STAGES": 3, "num_warps": 8},
-        {"SPLITS": 8, "TOKENS": 4, "STAGES": 5, "num_warps": 4},
-        {"SPLITS": 64, "TOKENS": 4, "STAGES": 3, "num_warps": 4},
     ],
     "token_pool.max": [
         {"SPLITS": 1, "TOKENS": 4, "STAGES": 3, "num_warps": 4},
@@ -108,7 +106,6 @@ TUNABLE: dict[str, list[dict[str, int]]] = {
         {"SPLITS": 8, "TOKENS": 4, "STAGES": 1, "num_warps": 4},
         {"SPLITS": 4, "TOKENS": 8, "STAGES": 2, "num_warps": 8},
         {"SPLITS": 4, "TOKENS": 8, "STAGES": 2, "num_warps": 4},
-        {"SPLITS": 64, "TOKENS": 4, "STAGES": 3, "num_warps": 4},
     ],
     "token_pool.max_gradient": [
         {"SPLITS": 2, "TOKENS": 4, "STAGES": 3, "num_warps": 4},
@@ -116,12 +113,5 @@ TUNABLE: dict[str, list[dict[str, int]]] = {
         {"SPLITS": 8, "TOKENS": 4, "STAGES": 3, "num_warps": 4},
         {"SPLITS": 4, "TOKENS": 8, "STAGES": 3, "num_warps": 8},
         {"SPLITS": 4, "TOKENS": 4, "STAGES": 1, "num_warps": 4},
-    ],
-    "token_pool.norm_gradient": [
-        {"W": 32, "ROWS": 64, "PARTS": 1, "num_warps": 4},
-        {"W": 16, "ROWS": 128, "PARTS": 1, "num_warps": 4},
-        {"W": 16, "ROWS": 64, "PARTS": 1, "num_warps": 2},
-        {"W": 64, "ROWS": 64, "PARTS": 1, "num_warps": 8},
-        {"W": 32, "ROWS": 64, "PARTS": 4, "num_warps": 4},
     ],
 }
