@@ -81,37 +81,29 @@ PROBLEMS = [
     _problem(256, 197, mode="max"),
 ]
 TUNED_ON = [*PROBLEMS[:3], PROBLEMS[4]]
+
+
+def _tiles(*shapes: tuple[int, int, int, int]) -> list[dict[str, int]]:
+    names = ("SPLITS", "TOKENS", "STAGES", "num_warps")
+    return [dict(zip(names, shape, strict=True)) for shape in shapes]
+
+
 TUNABLE: dict[str, list[dict[str, int]]] = {
-    "token_pool.mean": [
-        {"SPLITS": 1, "TOKENS": 4, "STAGES": 3, "num_warps": 4},
-        {"SPLITS": 2, "TOKENS": 4, "STAGES": 3, "num_warps": 4},
-        {"SPLITS": 4, "TOKENS": 4, "STAGES": 3, "num_warps": 4},
-        {"SPLITS": 8, "TOKENS": 4, "STAGES": 3, "num_warps": 4},
-        {"SPLITS": 4, "TOKENS": 8, "STAGES": 2, "num_warps": 4},
-        {"SPLITS": 2, "TOKENS": 8, "STAGES": 3, "num_warps": 8},
-    ],
-    "token_pool.max": [
-        {"SPLITS": 1, "TOKENS": 4, "STAGES": 3, "num_warps": 4},
-        {"SPLITS": 2, "TOKENS": 4, "STAGES": 3, "num_warps": 4},
-        {"SPLITS": 4, "TOKENS": 4, "STAGES": 3, "num_warps": 4},
-        {"SPLITS": 2, "TOKENS": 8, "STAGES": 3, "num_warps": 8},
-        {"SPLITS": 2, "TOKENS": 4, "STAGES": 3, "num_warps": 8, "W": 512},
-        {"SPLITS": 2, "TOKENS": 2, "STAGES": 3, "num_warps": 2},
-    ],
-    "token_pool.mean_gradient": [
-        {"SPLITS": 2, "TOKENS": 4, "STAGES": 3, "num_warps": 4},
-        {"SPLITS": 4, "TOKENS": 4, "STAGES": 3, "num_warps": 4},
-        {"SPLITS": 8, "TOKENS": 4, "STAGES": 3, "num_warps": 4},
-        {"SPLITS": 16, "TOKENS": 4, "STAGES": 3, "num_warps": 4},
-        {"SPLITS": 8, "TOKENS": 4, "STAGES": 1, "num_warps": 4},
-        {"SPLITS": 4, "TOKENS": 8, "STAGES": 2, "num_warps": 8},
-        {"SPLITS": 4, "TOKENS": 8, "STAGES": 2, "num_warps": 4},
-    ],
-    "token_pool.max_gradient": [
-        {"SPLITS": 2, "TOKENS": 4, "STAGES": 3, "num_warps": 4},
-        {"SPLITS": 4, "TOKENS": 4, "STAGES": 3, "num_warps": 4},
-        {"SPLITS": 8, "TOKENS": 4, "STAGES": 3, "num_warps": 4},
-        {"SPLITS": 4, "TOKENS": 8, "STAGES": 3, "num_warps": 8},
-        {"SPLITS": 4, "TOKENS": 4, "STAGES": 1, "num_warps": 4},
-    ],
+    "token_pool.mean": _tiles(
+        (1, 4, 3, 4),
+        (2, 4, 3, 4),
+        (4, 4, 3, 4),
+        (8, 4, 3, 4),
+        (1, 16, 2, 16),
+        (1, 8, 3, 8),
+        (2, 16, 2, 8),
+        (4, 8, 3, 8),
+    ),
+    "token_pool.max": _tiles(
+        (2, 4, 3, 4), (4, 4, 3, 4), (8, 4, 2, 4), (2, 8, 3, 8), (4, 8, 2, 8), (1, 16, 2, 16)
+    ),
+    "token_pool.mean_gradient": _tiles(
+        (2, 4, 3, 4), (4, 4, 3, 4), (8, 4, 3, 4), (16, 4, 3, 4), (4, 8, 2, 8), (2, 16, 2, 16)
+    ),
+    "token_pool.max_gradient": _tiles((2, 4, 3, 4), (8, 4, 3, 4), (4, 8, 3, 8), (16, 4, 2, 4)),
 }
