@@ -1,8 +1,10 @@
 """The maximum mean discrepancy by Triton: buffers and launches, with the meaning of the reference.
 
-No buffer of pairs: a copy of the rows, and, for the backward, a few times the gradient in float32.
+No buffer of all pairs: a copy of the rows, and, for the backward, a few times the gradient in float32, and where
+float32 or wide rows want it a buffer of slopes for some rows at a time.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +13,7 @@ import triton
 from torch import Tensor
 
 from kernels import tuned
+from kernels.contrastive.products import product
 from kernels.mmd import device
 from kernels.mmd.reference import SCALES, nothing_kept
 
@@ -21,6 +24,8 @@ WIDEST = 256
 MOST_D = 1024
 #: Parts of the rows whose column sums are added up by every program that needs the mean.
 MOST_PARTS = 32
+#: About what the backward takes of memory for slopes at a time, where it takes any.
+SLOPES_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,8 @@ def backward(
     first_row = 0 if needs[0] else lie.x_padded
     row_count = (lie.padded if needs[1] else lie.x_padded) - first_row
     slope_unit = 2.0 ** (14 - num_kernels)
-    pulls, sums = _pull(z, norms, shares, scales, lie, first_row, row_count, num_kernels, slope_unit)
+    pulled = _pulled_by_slopes if _wants_slopes(z) else _pulled
+    pulls, sums = pulled(z, norms, shares, scales, lie, first_row, row_count, num_kernels, slope_unit)
 
     config = tuned.tuned(
         "mmd.gradients",
@@ -104,7 +110,7 @@ def backward(
     grid = row_count // config["BLOCK"], lie.width // columns
     device.gradients[grid](
         grad, z, shares, scales, pulls, sums, *found, len(x), len(y), x.shape[1], lie.x_padded,
-        first_row, row_count, len(pulls), WIDTH=lie.width, SLOPE_UNIT=slope_unit, COLUMNS=columns, **config,
+        first_row, row_count, len(pulls), len(sums), WIDTH=lie.width, SLOPE_UNIT=slope_unit, COLUMNS=columns, **config,
     )  # fmt: skip
     return wanted
 
@@ -224,7 +230,16 @@ def _triangle(
     return partials
 
 
-def _pull(
+def _wants_slopes(z: Tensor) -> bool:
+    """Whether slopes go through memory to torch's own product with the rows.
+
+    float32 and wide rows: their sums do not fit beside the blocks, and the products would be taken anew for each part
+    of the width.
+    """
+    return z.element_size() == 4 or z.shape[1] > WIDEST
+
+
+def _pulled(
     z: Tensor,
     norms: Tensor,
     shares: Tensor,
@@ -236,20 +251,59 @@ def _pull(
     slope_unit: float,
 ) -> tuple[Tensor, Tensor]:
     """For each part of the columns what it adds to the rows, and the sums of the slopes."""
-    config = tuned.tuned("mmd.pull", _problem(z, row_count), _pull_default(z))
-    wanted, k, out = config.pop("PROGRAMS"), config.pop("K"), config.pop("OUT")
-    k, out, steps = min(k, lie.width), min(out, lie.width), lie.padded // config["COLUMNS"]
-    blocks, chunks = row_count // config["ROWS"], lie.width // out
-    per_part = triton.cdiv(steps, min(_parts(blocks * chunks, wanted), steps))
+    config = tuned.tuned("mmd.pull", _problem(z, row_count), PULL_DEFAULT)
+    wanted, steps = config.pop("PROGRAMS"), lie.padded // config["COLUMNS"]
+    blocks = row_count // config["ROWS"]
+    per_part = triton.cdiv(steps, min(_parts(blocks, wanted), steps))
     parts = triton.cdiv(steps, per_part)
     pulls, sums = norms.new_empty(parts, row_count, lie.width), norms.new_empty(parts, row_count)
-    device.pull[(blocks, chunks, parts)](
+    device.pull[(blocks, parts)](
         z, norms, shares, scales, pulls, sums, lie.x_padded, lie.padded, first_row, row_count,
         per_part * config["COLUMNS"],
-        WIDTH=lie.width, KERNELS=num_kernels, SLOPE_UNIT=slope_unit, PRECISION=precision(z),
-        HELD=k == out == lie.width, K=k, OUT=out, **config,
+        WIDTH=lie.width, KERNELS=num_kernels, SLOPE_UNIT=slope_unit, **config,
     )  # fmt: skip
     return pulls, sums
+
+
+def _pulled_by_slopes(
+    z: Tensor,
+    norms: Tensor,
+    shares: Tensor,
+    scales: Tensor,
+    lie: _Layout,
+    first_row: int,
+    row_count: int,
+    num_kernels: int,
+    slope_unit: float,
+) -> tuple[Tensor, Tensor]:
+    """The same, by slopes of some rows at a time; the parts of either result are its own."""
+    at_once = min(max(SLOPES_BYTES // (lie.padded * z.element_size()) // UNIT, 1) * UNIT, row_count)
+    config = tuned.tuned("mmd.slopes", _problem(z, row_count), _slopes_default(z))
+    wanted, k = config.pop("PROGRAMS"), min(config.pop("K"), lie.width)
+    steps = lie.padded // config["COLUMNS"]
+    per_part = triton.cdiv(steps, min(max(wanted * config["ROWS"] // at_once, 1), steps))
+    sums = norms.new_empty(triton.cdiv(steps, per_part), row_count)
+    # float32's product is slow, and of few rows has few blocks: parts of the columns make enough of them.
+    parts = math.gcd(lie.padded // UNIT, 4) if z.element_size() == 4 else 1
+    pulls, room = norms.new_empty(parts, row_count, lie.width), z.new_empty(at_once, lie.padded)
+    for start in range(0, row_count, at_once):
+        slopes = room[: row_count - start]
+        device.slopes[(len(slopes) // config["ROWS"], len(sums))](
+            z, norms, shares, scales, slopes, sums, lie.x_padded, lie.padded, first_row, start, row_count,
+            per_part * config["COLUMNS"],
+            WIDTH=lie.width, KERNELS=num_kernels, SLOPE_UNIT=slope_unit, PRECISION=precision(z), K=k, **config,
+        )  # fmt: skip
+        _multiply(slopes, z, pulls[:, start : start + len(slopes)])
+    return pulls, sums
+
+
+def _multiply(slopes: Tensor, z: Tensor, pulls: Tensor) -> None:
+    """What each part of the columns pulls: by `out`, which autocast leaves alone."""
+    parts = len(pulls)
+    if parts == 1:
+        product(slopes, z, out=pulls[0])
+    else:
+        torch.bmm(slopes.unflatten(1, (parts, -1)).transpose(0, 1), z.unflatten(0, (parts, -1)), out=pulls)
 
 
 def _parts(programs: int, at_once: int) -> int:
@@ -269,11 +323,11 @@ def _triangle_default(z: Tensor) -> dict[str, int]:
     return large | ({"K": WIDEST, "num_stages": 2} if is_held else {"K": 64, "num_stages": 3})
 
 
-def _pull_default(z: Tensor) -> dict[str, int]:
-    """Large blocks of rows, for each reads all columns; they and their sums lie in registers, and bound the rest."""
-    most = {"PROGRAMS": 132, "num_warps": 8}
+def _slopes_default(z: Tensor) -> dict[str, int]:
     if z.element_size() == 4:
-        return most | {"ROWS": 64, "COLUMNS": 32, "K": 32, "OUT": 128, "num_stages": 2}
-    if z.shape[1] <= WIDEST:
-        return most | {"ROWS": 128, "COLUMNS": 64, "K": WIDEST, "OUT": WIDEST, "num_stages": 2}
-    return most | {"ROWS": 64, "COLUMNS": 64, "K": 64, "OUT": WIDEST, "num_stages": 3}
+        return {"ROWS": 64, "COLUMNS": 64, "K": 32, "PROGRAMS": 396, "num_warps": 4, "num_stages": 3}
+    return {"ROWS": 128, "COLUMNS": 128, "K": 64, "PROGRAMS": 132, "num_warps": 8, "num_stages": 3}
+
+
+#: Large blocks of rows, for each reads all columns; they and their sums lie in registers, and bound the rest.
+PULL_DEFAULT = {"ROWS": 128, "COLUMNS": 64, "PROGRAMS": 132, "num_warps": 8, "num_stages": 2}
