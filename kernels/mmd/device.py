@@ -106,13 +106,15 @@ def totals(
 
 @triton.jit
 def prepare(
-    X, Y, WX, WY, sums, counts, centre, scales, Z, norms, shares, partials, shift,
+    X, Y, WX, WY, sums, counts, centre, scales, Z, halves, norms, shares, partials, shift,
     N, M, D, x_padded, parts,
     stride_xr, stride_xd, stride_yr, stride_yd, stride_wx, stride_wy,
-    HAS_X: tl.constexpr, HAS_Y: tl.constexpr, KNOWN: tl.constexpr, TF32: tl.constexpr, PADDED_D: tl.constexpr,
-    PARTS: tl.constexpr, BLOCK: tl.constexpr, WIDTH: tl.constexpr,
+    HAS_X: tl.constexpr, HAS_Y: tl.constexpr, KNOWN: tl.constexpr, TF32: tl.constexpr, SPLIT: tl.constexpr,
+    PADDED_D: tl.constexpr, PARTS: tl.constexpr, BLOCK: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     """Some rows less the centre, in their own precision; their squared lengths and relative weights.
+
+    SPLIT: also as the nearest numbers of TF32 and what these leave, in `halves` [2, rows, PADDED_D].
 
     KNOWN: the centre and the greatest weights are those of an earlier run. Else they are of what `totals` left, and
     `partials` and `shift`, how far the centre is from the mean, are left for `settle`.
@@ -153,10 +155,16 @@ def prepare(
             X, Y, first, d, D, x_padded, stride_xr, stride_xd, stride_yr, stride_yd, present, BLOCK
         )
         values = tl.where(present[:, None] & (d < D)[None, :], values - middle[None, :], 0.0)
-        if TF32:
-            values = tl.where(values == values, _rounded(values, 0x1000), values)
+        at = rows.to(tl.int64)[:, None] * PADDED_D + d[None, :]
+        if TF32 or SPLIT:
+            upper = tl.where(values == values, _rounded(values, 0x1000), values)
+            if SPLIT:
+                tl.store(halves + at, upper)
+                tl.store(halves + tl.num_programs(0).to(tl.int64) * BLOCK * PADDED_D + at, values - upper)
+            else:
+                values = upper
         kept = values.to(Z.dtype.element_ty)
-        tl.store(Z + rows.to(tl.int64)[:, None] * PADDED_D + d[None, :], kept)
+        tl.store(Z + at, kept)
         norm += tl.sum(kept.to(tl.float32) * kept.to(tl.float32), 1)
     tl.store(norms + rows, norm)
     tl.store(shares + rows, share)
@@ -241,22 +249,32 @@ def _widest(product, half_i, half_j, inverse):
 
 
 @triton.jit
-def _products(Z, rows, columns, WIDTH: tl.constexpr, K: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-              PRECISION: tl.constexpr):  # fmt: skip
-    """z_i . z_j of two blocks, K columns at a time."""
+def _products(Z, rows, columns, padded, WIDTH: tl.constexpr, K: tl.constexpr, ROWS: tl.constexpr,
+              COLUMNS: tl.constexpr, SPLIT: tl.constexpr):  # fmt: skip
+    """z_i . z_j of two blocks, K columns at a time.
+
+    SPLIT: of float32 rows that lie in two halves as `prepare` says, in TF32. What is left out, the product of the lower
+    halves, is below float32's own rounding.
+    """
     product = tl.zeros((ROWS, COLUMNS), tl.float32)
     k = tl.arange(0, K)
     to_i = Z + rows.to(tl.int64)[:, None] * WIDTH + k[None, :]
     to_j = Z + columns.to(tl.int64)[:, None] * WIDTH + k[None, :]
+    lower = padded.to(tl.int64) * WIDTH
     for k0 in range(0, WIDTH, K):
-        product = tl.dot(tl.load(to_i + k0), tl.trans(tl.load(to_j + k0)), product, input_precision=PRECISION)
+        zi = tl.load(to_i + k0)
+        zj = tl.trans(tl.load(to_j + k0))
+        if SPLIT:
+            product = tl.dot(zi, tl.trans(tl.load(to_j + lower + k0)), product, input_precision="tf32")
+            product = tl.dot(tl.load(to_i + lower + k0), zj, product, input_precision="tf32")
+        product = tl.dot(zi, zj, product, input_precision="tf32")
     return product
 
 
 @triton.jit
 def triangle(
     Z, norms, shares, scales, partials, x_padded, padded, row_blocks, per_part,
-    WIDTH: tl.constexpr, KERNELS: tl.constexpr, PRECISION: tl.constexpr, HELD: tl.constexpr,
+    WIDTH: tl.constexpr, KERNELS: tl.constexpr, SPLIT: tl.constexpr, HELD: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """A part of what all pairs i < j add up to.
@@ -296,9 +314,9 @@ def triangle(
             )
             if HELD:
                 zj = tl.load(Z + columns.to(tl.int64)[:, None] * WIDTH + tl.arange(0, K)[None, :])
-                product = tl.dot(zi, tl.trans(zj), input_precision=PRECISION)
+                product = tl.dot(zi, tl.trans(zj), input_precision="tf32")
             else:
-                product = _products(Z, rows, columns, WIDTH, K, ROWS, COLUMNS, PRECISION)
+                product = _products(Z, rows, columns, padded, WIDTH, K, ROWS, COLUMNS, SPLIT)
             power = _widest(product, half_i, half_j, inverse)
             kernel = power
             for _ in tl.static_range(1, KERNELS):
@@ -351,13 +369,13 @@ def _slopes(product, half_i, half_j, inverse, weight, rows, columns, KERNELS: tl
 
 
 @triton.jit
-def _seen(slope, dtype: tl.constexpr, PRECISION: tl.constexpr):
+def _seen(slope, dtype: tl.constexpr, TF32: tl.constexpr):
     """The slopes as a product of `dtype` sees them, still as float32: z_i less z_j is then weighed by one number."""
     if dtype == tl.bfloat16:
         slope = _rounded(slope, 0x8000)
     elif dtype == tl.float16:
         slope = slope.to(tl.float16).to(tl.float32)
-    elif PRECISION == "tf32":
+    elif TF32:
         slope = _rounded(slope, 0x1000)
     return slope
 
@@ -392,7 +410,7 @@ def pull(
         weight = tl.load(shares + columns) * tl.where((first < x_padded) == is_x, within, across)
         product = tl.dot(zi, tl.trans(zj))
         slope = _slopes(product, half_i, half_j, inverse, weight, rows, columns, KERNELS)
-        slope = _seen(slope, Z.dtype.element_ty, "tf32")
+        slope = _seen(slope, Z.dtype.element_ty, False)
         total += tl.sum(slope, 1)
         pulled = tl.dot(slope.to(zj.dtype), zj, pulled)
     row = part.to(tl.int64) * row_count + at + tl.arange(0, ROWS)
@@ -403,7 +421,7 @@ def pull(
 @triton.jit
 def slopes(
     Z, norms, shares, scales, out, sums, x_padded, padded, first_row, start_row, row_count, per_part,
-    WIDTH: tl.constexpr, KERNELS: tl.constexpr, SLOPE_UNIT: tl.constexpr, PRECISION: tl.constexpr,
+    WIDTH: tl.constexpr, KERNELS: tl.constexpr, SLOPE_UNIT: tl.constexpr, SPLIT: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """The slopes of some rows, from `start_row` of those that are wanted, with all columns: [rows, padded].
@@ -424,9 +442,9 @@ def slopes(
         columns = first + tl.arange(0, COLUMNS)
         half_j = tl.load(norms + columns) * inverse
         weight = tl.load(shares + columns) * tl.where((first < x_padded) == is_x, within, across)
-        product = _products(Z, rows, columns, WIDTH, K, ROWS, COLUMNS, PRECISION)
+        product = _products(Z, rows, columns, padded, WIDTH, K, ROWS, COLUMNS, SPLIT)
         slope = _slopes(product, half_i, half_j, inverse, weight, rows, columns, KERNELS)
-        slope = _seen(slope, Z.dtype.element_ty, PRECISION)
+        slope = _seen(slope, Z.dtype.element_ty, not SPLIT)
         total += tl.sum(slope, 1)
         to = out + own.to(tl.int64)[:, None] * padded + columns[None, :]
         tl.store(to, slope.to(out.dtype.element_ty))

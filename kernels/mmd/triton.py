@@ -70,8 +70,8 @@ def forward(
     centre, scales, value = (
         x.new_empty(shape, dtype=torch.float32) for shape in ((x.shape[1],), (len(SCALES),), ())
     )
-    z, norms, shares = samples.measured(centre, scales, bandwidth, num_kernels, unbiased)
-    partials = _triangle(z, norms, shares, scales, lie, num_kernels)
+    _, factor, norms, shares = samples.measured(centre, scales, bandwidth, num_kernels, unbiased)
+    partials = _triangle(factor, norms, shares, scales, lie, num_kernels)
     device.finish[(1,)](partials, scales, value, partials.numel(), BLOCK=1024, num_warps=4)
     return value, centre, scales
 
@@ -94,12 +94,12 @@ def backward(
     if not wanted:
         return []
     lie = _layout(x, y)
-    z, norms, shares = _Samples(x, y, weight_x, weight_y, lie).known(centre, scales)
+    z, factor, norms, shares = _Samples(x, y, weight_x, weight_y, lie).known(centre, scales)
     first_row = 0 if needs[0] else lie.x_padded
     row_count = (lie.padded if needs[1] else lie.x_padded) - first_row
     slope_unit = 2.0 ** (14 - num_kernels)
-    pulled = _pulled_by_slopes if _wants_slopes(z) else _pulled
-    pulls, sums = pulled(z, norms, shares, scales, lie, first_row, row_count, num_kernels, slope_unit)
+    rest = norms, shares, scales, lie, first_row, row_count, num_kernels, slope_unit
+    pulls, sums = _pulled_by_slopes(z, factor, *rest) if _wants_slopes(z) else _pulled(z, *rest)
 
     config = tuned.tuned(
         "mmd.gradients",
@@ -132,8 +132,8 @@ class _Samples:
 
     def measured(
         self, centre: Tensor, scales: Tensor, bandwidth: Tensor | None, num_kernels: int, unbiased: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The prepared rows; fills `centre` and `scales`."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The prepared rows, as `known`; fills `centre` and `scales`."""
         x_padded, padded = self.lie.sizes
         per_part = triton.cdiv(padded // UNIT, MOST_PARTS) * UNIT
         parts, d = triton.cdiv(padded, per_part), self.x.shape[1]
@@ -159,8 +159,8 @@ class _Samples:
         )  # fmt: skip
         return prepared
 
-    def known(self, centre: Tensor, scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The rows prepared as before, by what the forward kept."""
+    def known(self, centre: Tensor, scales: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The rows prepared as before, by what the forward kept; as their products take them; lengths and shares."""
         return self._prepared(None, None, centre, scales, None, 1)[0]
 
     def _prepared(
@@ -171,9 +171,11 @@ class _Samples:
         scales: Tensor,
         shift: Tensor | None,
         parts: int,
-    ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    ) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Tensor]:
         x_padded, padded = self.lie.sizes
         z = self.x.new_empty(padded, self.lie.width)
+        is_split = z.element_size() == 4 and not _takes_tf32()
+        factor = z.new_empty(2, *z.shape) if is_split else z
         norms, shares = self.x.new_empty(2, padded, dtype=torch.float32)
         config = tuned.tuned(
             "mmd.prepare",
@@ -185,12 +187,12 @@ class _Samples:
         is_known = counts is None
         partials = self.x.new_empty(0 if is_known else blocks, 4, dtype=torch.float32)
         device.prepare[(blocks,)](
-            self.x, self.y, self.weight_x, self.weight_y, sums, counts, centre, scales, z, norms, shares,
-            partials, shift, len(self.x), len(self.y), self.x.shape[1], x_padded, parts, *self._strides,
-            **self._has, KNOWN=is_known, TF32=precision(self.x) == "tf32" and z.element_size() == 4,
+            self.x, self.y, self.weight_x, self.weight_y, sums, counts, centre, scales, z, factor, norms,
+            shares, partials, shift, len(self.x), len(self.y), self.x.shape[1], x_padded, parts, *self._strides,
+            **self._has, KNOWN=is_known, TF32=z.element_size() == 4 and not is_split, SPLIT=is_split,
             PADDED_D=self.lie.width, PARTS=tuned.power_of_two(parts), WIDTH=width, **config,
         )  # fmt: skip
-        return (z, norms, shares), partials
+        return (z, factor, norms, shares), partials
 
     @property
     def _strides(self) -> tuple[int, ...]:
@@ -202,30 +204,28 @@ class _Samples:
         return {"HAS_X": self.weight_x is not None, "HAS_Y": self.weight_y is not None}
 
 
-def precision(x: Tensor) -> str:
-    """How the products of float32 are taken, by torch's own setting; half precision has but one way."""
-    if x.element_size() < 4 or torch.backends.cuda.matmul.fp32_precision == "tf32":
-        return "tf32"
-    return "tf32x3"
+def _takes_tf32() -> bool:
+    """Whether products of float32 are taken in TF32, by torch's own setting."""
+    return torch.backends.cuda.matmul.fp32_precision == "tf32"
 
 
 def _problem(z: Tensor, rows: int) -> dict[str, int]:
-    return {"rows": rows, "width": z.shape[1], "bits": 8 * z.element_size()}
+    return {"rows": rows, "width": z.shape[-1], "bits": 8 * z.element_size()}
 
 
 def _triangle(
-    z: Tensor, norms: Tensor, shares: Tensor, scales: Tensor, lie: _Layout, num_kernels: int
+    factor: Tensor, norms: Tensor, shares: Tensor, scales: Tensor, lie: _Layout, num_kernels: int
 ) -> Tensor:
-    config = tuned.tuned("mmd.triangle", _problem(z, lie.padded), _triangle_default(z))
+    config = tuned.tuned("mmd.triangle", _problem(factor, lie.padded), _triangle_default(factor))
     wanted, rows, k = config.pop("PROGRAMS"), config["ROWS"], min(config.pop("K"), lie.width)
-    blocks = lie.padded // rows
+    blocks, is_split = lie.padded // rows, factor.ndim == 3
     folds, steps = triton.cdiv(blocks, 2), (lie.padded + rows) // config["COLUMNS"]
     # Where there is more to do than one run of all programs, small parts leave none of them long alone at the end.
     per_part = triton.cdiv(steps, min(max(wanted // folds, steps // 32, 1), steps))
     partials = norms.new_empty(folds, triton.cdiv(steps, per_part))
     device.triangle[partials.shape](
-        z, norms, shares, scales, partials, lie.x_padded, lie.padded, blocks, per_part,
-        WIDTH=lie.width, KERNELS=num_kernels, PRECISION=precision(z), HELD=k == lie.width, K=k, **config,
+        factor, norms, shares, scales, partials, lie.x_padded, lie.padded, blocks, per_part,
+        WIDTH=lie.width, KERNELS=num_kernels, SPLIT=is_split, HELD=k == lie.width and not is_split, K=k, **config,
     )  # fmt: skip
     return partials
 
@@ -267,6 +267,7 @@ def _pulled(
 
 def _pulled_by_slopes(
     z: Tensor,
+    factor: Tensor,
     norms: Tensor,
     shares: Tensor,
     scales: Tensor,
@@ -289,9 +290,9 @@ def _pulled_by_slopes(
     for start in range(0, row_count, at_once):
         slopes = room[: row_count - start]
         device.slopes[(len(slopes) // config["ROWS"], len(sums))](
-            z, norms, shares, scales, slopes, sums, lie.x_padded, lie.padded, first_row, start, row_count,
+            factor, norms, shares, scales, slopes, sums, lie.x_padded, lie.padded, first_row, start, row_count,
             per_part * config["COLUMNS"],
-            WIDTH=lie.width, KERNELS=num_kernels, SLOPE_UNIT=slope_unit, PRECISION=precision(z), K=k, **config,
+            WIDTH=lie.width, KERNELS=num_kernels, SLOPE_UNIT=slope_unit, SPLIT=factor.ndim == 3, K=k, **config,
         )  # fmt: skip
         _multiply(slopes, z, pulls[:, start : start + len(slopes)])
     return pulls, sums
@@ -319,7 +320,7 @@ def _triangle_default(z: Tensor) -> dict[str, int]:
     if z.element_size() == 4:
         return {"ROWS": 64, "COLUMNS": 64, "K": 32, "PROGRAMS": 396, "num_warps": 4, "num_stages": 3}
     large = {"ROWS": 128, "COLUMNS": 64, "PROGRAMS": 132, "num_warps": 8}
-    is_held = z.shape[1] <= WIDEST
+    is_held = z.shape[-1] <= WIDEST
     return large | ({"K": WIDEST, "num_stages": 2} if is_held else {"K": 64, "num_stages": 3})
 
 

@@ -36,8 +36,7 @@ def _launches(
     for rows, width, dtype, weighs, unbiased in cases:
         x, y = torch.zeros(2, rows, width, dtype=dtype, device=device)
         weight = torch.ones(rows, device=device) if weighs else None
-        precise = "" if dtype != torch.float32 else f" {triton.precision(x)}"
-        label = f"mmd_rbf D={width} {dtype}{precise}{' weighted' * weighs}{' unbiased' * unbiased}"
+        label = f"mmd_rbf D={width} {dtype}{' weighted' * weighs}{' unbiased' * unbiased}"
         yield label, partial(_both_ways, x, y, weight, unbiased)
 
 
