@@ -249,25 +249,31 @@ def _widest(product, half_i, half_j, inverse):
 
 
 @triton.jit
-def _products(Z, rows, columns, padded, WIDTH: tl.constexpr, K: tl.constexpr, ROWS: tl.constexpr,
+def _products(Z, row, column, padded, WIDTH: tl.constexpr, K: tl.constexpr, ROWS: tl.constexpr,
               COLUMNS: tl.constexpr, SPLIT: tl.constexpr):  # fmt: skip
-    """z_i . z_j of two blocks, K columns at a time.
+    """z_i . z_j of the blocks from `row` and from `column`, K numbers at a time.
 
     SPLIT: of float32 rows that lie in two halves as `prepare` says, in TF32. What is left out, the product of the lower
-    halves, is below float32's own rounding.
+    halves, is below float32's own rounding. Tensor cores cut their sums off: only short ones are left to them.
     """
     product = tl.zeros((ROWS, COLUMNS), tl.float32)
     k = tl.arange(0, K)
-    to_i = Z + rows.to(tl.int64)[:, None] * WIDTH + k[None, :]
-    to_j = Z + columns.to(tl.int64)[:, None] * WIDTH + k[None, :]
+    # One pointer a block and small offsets: a pointer for each number would want most registers.
+    to_i = Z + tl.cast(row, tl.int64) * WIDTH
+    to_j = Z + tl.cast(column, tl.int64) * WIDTH
+    of_i = tl.arange(0, ROWS)[:, None] * WIDTH + k[None, :]
+    of_j = tl.arange(0, COLUMNS)[:, None] * WIDTH + k[None, :]
     lower = padded.to(tl.int64) * WIDTH
     for k0 in range(0, WIDTH, K):
-        zi = tl.load(to_i + k0)
-        zj = tl.trans(tl.load(to_j + k0))
+        zi = tl.load(to_i + k0 + of_i)
+        zj = tl.trans(tl.load(to_j + k0 + of_j))
         if SPLIT:
-            product = tl.dot(zi, tl.trans(tl.load(to_j + lower + k0)), product, input_precision="tf32")
-            product = tl.dot(tl.load(to_i + lower + k0), zj, product, input_precision="tf32")
-        product = tl.dot(zi, zj, product, input_precision="tf32")
+            lower_j = tl.trans(tl.load(to_j + lower + k0 + of_j))
+            lower_i = tl.load(to_i + lower + k0 + of_i)
+            part = tl.dot(lower_i, zj, tl.dot(zi, lower_j, input_precision="tf32"), input_precision="tf32")
+            product += tl.dot(zi, zj, part, input_precision="tf32")
+        else:
+            product = tl.dot(zi, zj, product, input_precision="tf32")
     return product
 
 
@@ -316,7 +322,7 @@ def triangle(
                 zj = tl.load(Z + columns.to(tl.int64)[:, None] * WIDTH + tl.arange(0, K)[None, :])
                 product = tl.dot(zi, tl.trans(zj), input_precision="tf32")
             else:
-                product = _products(Z, rows, columns, padded, WIDTH, K, ROWS, COLUMNS, SPLIT)
+                product = _products(Z, diagonal, first, padded, WIDTH, K, ROWS, COLUMNS, SPLIT)
             power = _widest(product, half_i, half_j, inverse)
             kernel = power
             for _ in tl.static_range(1, KERNELS):
@@ -436,18 +442,18 @@ def slopes(
     within, across = _factors(scales, is_x, SLOPE_UNIT)
     half_i = tl.load(norms + rows) * inverse
     own = at + tl.arange(0, ROWS)
+    to = out + own.to(tl.int64)[:, None] * padded
     total = tl.zeros((ROWS,), tl.float32)
     start = part * per_part
     for first in range(start, tl.minimum(start + per_part, padded), COLUMNS):
         columns = first + tl.arange(0, COLUMNS)
         half_j = tl.load(norms + columns) * inverse
         weight = tl.load(shares + columns) * tl.where((first < x_padded) == is_x, within, across)
-        product = _products(Z, rows, columns, padded, WIDTH, K, ROWS, COLUMNS, SPLIT)
+        product = _products(Z, first_row + start_row + at, first, padded, WIDTH, K, ROWS, COLUMNS, SPLIT)
         slope = _slopes(product, half_i, half_j, inverse, weight, rows, columns, KERNELS)
         slope = _seen(slope, Z.dtype.element_ty, not SPLIT)
         total += tl.sum(slope, 1)
-        to = out + own.to(tl.int64)[:, None] * padded + columns[None, :]
-        tl.store(to, slope.to(out.dtype.element_ty))
+        tl.store(to + columns[None, :], slope.to(out.dtype.element_ty))
     tl.store(sums + part.to(tl.int64) * row_count + start_row + own, total)
 
 

@@ -315,19 +315,20 @@ def _parts(programs: int, at_once: int) -> int:
     return min(range(1, 9), key=lambda parts: triton.cdiv(programs * parts, at_once) / parts + 0.01 * parts)
 
 
-def _triangle_default(z: Tensor) -> dict[str, int]:
+def _triangle_default(factor: Tensor) -> dict[str, int]:
     """COLUMNS divides ROWS: a row of blocks starts at its own diagonal."""
-    if z.element_size() == 4:
-        return {"ROWS": 64, "COLUMNS": 64, "K": 32, "PROGRAMS": 396, "num_warps": 4, "num_stages": 3}
     large = {"ROWS": 128, "COLUMNS": 64, "PROGRAMS": 132, "num_warps": 8}
-    is_held = z.shape[-1] <= WIDEST
-    return large | ({"K": WIDEST, "num_stages": 2} if is_held else {"K": 64, "num_stages": 3})
+    if factor.element_size() == 4:
+        return large | {"K": 16, "num_stages": 4}
+    is_held = factor.shape[-1] <= WIDEST
+    return large | ({"K": WIDEST, "num_stages": 2} if is_held else {"COLUMNS": 128, "K": 64, "num_stages": 3})
 
 
 def _slopes_default(z: Tensor) -> dict[str, int]:
+    large = {"ROWS": 128, "PROGRAMS": 132, "num_warps": 8}
     if z.element_size() == 4:
-        return {"ROWS": 64, "COLUMNS": 64, "K": 32, "PROGRAMS": 396, "num_warps": 4, "num_stages": 3}
-    return {"ROWS": 128, "COLUMNS": 128, "K": 64, "PROGRAMS": 132, "num_warps": 8, "num_stages": 3}
+        return large | {"COLUMNS": 64, "K": 16, "num_stages": 4}
+    return large | {"COLUMNS": 128, "K": 64, "num_stages": 3}
 
 
 #: Large blocks of rows, for each reads all columns; they and their sums lie in registers, and bound the rest.
