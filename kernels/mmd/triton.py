@@ -327,7 +327,7 @@ def _triangle_default(factor: Tensor) -> dict[str, int]:
 def _slopes_default(z: Tensor) -> dict[str, int]:
     large = {"ROWS": 128, "PROGRAMS": 132, "num_warps": 8}
     if z.element_size() == 4:
-        return large | {"COLUMNS": 64, "K": 16, "num_stages": 4}
+        return large | {"COLUMNS": 64, "K": 16, "num_stages": 3}
     return large | {"COLUMNS": 128, "K": 64, "num_stages": 3}
 
 
