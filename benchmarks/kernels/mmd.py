@@ -78,52 +78,44 @@ PROBLEMS: list[Problem] = [
     _problem(32768, 256, torch.bfloat16, too_large_for=("eager",)),
 ]
 
-TUNED_ON = PROBLEMS
+TUNED_ON = [PROBLEMS[0], PROBLEMS[3], PROBLEMS[2]]
 
 
-def _triangle(rows: int, columns: int, k: int, programs: int, warps: int, stages: int) -> dict[str, int]:
+def _blocks(rows: int, columns: int, k: int, programs: int, warps: int, stages: int) -> dict[str, int]:
     return {
         "ROWS": rows, "COLUMNS": columns, "K": k, "PROGRAMS": programs,
         "num_warps": warps, "num_stages": stages,
     }  # fmt: skip
 
 
-def _pull(
-    rows: int, columns: int, k: int, out: int, programs: int, warps: int, stages: int
-) -> dict[str, int]:
-    return _triangle(rows, columns, k, programs, warps, stages) | {"OUT": out}
+def _pull(rows: int, columns: int, programs: int, warps: int, stages: int) -> dict[str, int]:
+    return {
+        "ROWS": rows, "COLUMNS": columns, "PROGRAMS": programs, "num_warps": warps, "num_stages": stages,
+    }  # fmt: skip
 
 
+#: None spills on sm_90 in the problems above that it can win.
 TUNABLE: dict[str, list[dict[str, int]]] = {
     "mmd.triangle": [
-        _triangle(64, 64, 256, 264, 4, 2),
-        _triangle(128, 64, 256, 132, 8, 2),
-        _triangle(128, 128, 256, 132, 8, 2),
-        _triangle(128, 64, 128, 264, 8, 3),
-        _triangle(128, 128, 64, 132, 8, 3),
-        _triangle(64, 64, 32, 396, 4, 3),
-        _triangle(128, 64, 32, 264, 8, 3),
+        _blocks(128, 64, 256, 132, 8, 2),
+        _blocks(64, 64, 256, 264, 4, 2),
+        _blocks(128, 128, 64, 132, 8, 3),
+        _blocks(128, 128, 32, 132, 8, 2),
+        _blocks(128, 64, 32, 132, 8, 3),
+        _blocks(64, 64, 16, 396, 4, 4),
+    ],
+    "mmd.slopes": [
+        _blocks(128, 128, 64, 132, 8, 3),
+        _blocks(128, 64, 64, 264, 8, 3),
+        _blocks(128, 64, 32, 132, 8, 3),
+        _blocks(128, 64, 16, 132, 8, 4),
+        _blocks(64, 64, 32, 264, 4, 3),
+        _blocks(64, 64, 16, 396, 4, 4),
     ],
     "mmd.pull": [
-        _pull(128, 64, 256, 256, 132, 8, 2),
-        _pull(128, 64, 256, 256, 132, 8, 3),
-        _pull(64, 64, 256, 256, 264, 4, 2),
-        _pull(64, 32, 256, 256, 264, 4, 3),
-        _pull(64, 64, 64, 256, 132, 8, 3),
-        _pull(128, 64, 64, 128, 132, 8, 2),
-        _pull(64, 32, 32, 128, 132, 8, 2),
-        _pull(64, 32, 32, 256, 132, 8, 2),
-    ],
-    "mmd.totals": [
-        {"BLOCK": block, "WIDTH": width, "num_warps": warps}
-        for block, width, warps in ((32, 64, 4), (64, 64, 8), (32, 32, 4), (64, 32, 4))
-    ],
-    "mmd.prepare": [
-        {"BLOCK": block, "WIDTH": width, "num_warps": warps}
-        for block, width, warps in ((32, 64, 4), (16, 64, 4), (64, 64, 8), (32, 128, 8))
-    ],
-    "mmd.gradients": [
-        {"BLOCK": block, "COLUMNS": columns, "num_warps": warps}
-        for block, columns, warps in ((32, 64, 4), (16, 128, 4), (64, 64, 8), (32, 256, 8))
+        _pull(128, 64, 132, 8, 2),
+        _pull(128, 64, 132, 8, 3),
+        _pull(128, 32, 132, 8, 3),
+        _pull(64, 32, 264, 4, 3),
     ],
 }

@@ -106,13 +106,15 @@ def totals(
 
 @triton.jit
 def prepare(
-    X, Y, WX, WY, sums, counts, centre, scales, Z, norms, shares, partials, shift,
+    X, Y, WX, WY, sums, counts, centre, scales, Z, halves, norms, shares, partials, shift,
     N, M, D, x_padded, parts,
     stride_xr, stride_xd, stride_yr, stride_yd, stride_wx, stride_wy,
-    HAS_X: tl.constexpr, HAS_Y: tl.constexpr, KNOWN: tl.constexpr, TF32: tl.constexpr, PADDED_D: tl.constexpr,
-    PARTS: tl.constexpr, BLOCK: tl.constexpr, WIDTH: tl.constexpr,
+    HAS_X: tl.constexpr, HAS_Y: tl.constexpr, KNOWN: tl.constexpr, TF32: tl.constexpr, SPLIT: tl.constexpr,
+    PADDED_D: tl.constexpr, PARTS: tl.constexpr, BLOCK: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     """Some rows less the centre, in their own precision; their squared lengths and relative weights.
+
+    SPLIT: also as the nearest numbers of TF32 and what these leave, in `halves` [2, rows, PADDED_D].
 
     KNOWN: the centre and the greatest weights are those of an earlier run. Else they are of what `totals` left, and
     `partials` and `shift`, how far the centre is from the mean, are left for `settle`.
@@ -153,10 +155,16 @@ def prepare(
             X, Y, first, d, D, x_padded, stride_xr, stride_xd, stride_yr, stride_yd, present, BLOCK
         )
         values = tl.where(present[:, None] & (d < D)[None, :], values - middle[None, :], 0.0)
-        if TF32:
-            values = tl.where(values == values, _rounded(values, 0x1000), values)
+        at = rows.to(tl.int64)[:, None] * PADDED_D + d[None, :]
+        if TF32 or SPLIT:
+            upper = tl.where(values == values, _rounded(values, 0x1000), values)
+            if SPLIT:
+                tl.store(halves + at, upper)
+                tl.store(halves + tl.num_programs(0).to(tl.int64) * BLOCK * PADDED_D + at, values - upper)
+            else:
+                values = upper
         kept = values.to(Z.dtype.element_ty)
-        tl.store(Z + rows.to(tl.int64)[:, None] * PADDED_D + d[None, :], kept)
+        tl.store(Z + at, kept)
         norm += tl.sum(kept.to(tl.float32) * kept.to(tl.float32), 1)
     tl.store(norms + rows, norm)
     tl.store(shares + rows, share)
@@ -241,22 +249,38 @@ def _widest(product, half_i, half_j, inverse):
 
 
 @triton.jit
-def _products(Z, rows, columns, WIDTH: tl.constexpr, K: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-              PRECISION: tl.constexpr):  # fmt: skip
-    """z_i . z_j of two blocks, K columns at a time."""
+def _products(Z, row, column, padded, WIDTH: tl.constexpr, K: tl.constexpr, ROWS: tl.constexpr,
+              COLUMNS: tl.constexpr, SPLIT: tl.constexpr):  # fmt: skip
+    """z_i . z_j of the blocks from `row` and from `column`, K numbers at a time.
+
+    SPLIT: of float32 rows that lie in two halves as `prepare` says, in TF32. What is left out, the product of the lower
+    halves, is below float32's own rounding. Tensor cores cut their sums off: only short ones are left to them.
+    """
     product = tl.zeros((ROWS, COLUMNS), tl.float32)
     k = tl.arange(0, K)
-    to_i = Z + rows.to(tl.int64)[:, None] * WIDTH + k[None, :]
-    to_j = Z + columns.to(tl.int64)[:, None] * WIDTH + k[None, :]
+    # One pointer a block and small offsets: a pointer for each number would want most registers.
+    to_i = Z + tl.cast(row, tl.int64) * WIDTH
+    to_j = Z + tl.cast(column, tl.int64) * WIDTH
+    of_i = tl.arange(0, ROWS)[:, None] * WIDTH + k[None, :]
+    of_j = tl.arange(0, COLUMNS)[:, None] * WIDTH + k[None, :]
+    lower = padded.to(tl.int64) * WIDTH
     for k0 in range(0, WIDTH, K):
-        product = tl.dot(tl.load(to_i + k0), tl.trans(tl.load(to_j + k0)), product, input_precision=PRECISION)
+        zi = tl.load(to_i + k0 + of_i)
+        zj = tl.trans(tl.load(to_j + k0 + of_j))
+        if SPLIT:
+            lower_j = tl.trans(tl.load(to_j + lower + k0 + of_j))
+            lower_i = tl.load(to_i + lower + k0 + of_i)
+            part = tl.dot(lower_i, zj, tl.dot(zi, lower_j, input_precision="tf32"), input_precision="tf32")
+            product += tl.dot(zi, zj, part, input_precision="tf32")
+        else:
+            product = tl.dot(zi, zj, product, input_precision="tf32")
     return product
 
 
 @triton.jit
 def triangle(
     Z, norms, shares, scales, partials, x_padded, padded, row_blocks, per_part,
-    WIDTH: tl.constexpr, KERNELS: tl.constexpr, PRECISION: tl.constexpr, HELD: tl.constexpr,
+    WIDTH: tl.constexpr, KERNELS: tl.constexpr, SPLIT: tl.constexpr, HELD: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """A part of what all pairs i < j add up to.
@@ -296,9 +320,9 @@ def triangle(
             )
             if HELD:
                 zj = tl.load(Z + columns.to(tl.int64)[:, None] * WIDTH + tl.arange(0, K)[None, :])
-                product = tl.dot(zi, tl.trans(zj), input_precision=PRECISION)
+                product = tl.dot(zi, tl.trans(zj), input_precision="tf32")
             else:
-                product = _products(Z, rows, columns, WIDTH, K, ROWS, COLUMNS, PRECISION)
+                product = _products(Z, diagonal, first, padded, WIDTH, K, ROWS, COLUMNS, SPLIT)
             power = _widest(product, half_i, half_j, inverse)
             kernel = power
             for _ in tl.static_range(1, KERNELS):
@@ -329,68 +353,113 @@ def _greatest(scales, within):
 
 
 @triton.jit
+def _factors(scales, is_x, SLOPE_UNIT: tl.constexpr):
+    """What the slopes of a side's rows are multiplied by, beside columns of the same side and of the other."""
+    which = tl.where(is_x, 1, 2)
+    unit = SLOPE_UNIT / _greatest(scales, which)
+    return tl.load(scales + which) * unit, tl.load(scales + 3) * unit
+
+
+@triton.jit
+def _slopes(product, half_i, half_j, inverse, weight, rows, columns, KERNELS: tl.constexpr):
+    """The slopes of two blocks, in float32; 0 for a row with itself.
+
+    A row pulls itself nowhere, but would drown what far rows do in the digits it cancels to.
+    """
+    power = _widest(product, half_i, half_j, inverse)
+    slope = power
+    for q in tl.static_range(1, KERNELS):
+        power = power * power
+        slope += power * (1 << q)
+    return tl.where(rows[:, None] == columns[None, :], 0.0, slope * weight[None, :])
+
+
+@triton.jit
+def _seen(slope, dtype: tl.constexpr, TF32: tl.constexpr):
+    """The slopes as a product of `dtype` sees them, still as float32: z_i less z_j is then weighed by one number."""
+    if dtype == tl.bfloat16:
+        slope = _rounded(slope, 0x8000)
+    elif dtype == tl.float16:
+        slope = slope.to(tl.float16).to(tl.float32)
+    elif TF32:
+        slope = _rounded(slope, 0x1000)
+    return slope
+
+
+@triton.jit
 def pull(
     Z, norms, shares, scales, pulls, sums, x_padded, padded, first_row, row_count, per_part,
-    WIDTH: tl.constexpr, KERNELS: tl.constexpr, SLOPE_UNIT: tl.constexpr, PRECISION: tl.constexpr,
-    HELD: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, K: tl.constexpr, OUT: tl.constexpr,
+    WIDTH: tl.constexpr, KERNELS: tl.constexpr, SLOPE_UNIT: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Of a part of the columns: what the slopes g of a block of rows add up to, and g @ z, OUT columns of it.
+    """Of a part of the columns: what the slopes g of a block of rows add up to, and g @ z.
 
     Slopes are in units that half precision holds: the greater factor is 1, and SLOPE_UNIT leaves as much room as the
     sum of all kernels' slopes needs below 65504.
     """
     at = tl.program_id(0) * ROWS
-    chunk = tl.program_id(1)
-    part = tl.program_id(2)
-    at_row = first_row + at
-    rows = at_row + tl.arange(0, ROWS)
-    is_x = at_row < x_padded
+    part = tl.program_id(1)
+    rows = first_row + at + tl.arange(0, ROWS)
+    is_x = first_row + at < x_padded
     inverse = tl.load(scales) * 1.4426950408889634
-    which = tl.where(is_x, 1, 2)
-    greatest = _greatest(scales, which)
-    within = tl.load(scales + which) / greatest * SLOPE_UNIT
-    across = tl.load(scales + 3) / greatest * SLOPE_UNIT
+    within, across = _factors(scales, is_x, SLOPE_UNIT)
     half_i = tl.load(norms + rows) * inverse
-    out = chunk * OUT + tl.arange(0, OUT)
-    if HELD:
-        zi = tl.load(Z + rows.to(tl.int64)[:, None] * WIDTH + out[None, :])
-    pulled = tl.zeros((ROWS, OUT), tl.float32)
+    d = tl.arange(0, WIDTH)
+    zi = tl.load(Z + rows.to(tl.int64)[:, None] * WIDTH + d[None, :])
+    pulled = tl.zeros((ROWS, WIDTH), tl.float32)
     total = tl.zeros((ROWS,), tl.float32)
     start = part * per_part
     for first in range(start, tl.minimum(start + per_part, padded), COLUMNS):
         columns = first + tl.arange(0, COLUMNS)
-        zj = tl.load(Z + columns.to(tl.int64)[:, None] * WIDTH + out[None, :])
-        if HELD:
-            product = tl.dot(zi, tl.trans(zj), input_precision=PRECISION)
-        else:
-            product = _products(Z, rows, columns, WIDTH, K, ROWS, COLUMNS, PRECISION)
-        power = _widest(product, half_i, tl.load(norms + columns) * inverse, inverse)
-        slope = power
-        for q in tl.static_range(1, KERNELS):
-            power = power * power
-            slope += power * (1 << q)
-        slope *= (tl.load(shares + columns) * tl.where((first < x_padded) == is_x, within, across))[None, :]
-        # A row pulls itself nowhere, but would drown what far rows do in the digits it cancels to.
-        slope = tl.where(rows[:, None] == columns[None, :], 0.0, slope)
-        # The sum is of what the product sees: z_i less z_j is then weighed by one and the same number.
-        if Z.dtype.element_ty == tl.bfloat16:
-            slope = _rounded(slope, 0x8000)
-        elif Z.dtype.element_ty == tl.float16:
-            slope = slope.to(tl.float16).to(tl.float32)
-        elif PRECISION == "tf32":
-            slope = _rounded(slope, 0x1000)
-        rounded = slope.to(zj.dtype)
+        zj = tl.load(Z + columns.to(tl.int64)[:, None] * WIDTH + d[None, :])
+        half_j = tl.load(norms + columns) * inverse
+        weight = tl.load(shares + columns) * tl.where((first < x_padded) == is_x, within, across)
+        product = tl.dot(zi, tl.trans(zj))
+        slope = _slopes(product, half_i, half_j, inverse, weight, rows, columns, KERNELS)
+        slope = _seen(slope, Z.dtype.element_ty, False)
         total += tl.sum(slope, 1)
-        pulled = tl.dot(rounded, zj, pulled, input_precision=PRECISION)
+        pulled = tl.dot(slope.to(zj.dtype), zj, pulled)
     row = part.to(tl.int64) * row_count + at + tl.arange(0, ROWS)
-    tl.store(pulls + row[:, None] * WIDTH + out[None, :], pulled)
-    if chunk == 0:
-        tl.store(sums + row, total)
+    tl.store(pulls + row[:, None] * WIDTH + d[None, :], pulled)
+    tl.store(sums + row, total)
+
+
+@triton.jit
+def slopes(
+    Z, norms, shares, scales, out, sums, x_padded, padded, first_row, start_row, row_count, per_part,
+    WIDTH: tl.constexpr, KERNELS: tl.constexpr, SLOPE_UNIT: tl.constexpr, SPLIT: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, K: tl.constexpr,
+):  # fmt: skip
+    """The slopes of some rows, from `start_row` of those that are wanted, with all columns: [rows, padded].
+
+    As `pull` has them, where the product with z is taken by another; and what each part of the columns adds up to.
+    """
+    at = tl.program_id(0) * ROWS
+    part = tl.program_id(1)
+    rows = first_row + start_row + at + tl.arange(0, ROWS)
+    is_x = first_row + start_row + at < x_padded
+    inverse = tl.load(scales) * 1.4426950408889634
+    within, across = _factors(scales, is_x, SLOPE_UNIT)
+    half_i = tl.load(norms + rows) * inverse
+    own = at + tl.arange(0, ROWS)
+    to = out + own.to(tl.int64)[:, None] * padded
+    total = tl.zeros((ROWS,), tl.float32)
+    start = part * per_part
+    for first in range(start, tl.minimum(start + per_part, padded), COLUMNS):
+        columns = first + tl.arange(0, COLUMNS)
+        half_j = tl.load(norms + columns) * inverse
+        weight = tl.load(shares + columns) * tl.where((first < x_padded) == is_x, within, across)
+        product = _products(Z, first_row + start_row + at, first, padded, WIDTH, K, ROWS, COLUMNS, SPLIT)
+        slope = _slopes(product, half_i, half_j, inverse, weight, rows, columns, KERNELS)
+        slope = _seen(slope, Z.dtype.element_ty, not SPLIT)
+        total += tl.sum(slope, 1)
+        tl.store(to + columns[None, :], slope.to(out.dtype.element_ty))
+    tl.store(sums + part.to(tl.int64) * row_count + start_row + own, total)
 
 
 @triton.jit
 def gradients(
-    grad, Z, shares, scales, pulls, sums, DX, DY, N, M, D, x_padded, first_row, row_count, parts,
+    grad, Z, shares, scales, pulls, sums, DX, DY, N, M, D, x_padded, first_row, row_count, parts, sum_parts,
     WIDTH: tl.constexpr, SLOPE_UNIT: tl.constexpr, BLOCK: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """The gradients of some rows, of what the parts left."""
@@ -402,7 +471,8 @@ def gradients(
     for part in range(parts):
         row = part * row_count.to(tl.int64) + own
         pulled += tl.load(pulls + row[:, None] * WIDTH + d[None, :])
-        total += tl.load(sums + row)
+    for part in range(sum_parts):
+        total += tl.load(sums + part * row_count.to(tl.int64) + own)
     first = first_row + at
     rows = first + tl.arange(0, BLOCK)
     z = tl.load(Z + rows.to(tl.int64)[:, None] * WIDTH + d[None, :]).to(tl.float32)

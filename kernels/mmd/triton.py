@@ -1,8 +1,10 @@
 """The maximum mean discrepancy by Triton: buffers and launches, with the meaning of the reference.
 
-No buffer of pairs: a copy of the rows, and, for the backward, a few times the gradient in float32.
+No buffer of all pairs: a copy of the rows, and, for the backward, a few times the gradient in float32, and where
+float32 or wide rows want it a buffer of slopes for some rows at a time.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +13,7 @@ import triton
 from torch import Tensor
 
 from kernels import tuned
+from kernels.contrastive.products import product
 from kernels.mmd import device
 from kernels.mmd.reference import SCALES, nothing_kept
 
@@ -21,6 +24,8 @@ WIDEST = 256
 MOST_D = 1024
 #: Parts of the rows whose column sums are added up by every program that needs the mean.
 MOST_PARTS = 32
+#: About what the backward takes of memory for slopes at a time, where it takes any.
+SLOPES_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,8 @@ def forward(
     centre, scales, value = (
         x.new_empty(shape, dtype=torch.float32) for shape in ((x.shape[1],), (len(SCALES),), ())
     )
-    z, norms, shares = samples.measured(centre, scales, bandwidth, num_kernels, unbiased)
-    partials = _triangle(z, norms, shares, scales, lie, num_kernels)
+    _, factor, norms, shares = samples.measured(centre, scales, bandwidth, num_kernels, unbiased)
+    partials = _triangle(factor, norms, shares, scales, lie, num_kernels)
     device.finish[(1,)](partials, scales, value, partials.numel(), BLOCK=1024, num_warps=4)
     return value, centre, scales
 
@@ -89,11 +94,12 @@ def backward(
     if not wanted:
         return []
     lie = _layout(x, y)
-    z, norms, shares = _Samples(x, y, weight_x, weight_y, lie).known(centre, scales)
+    z, factor, norms, shares = _Samples(x, y, weight_x, weight_y, lie).known(centre, scales)
     first_row = 0 if needs[0] else lie.x_padded
     row_count = (lie.padded if needs[1] else lie.x_padded) - first_row
     slope_unit = 2.0 ** (14 - num_kernels)
-    pulls, sums = _pull(z, norms, shares, scales, lie, first_row, row_count, num_kernels, slope_unit)
+    rest = norms, shares, scales, lie, first_row, row_count, num_kernels, slope_unit
+    pulls, sums = _pulled_by_slopes(z, factor, *rest) if _wants_slopes(z) else _pulled(z, *rest)
 
     config = tuned.tuned(
         "mmd.gradients",
@@ -104,7 +110,7 @@ def backward(
     grid = row_count // config["BLOCK"], lie.width // columns
     device.gradients[grid](
         grad, z, shares, scales, pulls, sums, *found, len(x), len(y), x.shape[1], lie.x_padded,
-        first_row, row_count, len(pulls), WIDTH=lie.width, SLOPE_UNIT=slope_unit, COLUMNS=columns, **config,
+        first_row, row_count, len(pulls), len(sums), WIDTH=lie.width, SLOPE_UNIT=slope_unit, COLUMNS=columns, **config,
     )  # fmt: skip
     return wanted
 
@@ -126,8 +132,8 @@ class _Samples:
 
     def measured(
         self, centre: Tensor, scales: Tensor, bandwidth: Tensor | None, num_kernels: int, unbiased: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The prepared rows; fills `centre` and `scales`."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The prepared rows, as `known`; fills `centre` and `scales`."""
         x_padded, padded = self.lie.sizes
         per_part = triton.cdiv(padded // UNIT, MOST_PARTS) * UNIT
         parts, d = triton.cdiv(padded, per_part), self.x.shape[1]
@@ -153,8 +159,8 @@ class _Samples:
         )  # fmt: skip
         return prepared
 
-    def known(self, centre: Tensor, scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The rows prepared as before, by what the forward kept."""
+    def known(self, centre: Tensor, scales: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The rows prepared as before, by what the forward kept; as their products take them; lengths and shares."""
         return self._prepared(None, None, centre, scales, None, 1)[0]
 
     def _prepared(
@@ -165,9 +171,11 @@ class _Samples:
         scales: Tensor,
         shift: Tensor | None,
         parts: int,
-    ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    ) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Tensor]:
         x_padded, padded = self.lie.sizes
         z = self.x.new_empty(padded, self.lie.width)
+        is_split = z.element_size() == 4 and not _takes_tf32()
+        factor = z.new_empty(2, *z.shape) if is_split else z
         norms, shares = self.x.new_empty(2, padded, dtype=torch.float32)
         config = tuned.tuned(
             "mmd.prepare",
@@ -179,12 +187,12 @@ class _Samples:
         is_known = counts is None
         partials = self.x.new_empty(0 if is_known else blocks, 4, dtype=torch.float32)
         device.prepare[(blocks,)](
-            self.x, self.y, self.weight_x, self.weight_y, sums, counts, centre, scales, z, norms, shares,
-            partials, shift, len(self.x), len(self.y), self.x.shape[1], x_padded, parts, *self._strides,
-            **self._has, KNOWN=is_known, TF32=precision(self.x) == "tf32" and z.element_size() == 4,
+            self.x, self.y, self.weight_x, self.weight_y, sums, counts, centre, scales, z, factor, norms,
+            shares, partials, shift, len(self.x), len(self.y), self.x.shape[1], x_padded, parts, *self._strides,
+            **self._has, KNOWN=is_known, TF32=z.element_size() == 4 and not is_split, SPLIT=is_split,
             PADDED_D=self.lie.width, PARTS=tuned.power_of_two(parts), WIDTH=width, **config,
         )  # fmt: skip
-        return (z, norms, shares), partials
+        return (z, factor, norms, shares), partials
 
     @property
     def _strides(self) -> tuple[int, ...]:
@@ -196,35 +204,42 @@ class _Samples:
         return {"HAS_X": self.weight_x is not None, "HAS_Y": self.weight_y is not None}
 
 
-def precision(x: Tensor) -> str:
-    """How the products of float32 are taken, by torch's own setting; half precision has but one way."""
-    if x.element_size() < 4 or torch.backends.cuda.matmul.fp32_precision == "tf32":
-        return "tf32"
-    return "tf32x3"
+def _takes_tf32() -> bool:
+    """Whether products of float32 are taken in TF32, by torch's own setting."""
+    return torch.backends.cuda.matmul.fp32_precision == "tf32"
 
 
 def _problem(z: Tensor, rows: int) -> dict[str, int]:
-    return {"rows": rows, "width": z.shape[1], "bits": 8 * z.element_size()}
+    return {"rows": rows, "width": z.shape[-1], "bits": 8 * z.element_size()}
 
 
 def _triangle(
-    z: Tensor, norms: Tensor, shares: Tensor, scales: Tensor, lie: _Layout, num_kernels: int
+    factor: Tensor, norms: Tensor, shares: Tensor, scales: Tensor, lie: _Layout, num_kernels: int
 ) -> Tensor:
-    config = tuned.tuned("mmd.triangle", _problem(z, lie.padded), _triangle_default(z))
+    config = tuned.tuned("mmd.triangle", _problem(factor, lie.padded), _triangle_default(factor))
     wanted, rows, k = config.pop("PROGRAMS"), config["ROWS"], min(config.pop("K"), lie.width)
-    blocks = lie.padded // rows
+    blocks, is_split = lie.padded // rows, factor.ndim == 3
     folds, steps = triton.cdiv(blocks, 2), (lie.padded + rows) // config["COLUMNS"]
     # Where there is more to do than one run of all programs, small parts leave none of them long alone at the end.
     per_part = triton.cdiv(steps, min(max(wanted // folds, steps // 32, 1), steps))
     partials = norms.new_empty(folds, triton.cdiv(steps, per_part))
     device.triangle[partials.shape](
-        z, norms, shares, scales, partials, lie.x_padded, lie.padded, blocks, per_part,
-        WIDTH=lie.width, KERNELS=num_kernels, PRECISION=precision(z), HELD=k == lie.width, K=k, **config,
+        factor, norms, shares, scales, partials, lie.x_padded, lie.padded, blocks, per_part,
+        WIDTH=lie.width, KERNELS=num_kernels, SPLIT=is_split, HELD=k == lie.width and not is_split, K=k, **config,
     )  # fmt: skip
     return partials
 
 
-def _pull(
+def _wants_slopes(z: Tensor) -> bool:
+    """Whether slopes go through memory to torch's own product with the rows.
+
+    float32 and wide rows: their sums do not fit beside the blocks, and the products would be taken anew for each part
+    of the width.
+    """
+    return z.element_size() == 4 or z.shape[1] > WIDEST
+
+
+def _pulled(
     z: Tensor,
     norms: Tensor,
     shares: Tensor,
@@ -236,20 +251,60 @@ def _pull(
     slope_unit: float,
 ) -> tuple[Tensor, Tensor]:
     """For each part of the columns what it adds to the rows, and the sums of the slopes."""
-    config = tuned.tuned("mmd.pull", _problem(z, row_count), _pull_default(z))
-    wanted, k, out = config.pop("PROGRAMS"), config.pop("K"), config.pop("OUT")
-    k, out, steps = min(k, lie.width), min(out, lie.width), lie.padded // config["COLUMNS"]
-    blocks, chunks = row_count // config["ROWS"], lie.width // out
-    per_part = triton.cdiv(steps, min(_parts(blocks * chunks, wanted), steps))
+    config = tuned.tuned("mmd.pull", _problem(z, row_count), PULL_DEFAULT)
+    wanted, steps = config.pop("PROGRAMS"), lie.padded // config["COLUMNS"]
+    blocks = row_count // config["ROWS"]
+    per_part = triton.cdiv(steps, min(_parts(blocks, wanted), steps))
     parts = triton.cdiv(steps, per_part)
     pulls, sums = norms.new_empty(parts, row_count, lie.width), norms.new_empty(parts, row_count)
-    device.pull[(blocks, chunks, parts)](
+    device.pull[(blocks, parts)](
         z, norms, shares, scales, pulls, sums, lie.x_padded, lie.padded, first_row, row_count,
         per_part * config["COLUMNS"],
-        WIDTH=lie.width, KERNELS=num_kernels, SLOPE_UNIT=slope_unit, PRECISION=precision(z),
-        HELD=k == out == lie.width, K=k, OUT=out, **config,
+        WIDTH=lie.width, KERNELS=num_kernels, SLOPE_UNIT=slope_unit, **config,
     )  # fmt: skip
     return pulls, sums
+
+
+def _pulled_by_slopes(
+    z: Tensor,
+    factor: Tensor,
+    norms: Tensor,
+    shares: Tensor,
+    scales: Tensor,
+    lie: _Layout,
+    first_row: int,
+    row_count: int,
+    num_kernels: int,
+    slope_unit: float,
+) -> tuple[Tensor, Tensor]:
+    """The same, by slopes of some rows at a time; the parts of either result are its own."""
+    at_once = min(max(SLOPES_BYTES // (lie.padded * z.element_size()) // UNIT, 1) * UNIT, row_count)
+    config = tuned.tuned("mmd.slopes", _problem(z, row_count), _slopes_default(z))
+    wanted, k = config.pop("PROGRAMS"), min(config.pop("K"), lie.width)
+    steps = lie.padded // config["COLUMNS"]
+    per_part = triton.cdiv(steps, min(max(wanted * config["ROWS"] // at_once, 1), steps))
+    sums = norms.new_empty(triton.cdiv(steps, per_part), row_count)
+    # float32's product is slow, and of few rows has few blocks: parts of the columns make enough of them.
+    parts = math.gcd(lie.padded // UNIT, 4) if z.element_size() == 4 else 1
+    pulls, room = norms.new_empty(parts, row_count, lie.width), z.new_empty(at_once, lie.padded)
+    for start in range(0, row_count, at_once):
+        slopes = room[: row_count - start]
+        device.slopes[(len(slopes) // config["ROWS"], len(sums))](
+            factor, norms, shares, scales, slopes, sums, lie.x_padded, lie.padded, first_row, start, row_count,
+            per_part * config["COLUMNS"],
+            WIDTH=lie.width, KERNELS=num_kernels, SLOPE_UNIT=slope_unit, SPLIT=factor.ndim == 3, K=k, **config,
+        )  # fmt: skip
+        _multiply(slopes, z, pulls[:, start : start + len(slopes)])
+    return pulls, sums
+
+
+def _multiply(slopes: Tensor, z: Tensor, pulls: Tensor) -> None:
+    """What each part of the columns pulls: by `out`, which autocast leaves alone."""
+    parts = len(pulls)
+    if parts == 1:
+        product(slopes, z, out=pulls[0])
+    else:
+        torch.bmm(slopes.unflatten(1, (parts, -1)).transpose(0, 1), z.unflatten(0, (parts, -1)), out=pulls)
 
 
 def _parts(programs: int, at_once: int) -> int:
@@ -260,20 +315,21 @@ def _parts(programs: int, at_once: int) -> int:
     return min(range(1, 9), key=lambda parts: triton.cdiv(programs * parts, at_once) / parts + 0.01 * parts)
 
 
-def _triangle_default(z: Tensor) -> dict[str, int]:
+def _triangle_default(factor: Tensor) -> dict[str, int]:
     """COLUMNS divides ROWS: a row of blocks starts at its own diagonal."""
-    if z.element_size() == 4:
-        return {"ROWS": 64, "COLUMNS": 64, "K": 32, "PROGRAMS": 396, "num_warps": 4, "num_stages": 3}
     large = {"ROWS": 128, "COLUMNS": 64, "PROGRAMS": 132, "num_warps": 8}
-    is_held = z.shape[1] <= WIDEST
-    return large | ({"K": WIDEST, "num_stages": 2} if is_held else {"K": 64, "num_stages": 3})
+    if factor.element_size() == 4:
+        return large | {"K": 16, "num_stages": 4}
+    is_held = factor.shape[-1] <= WIDEST
+    return large | ({"K": WIDEST, "num_stages": 2} if is_held else {"COLUMNS": 128, "K": 64, "num_stages": 3})
 
 
-def _pull_default(z: Tensor) -> dict[str, int]:
-    """Large blocks of rows, for each reads all columns; they and their sums lie in registers, and bound the rest."""
-    most = {"PROGRAMS": 132, "num_warps": 8}
+def _slopes_default(z: Tensor) -> dict[str, int]:
+    large = {"ROWS": 128, "PROGRAMS": 132, "num_warps": 8}
     if z.element_size() == 4:
-        return most | {"ROWS": 64, "COLUMNS": 32, "K": 32, "OUT": 128, "num_stages": 2}
-    if z.shape[1] <= WIDEST:
-        return most | {"ROWS": 128, "COLUMNS": 64, "K": WIDEST, "OUT": WIDEST, "num_stages": 2}
-    return most | {"ROWS": 64, "COLUMNS": 64, "K": 64, "OUT": WIDEST, "num_stages": 3}
+        return large | {"COLUMNS": 64, "K": 16, "num_stages": 3}
+    return large | {"COLUMNS": 128, "K": 64, "num_stages": 3}
+
+
+#: Large blocks of rows, for each reads all columns; they and their sums lie in registers, and bound the rest.
+PULL_DEFAULT = {"ROWS": 128, "COLUMNS": 64, "PROGRAMS": 132, "num_warps": 8, "num_stages": 2}

@@ -84,13 +84,14 @@ def _weights(kind: str, rows: int, random: torch.Generator) -> Tensor | None:
 @contextmanager
 def large_blocks() -> Iterator[None]:
     """Blocks that the interpreter is quick with: it takes about the same time for one of any size."""
-    sizes = {"ROWS": 128, "COLUMNS": 128, "K": 256, "OUT": 256, "PROGRAMS": 2}
-    triangle = {name: size for name, size in sizes.items() if name != "OUT"}
+    pull = {"ROWS": 128, "COLUMNS": 128, "PROGRAMS": 2}
+    products = pull | {"K": 256}
     stream = {"BLOCK": 128, "WIDTH": 256}
     with ExitStack() as stack:
         for name, config in (
-            ("triangle", triangle),
-            ("pull", sizes),
+            ("triangle", products),
+            ("pull", pull),
+            ("slopes", products),
             ("totals", stream),
             ("prepare", stream),
         ):

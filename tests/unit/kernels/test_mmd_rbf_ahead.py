@@ -10,7 +10,7 @@ def test_the_kernels_compile_without_spilling_and_use_tensor_cores(arch: int) ->
     found = compiled("kernels.mmd.typical:most_typical", arch)
 
     assert troubles(found, arch) == []
-    assert {one.kernel for one in found if one.uses_tensor_cores} == {"triangle", "pull"}
+    assert {one.kernel for one in found if one.uses_tensor_cores} == {"triangle", "pull", "slopes"}
 
 
 @pytest.mark.slow
@@ -19,4 +19,4 @@ def test_all_typical_launches_compile_without_spilling(arch: int) -> None:
     found = compiled("kernels.mmd.typical:typical", arch)
 
     assert troubles(found, arch) == []
-    assert all(one.uses_tensor_cores for one in found if one.kernel in ("triangle", "pull"))
+    assert all(one.uses_tensor_cores for one in found if one.kernel in ("triangle", "pull", "slopes"))
