@@ -23,6 +23,7 @@ def main() -> None:
     asked.add_argument("--ops", default=",".join(providers.OPS))
     asked.add_argument("--seconds", type=float, default=480, help="after which nothing new is begun")
     asked.add_argument("--no-tests", action="store_true", help="they were green a moment ago")
+    asked.add_argument("--no-compile", action="store_true", help="the caches on disk hold everything already")
     asked.add_argument("--out", type=Path, default=OUT)
     options = asked.parse_args()
     if not torch.cuda.is_available():
@@ -37,7 +38,7 @@ def run(ops: list[str], deadline: float, options: argparse.Namespace) -> None:
     from benchmarks.kernels import ceilings, endtoend, measure
     from benchmarks.kernels.prepare import prepare
 
-    red = prepare(ops, tests=not options.no_tests)
+    red = prepare(ops, tests=not options.no_tests, compiles=not options.no_compile)
     for op, told in red.items():
         print(f"{op}: TESTS ARE RED, no number\n{told}", flush=True)
     machine, found = described(), ceilings.measure()

@@ -13,12 +13,12 @@ ROOT = Path(__file__).parents[2]
 MODES_OF_COMPILED = ("ours", "compile", "smart+compile")
 
 
-def prepare(ops: Iterable[str], *, tests: bool) -> dict[str, str]:
+def prepare(ops: Iterable[str], *, tests: bool, compiles: bool) -> dict[str, str]:
     """Runs both for all ops at once; of each op whose tests are red, the end of what they printed."""
     testing = {
         op: _started(["pytest", "--noconftest", "-W", "default", "-rs", *_files(op)]) for op in ops if tests
     }
-    compiling = {op: _started(["benchmarks.kernels.prepare", op]) for op in ops}
+    compiling = {op: _started(["benchmarks.kernels.prepare", op]) for op in ops if compiles}
     ended = {op: process.communicate()[0] for op, process in testing.items()}
     for op, process in compiling.items():
         told = process.communicate()[0]

@@ -51,10 +51,9 @@ def write(ops: list[str], options: argparse.Namespace) -> None:
     table: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for op in ops:
         for problem in providers.module(op).TUNED_ON:
-            if time.monotonic() < deadline:
-                for kernel, bucket, config in tune(op, problem):
-                    table.setdefault(kernel, {})[bucket] = config
-    path.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
+            for kernel, bucket, config in tune(op, problem, deadline):
+                table.setdefault(kernel, {})[bucket] = config
+                path.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
     print(f"wrote {path}", flush=True)
 
 
@@ -84,10 +83,12 @@ def candidates(ops: list[str]) -> Iterator[tuple[Problem, str, Config]]:
                     yield problem, kernel, config
 
 
-def tune(op: str, problem: Problem) -> Iterator[tuple[str, str, Config]]:
+def tune(op: str, problem: Problem, deadline: float) -> Iterator[tuple[str, str, Config]]:
     """The best configuration of each kernel that this problem launches, and the bucket it is for."""
     with ExitStack() as kept:
         for kernel, configs in providers.module(op).TUNABLE.items():
+            if time.monotonic() > deadline:
+                return
             with tuned.forced(kernel, {}) as buckets:
                 default = took(problem)
             if not buckets:
