@@ -304,6 +304,7 @@ def to_sum(
     SUMS_BIAS: tl.constexpr,
     SUMS_NORM_WEIGHT: tl.constexpr,
     SUMS_NORM_BIAS: tl.constexpr,
+    STAGES: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_OUTPUTS: tl.constexpr,
 ):
@@ -320,7 +321,8 @@ def to_sum(
     of_norm_weight = tl.zeros((BLOCK_ROWS, BLOCK_OUTPUTS), dtype=tl.float32)
     of_norm_bias = tl.zeros((BLOCK_ROWS, BLOCK_OUTPUTS), dtype=tl.float32)
 
-    for block in range(program * blocks_each, (program + 1) * blocks_each):
+    # Loads ahead of the arithmetic: few programs hold many rows in registers.
+    for block in tl.range(program * blocks_each, (program + 1) * blocks_each, num_stages=STAGES):
         rows = block * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
         is_row = rows < rows_in_all
         inside = is_row[:, None] & is_output[None, :]
@@ -495,6 +497,7 @@ def to_inputs(
 @triton.jit
 def _weight_tile(
     tile,
+    part,
     dz,
     dz_row,
     dz_column,
@@ -523,7 +526,7 @@ def _weight_tile(
     inputs = input_tile * BLOCK_INPUTS + tl.arange(0, BLOCK_INPUTS)
     is_output, is_input = outputs < outputs_in_all, inputs < width
     tiles = tl.cdiv(tl.cdiv(rows_in_all, BLOCK_ROWS), SPLIT)
-    first = tl.program_id(1) * tiles
+    first = part * tiles
     dz_at = dz + outputs[:, None].to(tl.int64) * dz_column
     x_at = x + inputs[None, :].to(tl.int64) * x_column
     sums = tl.zeros((BLOCK_OUTPUTS, BLOCK_INPUTS), dtype=tl.float32)
@@ -545,7 +548,7 @@ def _weight_tile(
         if WEIGHTED:
             some_dz = (some_dz.to(tl.float32) * counts[None, :]).to(some_x.dtype)
         sums = tl.dot(some_dz, some_x, sums)
-    at = outputs[:, None].to(tl.int64) * dweight_row + inputs[None, :]
+    at = (part.to(tl.int64) * outputs_in_all + outputs[:, None]) * dweight_row + inputs[None, :]
     tl.store(dweight + at, sums.to(dweight.dtype.element_ty), mask=is_output[:, None] & is_input[None, :])
 
 
@@ -579,13 +582,13 @@ def to_weight(
     With SPLIT > 1 each program adds up one part of the rows, and `dweight` is [SPLIT, outputs, inputs], for `fold`.
     """
     tile = tl.program_id(0)
-    part = tl.program_id(1).to(tl.int64) * outputs_in_all * dweight_row
     passed = 0
     for m in tl.static_range(MODALITIES):
         tiles = tl.cdiv(outputs_in_all, BLOCK_OUTPUTS) * tl.cdiv(widths[m], BLOCK_INPUTS)
         if (tile >= passed) & (tile < passed + tiles):
             _weight_tile(
                 tile - passed,
+                tl.program_id(1),
                 dz,
                 dz_row,
                 dz_column,
@@ -594,7 +597,7 @@ def to_weight(
                 x_columns[m],
                 shares[m],
                 share_row,
-                dweight + part + starts[m],
+                dweight + starts[m],
                 dweight_row,
                 widths[m],
                 rows_in_all,
@@ -605,6 +608,97 @@ def to_weight(
                 BLOCK_OUTPUTS,
                 BLOCK_INPUTS,
                 BLOCK_ROWS,
+                GROUP,
+            )
+        passed += tiles
+
+
+@triton.jit(do_not_specialize=["rows_in_all"])
+def to_both(
+    dz,
+    dz_row,
+    dz_column,
+    weight,
+    weight_row,
+    weight_column,
+    xs,
+    x_rows,
+    x_columns,
+    starts,
+    shares,
+    widths,
+    share_row,
+    dweight,
+    dweight_row,
+    dxs,
+    dx_starts,
+    dx_shares,
+    dx_widths,
+    rows_in_all,
+    outputs_in_all,
+    MODALITIES: tl.constexpr,
+    WANTED: tl.constexpr,
+    HAS_SHARES: tl.constexpr,
+    WEIGHTED: tl.constexpr,
+    SPLIT: tl.constexpr,
+    BLOCK_SIDE: tl.constexpr,
+    BLOCK_INPUTS: tl.constexpr,
+    BLOCK_DEPTH: tl.constexpr,
+    GROUP: tl.constexpr,
+):
+    """`to_weight` and `to_inputs` in one launch: the few long tiles of the weight first, the short ones fill up."""
+    tile = tl.program_id(0)
+    passed = 0
+    for m in tl.static_range(MODALITIES):
+        tiles = tl.cdiv(outputs_in_all, BLOCK_SIDE) * tl.cdiv(widths[m], BLOCK_INPUTS)
+        if (tile >= passed) & (tile < passed + tiles * SPLIT):
+            _weight_tile(
+                (tile - passed) % tiles,
+                (tile - passed) // tiles,
+                dz,
+                dz_row,
+                dz_column,
+                xs[m],
+                x_rows[m],
+                x_columns[m],
+                shares[m],
+                share_row,
+                dweight + starts[m],
+                dweight_row,
+                widths[m],
+                rows_in_all,
+                outputs_in_all,
+                HAS_SHARES,
+                WEIGHTED,
+                SPLIT,
+                BLOCK_SIDE,
+                BLOCK_INPUTS,
+                BLOCK_DEPTH,
+                GROUP,
+            )
+        passed += tiles * SPLIT
+    for n in tl.static_range(WANTED):
+        tiles = tl.cdiv(rows_in_all, BLOCK_SIDE) * tl.cdiv(dx_widths[n], BLOCK_INPUTS)
+        if (tile >= passed) & (tile < passed + tiles):
+            _input_tile(
+                tile - passed,
+                dz,
+                dz_row,
+                dz_column,
+                weight + dx_starts[n] * weight_column,
+                weight_row,
+                weight_column,
+                dx_shares[n],
+                share_row,
+                dxs[n],
+                dx_widths[n],
+                rows_in_all,
+                outputs_in_all,
+                HAS_SHARES,
+                WEIGHTED,
+                BLOCK_SIDE,
+                BLOCK_INPUTS,
+                BLOCK_DEPTH,
                 GROUP,
             )
         passed += tiles
