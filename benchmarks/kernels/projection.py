@@ -104,11 +104,11 @@ def _tile(**sizes: int) -> dict[str, int]:
 #: `to_both` first: where it is best, the two that it stands for are not launched.
 TUNABLE: dict[str, list[dict[str, int]]] = {
     "projection.add_up": [
-        _tile(BLOCK_ROWS=16, BLOCK_OUTPUTS=32, BLOCK_INPUTS=128, SPLIT=4, num_warps=4, num_stages=4),
+        {"LOOPS": 1},
+        {"LOOPS": 2},
         _tile(BLOCK_ROWS=128, BLOCK_OUTPUTS=256, BLOCK_INPUTS=64, SPLIT=1, num_warps=8, num_stages=3),
         _tile(BLOCK_ROWS=128, BLOCK_OUTPUTS=128, BLOCK_INPUTS=64, SPLIT=1, num_warps=4, num_stages=3),
         _tile(BLOCK_ROWS=128, BLOCK_OUTPUTS=128, BLOCK_INPUTS=64, SPLIT=1, num_warps=8, num_stages=3),
-        _tile(BLOCK_ROWS=128, BLOCK_OUTPUTS=128, BLOCK_INPUTS=64, SPLIT=1, num_warps=8, num_stages=4),
         {"WAY": 2},
     ],
     "projection.to_both": [
@@ -141,6 +141,6 @@ TUNABLE: dict[str, list[dict[str, int]]] = {
         {"BLOCK_ROWS": 1, "PROGRAMS": 1056, "STAGES": 3, "num_warps": 2},
         {"BLOCK_ROWS": 1, "PROGRAMS": 2112, "STAGES": 2, "num_warps": 4},
         {"BLOCK_ROWS": 1, "PROGRAMS": 1056, "STAGES": 1, "num_warps": 4},
-        {"BLOCK_ROWS": 16, "PROGRAMS": 64, "STAGES": 3, "num_warps": 4},
+        {"PROGRAMS": 256},
     ],
 }

@@ -53,6 +53,8 @@ def add_up(
 ) -> None:
     """Into `y` and `z` [rows, outputs]; if the configuration splits the inputs, into `z` [SPLIT, rows, outputs]."""
     (rows, outputs), config = (xs[0].shape[0], weight.shape[0]), _without_way(config)
+    if mask.weighted or len(xs) > tiles.MOST_IN_ONE or any(x.stride(1) != 1 for x in xs):
+        config["LOOPS"] = tiles.EACH
     some = y if z is None else z
     grid = (
         triton.cdiv(rows, config["BLOCK_ROWS"]) * triton.cdiv(outputs, config["BLOCK_OUTPUTS"]),

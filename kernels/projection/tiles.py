@@ -13,6 +13,12 @@ from kernels import tuned
 
 OURS, CUBLAS = 1, 2
 
+#: One loop over the inputs of all modalities, or a loop of each, which can skip what no row of a tile has.
+ALL, EACH = 1, 2
+
+#: Modalities that one loop can tell apart.
+MOST_IN_ONE = 16
+
 #: Programs that a launch should have to keep an H200 busy.
 _PROCESSORS = 132
 
@@ -30,7 +36,9 @@ def add_up(rows: int, inputs: int, outputs: int, kind: int) -> dict[str, int]:
     programs = _ceil(rows, default["BLOCK_ROWS"]) * _ceil(outputs, default["BLOCK_OUTPUTS"])
     # A part of fewer than four tiles does not pay for the launch that adds the parts up.
     parts = min(2 * _PROCESSORS // programs, _ceil(inputs, 4 * default["BLOCK_INPUTS"]), 16)
-    default |= {"SPLIT": tuned.power_of_two(max(parts, 1)), "WAY": OURS}
+    # A large tile takes a processor for itself, and a few of them idle is better than a second pass.
+    split = 1 if rows > 1024 and hopper() else tuned.power_of_two(max(parts, 1))
+    default |= {"SPLIT": split, "LOOPS": ALL if rows > 1024 else EACH, "WAY": OURS}
     sizes = {"rows": rows, "inputs": inputs, "outputs": outputs, "kind": kind}
     return tuned.tuned("projection.add_up", sizes, default)
 
@@ -92,7 +100,7 @@ def to_sum(rows: int, outputs: int, whole_rows: bool, changes: bool) -> dict[str
     """
     block, several, warps = _rows_tile(rows, outputs, whole_rows, entries=1024 if changes else 4096)
     default = {"BLOCK_ROWS": several, "num_warps": warps}
-    default |= {"PROGRAMS": 8 * _PROCESSORS, "STAGES": 3} if changes else {"PROGRAMS": 128, "STAGES": 2}
+    default |= {"PROGRAMS": 4 * _PROCESSORS, "STAGES": 3} if changes else {"PROGRAMS": 128, "STAGES": 2}
     sizes = {"rows": rows, "outputs": outputs, "steps": 4 if whole_rows else 2 if changes else 1}
     return tuned.tuned("projection.to_sum", sizes, default) | {"BLOCK_OUTPUTS": block}
 
