@@ -99,6 +99,68 @@ def _products(
     return sums
 
 
+@triton.jit
+def _products_of_all(
+    sums,
+    xs,
+    x_rows,
+    widths,
+    weight,
+    weight_row,
+    weight_column,
+    mask,
+    mask_row,
+    mask_column,
+    rows,
+    is_row,
+    outputs,
+    is_output,
+    first,
+    last,
+    MODALITIES: tl.constexpr,
+    HAS_MASK: tl.constexpr,
+    BLOCK_INPUTS: tl.constexpr,
+):
+    """`sums` + the products of the tiles `first` to `last`, counted through all modalities, in one loop.
+
+    Loads run ahead over the ends of the modalities, at which a loop of each would wait. The xs' columns lie side by side.
+    """
+    inputs = tl.arange(0, BLOCK_INPUTS)
+    weight_at = weight + outputs[None, :].to(tl.int64) * weight_row + inputs[:, None] * weight_column
+    # Bit m of a row: whether it has modality m.
+    has = tl.where(is_row, -1, 0)
+    if HAS_MASK:
+        has = tl.where(is_row, 0, 0)
+        for m in tl.static_range(MODALITIES):
+            there = _counts(mask, mask_row, mask_column, rows, is_row, m) != 0
+            has |= tl.where(there, 1 << m, 0)
+    for tile in range(first, last):
+        x, x_row, width = xs[0], x_rows[0], widths[0]
+        which, passed_tiles, passed_inputs = 0, 0, 0
+        next_tiles, next_inputs = tl.cdiv(widths[0], BLOCK_INPUTS), widths[0]
+        for m in tl.static_range(1, MODALITIES):
+            here = tile >= next_tiles
+            x = tl.where(here, xs[m], x)
+            x_row = tl.where(here, x_rows[m], x_row)
+            width = tl.where(here, widths[m], width)
+            passed_tiles = tl.where(here, next_tiles, passed_tiles)
+            passed_inputs = tl.where(here, next_inputs, passed_inputs)
+            which = tl.where(here, m, which)
+            next_tiles += tl.cdiv(widths[m], BLOCK_INPUTS)
+            next_inputs += widths[m]
+        start = (tile - passed_tiles) * BLOCK_INPUTS
+        present = ((has >> which) & 1) != 0
+        is_input = start + inputs < width
+        x_at = x + rows[:, None].to(tl.int64) * x_row + (start + inputs)[None, :]
+        some_x = tl.load(x_at, mask=present[:, None] & is_input[None, :], other=0.0)
+        skip = (passed_inputs + start).to(tl.int64)
+        some_weight = tl.load(
+            weight_at + skip * weight_column, mask=is_input[:, None] & is_output[None, :], other=0.0
+        )
+        sums = tl.dot(some_x, some_weight, sums)
+    return sums
+
+
 @triton.jit(do_not_specialize=["rows_in_all"])
 def add_up(
     xs,
@@ -125,6 +187,7 @@ def add_up(
     STORES_Y: tl.constexpr,
     STORES_Z: tl.constexpr,
     SPLIT: tl.constexpr,
+    LOOPS: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_OUTPUTS: tl.constexpr,
     BLOCK_INPUTS: tl.constexpr,
@@ -132,7 +195,8 @@ def add_up(
 ):
     """z = the sum over all modalities (+ bias), y = its activation, a tile a program.
 
-    With SPLIT > 1 each program adds up one part of the inputs, and `z` is [SPLIT, rows, outputs] of bare sums.
+    With SPLIT > 1 each program adds up one part of the inputs, and `z` is [SPLIT, rows, outputs] of bare sums. LOOPS is
+    1 for one loop over all modalities, which skips none, and 2 for a loop of each.
     """
     row_tile, output_tile = _grouped(
         tl.program_id(0), tl.cdiv(rows_in_all, BLOCK_ROWS), tl.cdiv(outputs_in_all, BLOCK_OUTPUTS), GROUP
@@ -148,45 +212,68 @@ def add_up(
 
     sums = tl.zeros((BLOCK_ROWS, BLOCK_OUTPUTS), dtype=tl.float32)
     unit = tl.zeros((BLOCK_ROWS,), dtype=tl.float32)
-    passed_tiles, passed_inputs = 0, 0
-    for m in tl.static_range(MODALITIES):
-        first = 0
-        last = tl.cdiv(widths[m], BLOCK_INPUTS)
-        if SPLIT > 1:
-            first = tl.maximum(part * share_of_tiles - passed_tiles, 0)
-            last = tl.minimum(last, (part + 1) * share_of_tiles - passed_tiles)
-        present = is_row
-        block = weight + passed_inputs * weight_column
-        if HAS_MASK:
-            counts = _counts(mask, mask_row, mask_column, rows, is_row, m)
-            present = counts != 0
-            # No row of this tile has the modality: nothing of it is read, neither x nor weight.
-            last = tl.where(tl.max(present.to(tl.int32), 0) > 0, last, first)
-        if WEIGHTED:
-            # The sums stand in units of what the last modality counted for: one accumulator does for all weights, and
-            # weights of 0 and 1 change no bit. A weight far below the last one is raised to where it is still nothing.
-            own = tl.where(present, tl.maximum(counts, unit * 1e-12), unit)
-            sums *= tl.where(present, unit / tl.where(present, own, 1.0), 1.0)[:, None]
-            unit = own
-        sums = _products(
+    if LOOPS == 1:
+        sums = _products_of_all(
             sums,
-            xs[m],
-            x_rows[m],
-            x_columns[m],
-            block,
+            xs,
+            x_rows,
+            widths,
+            weight,
             weight_row,
             weight_column,
+            mask,
+            mask_row,
+            mask_column,
             rows,
-            present,
+            is_row,
             outputs,
             is_output,
-            widths[m],
-            first,
-            last,
+            part * share_of_tiles,
+            tl.minimum((part + 1) * share_of_tiles, tiles_in_all),
+            MODALITIES,
+            HAS_MASK,
             BLOCK_INPUTS,
         )
-        passed_tiles += tl.cdiv(widths[m], BLOCK_INPUTS)
-        passed_inputs += widths[m]
+    else:
+        passed_tiles, passed_inputs = 0, 0
+        for m in tl.static_range(MODALITIES):
+            first = 0
+            last = tl.cdiv(widths[m], BLOCK_INPUTS)
+            if SPLIT > 1:
+                first = tl.maximum(part * share_of_tiles - passed_tiles, 0)
+                last = tl.minimum(last, (part + 1) * share_of_tiles - passed_tiles)
+            present = is_row
+            block = weight + passed_inputs * weight_column
+            if HAS_MASK:
+                counts = _counts(mask, mask_row, mask_column, rows, is_row, m)
+                present = counts != 0
+                # No row of this tile has the modality: nothing of it is read, neither x nor weight.
+                last = tl.where(tl.max(present.to(tl.int32), 0) > 0, last, first)
+            if WEIGHTED:
+                # The sums stand in units of what the last modality counted for: one accumulator does for all weights, and
+                # weights of 0 and 1 change no bit. A weight far below the last one is raised to where it is still nothing.
+                own = tl.where(present, tl.maximum(counts, unit * 1e-12), unit)
+                sums *= tl.where(present, unit / tl.where(present, own, 1.0), 1.0)[:, None]
+                unit = own
+            sums = _products(
+                sums,
+                xs[m],
+                x_rows[m],
+                x_columns[m],
+                block,
+                weight_row,
+                weight_column,
+                rows,
+                present,
+                outputs,
+                is_output,
+                widths[m],
+                first,
+                last,
+                BLOCK_INPUTS,
+            )
+            passed_tiles += tl.cdiv(widths[m], BLOCK_INPUTS)
+            passed_inputs += widths[m]
     if WEIGHTED:
         sums *= unit[:, None]
 
@@ -216,11 +303,12 @@ def _standardised(z, is_output, outputs_in_all, eps):
 
 
 @triton.jit
-def _affine(standard, norm_weight, norm_bias, outputs, is_output, HAS_NORM_BIAS: tl.constexpr):
-    u = standard * tl.load(norm_weight + outputs, mask=is_output, other=0.0).to(tl.float32)[None, :]
-    if HAS_NORM_BIAS:
-        u += tl.load(norm_bias + outputs, mask=is_output, other=0.0).to(tl.float32)[None, :]
-    return u
+def _vector(vector, outputs, is_output, THERE: tl.constexpr):
+    """As float32 [1, outputs]; zeros if it is not there."""
+    if THERE:
+        return tl.load(vector + outputs, mask=is_output, other=0.0).to(tl.float32)[None, :]
+    else:
+        return tl.where(is_output, 0.0, 0.0)[None, :]
 
 
 @triton.jit(do_not_specialize=["rows_in_all"])
@@ -271,7 +359,8 @@ def finish(
         tl.store(z + at, total.to(z.dtype.element_ty), mask=inside)
     if HAS_NORM:
         standard, _ = _standardised(total, is_output, outputs_in_all, eps)
-        total = _affine(standard, norm_weight, norm_bias, outputs, is_output, HAS_NORM_BIAS)
+        total = standard * _vector(norm_weight, outputs, is_output, True)
+        total += _vector(norm_bias, outputs, is_output, HAS_NORM_BIAS)
     tl.store(y + at, _activated(total, ACTIVATION).to(y.dtype.element_ty), mask=inside)
 
 
@@ -304,6 +393,7 @@ def to_sum(
     SUMS_BIAS: tl.constexpr,
     SUMS_NORM_WEIGHT: tl.constexpr,
     SUMS_NORM_BIAS: tl.constexpr,
+    STAGES: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_OUTPUTS: tl.constexpr,
 ):
@@ -320,7 +410,10 @@ def to_sum(
     of_norm_weight = tl.zeros((BLOCK_ROWS, BLOCK_OUTPUTS), dtype=tl.float32)
     of_norm_bias = tl.zeros((BLOCK_ROWS, BLOCK_OUTPUTS), dtype=tl.float32)
 
-    for block in range(program * blocks_each, (program + 1) * blocks_each):
+    slope = _vector(norm_weight, outputs, is_output, HAS_NORM)
+    shift = _vector(norm_bias, outputs, is_output, HAS_NORM_BIAS)
+    # Loads ahead of the arithmetic: few programs hold many rows in registers.
+    for block in tl.range(program * blocks_each, (program + 1) * blocks_each, num_stages=STAGES):
         rows = block * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
         is_row = rows < rows_in_all
         inside = is_row[:, None] & is_output[None, :]
@@ -330,11 +423,10 @@ def to_sum(
         if HAS_NORM:
             sums = tl.load(z + at, mask=inside, other=0.0).to(tl.float32)
             standard, rstd = _standardised(sums, is_output, outputs_in_all, eps)
-            u = _affine(standard, norm_weight, norm_bias, outputs, is_output, HAS_NORM_BIAS)
-            du = _through_activation(du, u, ACTIVATION)
+            du = _through_activation(du, standard * slope + shift, ACTIVATION)
             of_norm_weight += du * standard
             of_norm_bias += du
-            weighed = du * tl.load(norm_weight + outputs, mask=is_output, other=0.0).to(tl.float32)[None, :]
+            weighed = du * slope
             along = tl.sum(weighed * standard, 1) / outputs_in_all
             mean = tl.sum(weighed, 1) / outputs_in_all
             du = (weighed - mean[:, None] - standard * along[:, None]) * rstd[:, None]
@@ -495,6 +587,7 @@ def to_inputs(
 @triton.jit
 def _weight_tile(
     tile,
+    part,
     dz,
     dz_row,
     dz_column,
@@ -523,7 +616,7 @@ def _weight_tile(
     inputs = input_tile * BLOCK_INPUTS + tl.arange(0, BLOCK_INPUTS)
     is_output, is_input = outputs < outputs_in_all, inputs < width
     tiles = tl.cdiv(tl.cdiv(rows_in_all, BLOCK_ROWS), SPLIT)
-    first = tl.program_id(1) * tiles
+    first = part * tiles
     dz_at = dz + outputs[:, None].to(tl.int64) * dz_column
     x_at = x + inputs[None, :].to(tl.int64) * x_column
     sums = tl.zeros((BLOCK_OUTPUTS, BLOCK_INPUTS), dtype=tl.float32)
@@ -545,7 +638,7 @@ def _weight_tile(
         if WEIGHTED:
             some_dz = (some_dz.to(tl.float32) * counts[None, :]).to(some_x.dtype)
         sums = tl.dot(some_dz, some_x, sums)
-    at = outputs[:, None].to(tl.int64) * dweight_row + inputs[None, :]
+    at = (part.to(tl.int64) * outputs_in_all + outputs[:, None]) * dweight_row + inputs[None, :]
     tl.store(dweight + at, sums.to(dweight.dtype.element_ty), mask=is_output[:, None] & is_input[None, :])
 
 
@@ -579,13 +672,13 @@ def to_weight(
     With SPLIT > 1 each program adds up one part of the rows, and `dweight` is [SPLIT, outputs, inputs], for `fold`.
     """
     tile = tl.program_id(0)
-    part = tl.program_id(1).to(tl.int64) * outputs_in_all * dweight_row
     passed = 0
     for m in tl.static_range(MODALITIES):
         tiles = tl.cdiv(outputs_in_all, BLOCK_OUTPUTS) * tl.cdiv(widths[m], BLOCK_INPUTS)
         if (tile >= passed) & (tile < passed + tiles):
             _weight_tile(
                 tile - passed,
+                tl.program_id(1),
                 dz,
                 dz_row,
                 dz_column,
@@ -594,7 +687,7 @@ def to_weight(
                 x_columns[m],
                 shares[m],
                 share_row,
-                dweight + part + starts[m],
+                dweight + starts[m],
                 dweight_row,
                 widths[m],
                 rows_in_all,
@@ -605,6 +698,97 @@ def to_weight(
                 BLOCK_OUTPUTS,
                 BLOCK_INPUTS,
                 BLOCK_ROWS,
+                GROUP,
+            )
+        passed += tiles
+
+
+@triton.jit(do_not_specialize=["rows_in_all"])
+def to_both(
+    dz,
+    dz_row,
+    dz_column,
+    weight,
+    weight_row,
+    weight_column,
+    xs,
+    x_rows,
+    x_columns,
+    starts,
+    shares,
+    widths,
+    share_row,
+    dweight,
+    dweight_row,
+    dxs,
+    dx_starts,
+    dx_shares,
+    dx_widths,
+    rows_in_all,
+    outputs_in_all,
+    MODALITIES: tl.constexpr,
+    WANTED: tl.constexpr,
+    HAS_SHARES: tl.constexpr,
+    WEIGHTED: tl.constexpr,
+    SPLIT: tl.constexpr,
+    BLOCK_SIDE: tl.constexpr,
+    BLOCK_INPUTS: tl.constexpr,
+    BLOCK_DEPTH: tl.constexpr,
+    GROUP: tl.constexpr,
+):
+    """`to_weight` and `to_inputs` in one launch: the few long tiles of the weight first, the short ones fill up."""
+    tile = tl.program_id(0)
+    passed = 0
+    for m in tl.static_range(MODALITIES):
+        tiles = tl.cdiv(outputs_in_all, BLOCK_SIDE) * tl.cdiv(widths[m], BLOCK_INPUTS)
+        if (tile >= passed) & (tile < passed + tiles * SPLIT):
+            _weight_tile(
+                (tile - passed) % tiles,
+                (tile - passed) // tiles,
+                dz,
+                dz_row,
+                dz_column,
+                xs[m],
+                x_rows[m],
+                x_columns[m],
+                shares[m],
+                share_row,
+                dweight + starts[m],
+                dweight_row,
+                widths[m],
+                rows_in_all,
+                outputs_in_all,
+                HAS_SHARES,
+                WEIGHTED,
+                SPLIT,
+                BLOCK_SIDE,
+                BLOCK_INPUTS,
+                BLOCK_DEPTH,
+                GROUP,
+            )
+        passed += tiles * SPLIT
+    for n in tl.static_range(WANTED):
+        tiles = tl.cdiv(rows_in_all, BLOCK_SIDE) * tl.cdiv(dx_widths[n], BLOCK_INPUTS)
+        if (tile >= passed) & (tile < passed + tiles):
+            _input_tile(
+                tile - passed,
+                dz,
+                dz_row,
+                dz_column,
+                weight + dx_starts[n] * weight_column,
+                weight_row,
+                weight_column,
+                dx_shares[n],
+                share_row,
+                dxs[n],
+                dx_widths[n],
+                rows_in_all,
+                outputs_in_all,
+                HAS_SHARES,
+                WEIGHTED,
+                BLOCK_SIDE,
+                BLOCK_INPUTS,
+                BLOCK_DEPTH,
                 GROUP,
             )
         passed += tiles

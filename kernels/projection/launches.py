@@ -1,6 +1,6 @@
 """Each kernel of the masked projection as a function of tensors: allocation, strides, grids. Knows no order of work."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,8 @@ def add_up(
 ) -> None:
     """Into `y` and `z` [rows, outputs]; if the configuration splits the inputs, into `z` [SPLIT, rows, outputs]."""
     (rows, outputs), config = (xs[0].shape[0], weight.shape[0]), _without_way(config)
+    if mask.weighted or len(xs) > tiles.MOST_IN_ONE or any(x.stride(1) != 1 for x in xs):
+        config["LOOPS"] = tiles.EACH
     some = y if z is None else z
     grid = (
         triton.cdiv(rows, config["BLOCK_ROWS"]) * triton.cdiv(outputs, config["BLOCK_OUTPUTS"]),
@@ -150,7 +152,7 @@ def to_sum(
     wanted = [vector for vector in vectors if vector is not None]
     shares = grad.new_empty(modalities if stores_shares else 0, rows, dtype=torch.float32)
     dz = torch.empty_like(grad, memory_format=torch.contiguous_format) if needs_dz and changes else grad
-    config = tiles.to_sum(rows, outputs, norm_weight is not None)
+    config = tiles.to_sum(rows, outputs, norm_weight is not None, changes)
     blocks = triton.cdiv(rows, config["BLOCK_ROWS"])
     blocks_each = triton.cdiv(blocks, config.pop("PROGRAMS"))
     programs = triton.cdiv(blocks, blocks_each)
@@ -259,6 +261,50 @@ def to_weight(
         rows,
         outputs,
         MODALITIES=len(xs),
+        HAS_SHARES=shares.numbers is not None,
+        WEIGHTED=shares.weighted,
+        **config,
+    )
+
+
+def to_both(
+    dz: Tensor,
+    weight: Tensor,
+    xs: Sequence[Tensor],
+    starts: Sequence[int],
+    shares: Counts,
+    dweight: Tensor,
+    dxs: Mapping[int, Tensor],
+    config: dict[str, int],
+) -> None:
+    """Into `dweight` as `to_weight`, and into `dxs`, the gradients of some modalities, as `to_inputs`."""
+    config = _without_way(config)
+    (rows, outputs), widths = dz.shape, [x.shape[1] for x in xs]
+    input_tiles = [triton.cdiv(width, config["BLOCK_INPUTS"]) for width in widths]
+    weight_tiles = triton.cdiv(outputs, config["BLOCK_SIDE"]) * sum(input_tiles) * config["SPLIT"]
+    row_tiles = triton.cdiv(rows, config["BLOCK_SIDE"])
+    device.to_both[(weight_tiles + row_tiles * sum(input_tiles[m] for m in dxs),)](
+        dz,
+        *dz.stride(),
+        weight,
+        *weight.stride(),
+        tuple(xs),
+        tuple(x.stride(0) for x in xs),
+        tuple(x.stride(1) for x in xs),
+        tuple(starts),
+        tuple(shares.column(m, dz) for m in range(len(xs))),
+        tuple(widths),
+        shares.strides()[0],
+        dweight,
+        dweight.stride(1),
+        tuple(dxs.values()),
+        tuple(starts[m] for m in dxs),
+        tuple(shares.column(m, dz) for m in dxs),
+        tuple(widths[m] for m in dxs),
+        rows,
+        outputs,
+        MODALITIES=len(xs),
+        WANTED=len(dxs),
         HAS_SHARES=shares.numbers is not None,
         WEIGHTED=shares.weighted,
         **config,

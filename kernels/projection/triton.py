@@ -4,7 +4,7 @@ Half precision is multiplied by the kernels that read all modalities where they 
 by cuBLAS, as the configuration says. float32 is always multiplied by cuBLAS, which follows torch's TF32 setting.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -120,10 +120,13 @@ def backward(
         needs_dz,
         vectors,
     )
+    wanted = {m: dx for m, dx in enumerate(dxs) if dx is not None and dx.numel()}
+    if dweight is not None and wanted and _to_both(dz, xs, weight, shares, dweight, wanted):
+        return [gradient for gradient in found if gradient is not None]
     if dweight is not None:
         _to_weight(dz, xs, shares, dweight)
-    if any(dx is not None for dx in dxs):
-        _to_inputs(dz, xs, _aligned(weight, len(dz)), shares, dxs)
+    if wanted:
+        _to_inputs(dz, xs, _aligned(weight, len(dz)), shares, wanted)
     return [gradient for gradient in found if gradient is not None]
 
 
@@ -167,6 +170,39 @@ def _joined(xs: Sequence[Tensor], shares: Counts) -> Tensor:
     return joined
 
 
+def _to_both(
+    dz: Tensor,
+    xs: Sequence[Tensor],
+    weight: Tensor,
+    shares: Counts,
+    dweight: Tensor,
+    wanted: Mapping[int, Tensor],
+) -> bool:
+    """Both products of the backward in one launch, if the configuration says so and all modalities fit into it."""
+    (rows, outputs), widths = dz.shape, [x.shape[1] for x in xs]
+    config = tiles.to_both(rows, sum(widths), outputs, shares.kind)
+    fits = list(tiles.groups(dict(enumerate(widths)))) == [(list(range(len(xs))), True)]
+    if not fits or shares.weighted or _by_cublas(weight, config):
+        return False
+    parts = _parts(dweight, config)
+    starts = list(accumulate(widths, initial=0))
+    launches.to_both(dz, _aligned(weight, rows), xs, starts, shares, parts, wanted, config)
+    _add_parts(parts, dweight)
+    return True
+
+
+def _parts(dweight: Tensor, config: dict[str, int]) -> Tensor:
+    """Where the gradient of the weight goes: at once, or in partial sums over the rows."""
+    if config["SPLIT"] == 1:
+        return dweight[None]
+    return dweight.new_empty(config["SPLIT"], *dweight.shape, dtype=torch.float32)
+
+
+def _add_parts(parts: Tensor, dweight: Tensor) -> None:
+    if len(parts) > 1:
+        launches.fold(parts.flatten(1)[None], [dweight])
+
+
 def _to_weight(dz: Tensor, xs: Sequence[Tensor], shares: Counts, dweight: Tensor) -> None:
     (rows, outputs), widths = dz.shape, [x.shape[1] for x in xs]
     config = tiles.to_weight(rows, sum(widths), outputs, shares.kind)
@@ -177,24 +213,20 @@ def _to_weight(dz: Tensor, xs: Sequence[Tensor], shares: Counts, dweight: Tensor
         for x, block in zip(xs, dweight.split(widths, dim=1), strict=True):
             torch.mm(dz.T, x, out=block)
         return
-    split = config["SPLIT"] > 1
-    shape = config["SPLIT"], *dweight.shape
-    parts = dweight.new_empty(shape, dtype=torch.float32) if split else dweight[None]
+    parts = _parts(dweight, config)
     starts = list(accumulate(widths, initial=0))
     for ms, even in tiles.groups(dict(enumerate(widths))):
         fitting = config if even else tiles.narrow(config)
         launches.to_weight(dz, [xs[m] for m in ms], [starts[m] for m in ms], shares, ms, parts, fitting)
-    if split:
-        launches.fold(parts.flatten(1)[None], [dweight])
+    _add_parts(parts, dweight)
 
 
 def _to_inputs(
-    dz: Tensor, xs: Sequence[Tensor], weight: Tensor, shares: Counts, dxs: Sequence[Tensor | None]
+    dz: Tensor, xs: Sequence[Tensor], weight: Tensor, shares: Counts, wanted: Mapping[int, Tensor]
 ) -> None:
     widths = [x.shape[1] for x in xs]
     starts = list(accumulate(widths, initial=0))
     config = tiles.to_inputs(len(dz), max(widths), dz.shape[1], shares.kind)
-    wanted = {m: dx for m, dx in enumerate(dxs) if dx is not None and dx.numel()}
     if _by_cublas(weight, config):
         for m, dx in wanted.items():
             torch.mm(dz, weight[:, starts[m] : starts[m + 1]], out=dx)

@@ -86,14 +86,16 @@ def test_the_error_is_at_most_twice_that_of_the_textbook_in_the_same_dtype(
 @pytest.mark.parametrize("dtype", DTYPES[1:], ids=str)
 @pytest.mark.parametrize("mask", ["absent", "some", "weighted"])
 @pytest.mark.parametrize("way", [1, 2])
+@pytest.mark.parametrize("both", [1, 2])
 @pytest.mark.parametrize("split", [1, 4])
 def test_every_way_to_multiply_agrees_with_the_textbook(
-    dtype: torch.dtype, mask: str, way: int, split: int
+    dtype: torch.dtype, mask: str, way: int, both: int, split: int
 ) -> None:
     asked = case(rows=300, widths=(256, 128, 48), outputs=256, mask=mask, dtype=dtype).on("cuda")
 
     with (
-        tuned.forced("projection.add_up", {"WAY": way, "SPLIT": split}),
+        tuned.forced("projection.add_up", {"WAY": way, "SPLIT": split, "LOOPS": both}),
+        tuned.forced("projection.to_both", {"WAY": both, "SPLIT": split}),
         tuned.forced("projection.to_inputs", {"WAY": way}),
         tuned.forced("projection.to_weight", {"WAY": way, "SPLIT": split}),
     ):

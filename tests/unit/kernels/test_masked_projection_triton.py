@@ -90,10 +90,36 @@ def test_every_way_to_multiply_agrees_with_the_textbook(mask: str, norm: bool, w
         assert_exact(asked)
 
 
+@pytest.mark.parametrize("mask", ["none", "some"])
+@pytest.mark.parametrize("split", [1, 4])
+def test_one_loop_over_all_modalities_agrees_with_the_textbook(mask: str, split: int) -> None:
+    asked = case(rows=21, widths=(40, 16, 7), outputs=20, mask=mask, norm=False, dtype=HALF)
+
+    with tuned.forced("projection.add_up", {"LOOPS": 1, "SPLIT": split, "BLOCK_INPUTS": 16}):
+        assert_exact(asked)
+
+
+@pytest.mark.parametrize("mask", ["none", "absent", "some"])
+@pytest.mark.parametrize("split", [1, 3])
+@pytest.mark.parametrize("frozen", [(), (1,)])
+def test_both_products_of_the_backward_in_one_launch_agree_with_the_textbook(
+    mask: str, split: int, frozen: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = case(rows=37, widths=(48, 16, 32), outputs=40, mask=mask, combine="mean", dtype=HALF)
+    for m in frozen:
+        asked.leaves[f"xs[{m}]"].requires_grad_(False)
+    for apart in ("to_weight", "to_inputs"):
+        monkeypatch.delattr(launches, apart)
+
+    small = {"BLOCK_SIDE": 16, "BLOCK_INPUTS": 32, "BLOCK_DEPTH": 16}
+    with tuned.forced("projection.to_both", {**small, "SPLIT": split, "WAY": 1}):
+        assert_exact(asked)
+
+
 def test_many_rows_are_shared_among_few_programs() -> None:
     asked = case(rows=70, widths=(3, 5), outputs=70, activation="gelu")
 
-    with tuned.forced("projection.to_sum", {"PROGRAMS": 3, "BLOCK_ROWS": 2}):
+    with tuned.forced("projection.to_sum", {"PROGRAMS": 3, "BLOCK_ROWS": 2, "STAGES": 3}):
         assert_exact(asked)
 
 
