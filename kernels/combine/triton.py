@@ -40,7 +40,7 @@ def forward(
     y = first.new_empty(rows, width)
     if y.numel() == 0:
         return y
-    config = tuned.tuned("combine.forward", *_launch(rows, width, len(xs), gates))
+    config = _forward_config(rows, width, _tiles(len(xs), gates))
     device.forward_rows[(triton.cdiv(rows, config["ROWS"]),)](
         *_strided(xs),
         *_sources(mask, gates),
@@ -83,9 +83,9 @@ def backward(
                 vector.zero_()
         return _given(dgates, dweight, dbias, *dxs)
 
-    config = tuned.tuned("combine.backward", *_launch(rows, width, modalities, gates, PROGRAMS=1056))
-    programs = min(triton.cdiv(rows, config["ROWS"]), config.pop("PROGRAMS"))
     kinds = 2 if dweight is not None else int(dbias is not None)
+    config = _backward_config(rows, width, _tiles(modalities, gates), adds_up=kinds > 0)
+    programs = min(triton.cdiv(rows, config["ROWS"]), config.pop("PROGRAMS"))
     partials = grad.new_empty(kinds, programs, width, dtype=torch.float32) if kinds else None
     device.backward_rows[(programs,)](
         grad,
@@ -127,11 +127,25 @@ def _add_partials(partials: Tensor, dweight: Tensor | None, dbias: Tensor | None
     )
 
 
-def _launch(
-    rows: int, width: int, modalities: int, gates: Tensor | None, **others: int
-) -> tuple[dict[str, int], dict[str, int]]:
-    """The sizes that a configuration depends on, and the one that is taken where nobody measured."""
-    tiles = 2 * modalities if gates is not None and gates.ndim == 3 else modalities
+def _backward_config(rows: int, width: int, tiles: int, *, adds_up: bool) -> dict[str, int]:
+    """One row at a time. A program goes on from row to row only where it has the norm's gradients to add up."""
+    return tuned.tuned(
+        "combine.backward",
+        {"rows": rows, "width": width, "tiles": tiles, "partials": 2 if adds_up else 1},
+        {
+            "ROWS": 1,
+            "num_warps": min(max(tuned.power_of_two(width) // 256, 1), 16),
+            "PROGRAMS": 1056 if adds_up else rows,
+        },
+    )
+
+
+def _tiles(modalities: int, gates: Tensor | None) -> int:
+    """Of a row that a program holds: the modalities, and their gates if each entry has its own."""
+    return 2 * modalities if gates is not None and gates.ndim == 3 else modalities
+
+
+def _forward_config(rows: int, width: int, tiles: int) -> dict[str, int]:
     # All tiles of a row are held at once: the more there are, the fewer entries of each a thread takes.
     entries = 16 if tiles <= 4 else 8 if tiles <= 8 else 4
     block = tuned.power_of_two(width)
@@ -140,9 +154,10 @@ def _launch(
     while rows_held > 1 and rows < 264 * rows_held:
         rows_held //= 2
     warps = min(max(rows_held * block // (32 * entries), 1), 16)
-    return (
+    return tuned.tuned(
+        "combine.forward",
         {"rows": rows, "width": width, "tiles": tiles},
-        {"ROWS": rows_held, "num_warps": warps, **others},
+        {"ROWS": rows_held, "num_warps": warps},
     )
 
 
