@@ -42,6 +42,7 @@ def test_every_dtype_agrees_with_float64(dtype: torch.dtype, way: dict[str, Any]
     assert wrong(case(rows=17, dtype=dtype, activation="gelu", **way)) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", LOW)
 @pytest.mark.parametrize("way", WAYS)
 def test_the_error_is_at_most_twice_that_of_the_textbook_in_the_same_dtype(
@@ -55,6 +56,7 @@ def test_the_error_is_at_most_twice_that_of_the_textbook_in_the_same_dtype(
     assert {name: error for name, error in ours.items() if error > 2 * plain[name] + 1e-7} == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "modalities", "width"),
     [(1, 1, 1), (1, 3, 7), (3, 2, 769), (3, 5, 130), (37, 2, 48), (257, 2, 5), (3, 2, 4096), (3, 12, 7)],

@@ -44,6 +44,7 @@ def test_every_form_agrees_with_the_textbook(form: dict[str, Any], dtype: torch.
     assert_exact(case(rows=21, outputs=70, dtype=dtype, **form))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", [SINGLE, HALF], ids=str)
 def test_odd_shapes_agree_with_the_textbook(
@@ -73,6 +74,7 @@ def test_a_batch_without_rows_gives_no_rows_and_gradients_of_zero() -> None:
     assert all(torch.equal(found[name], torch.zeros_like(leaf)) for name, leaf in asked.leaves.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask", ["absent", "some", "weighted"])
 @pytest.mark.parametrize("norm", [True, False])
 @pytest.mark.parametrize(
@@ -99,9 +101,9 @@ def test_one_loop_over_all_modalities_agrees_with_the_textbook(mask: str, split:
         assert_exact(asked)
 
 
-@pytest.mark.parametrize("mask", ["none", "absent", "some"])
-@pytest.mark.parametrize("split", [1, 3])
-@pytest.mark.parametrize("frozen", [(), (1,)])
+@pytest.mark.parametrize(
+    ("mask", "split", "frozen"), [("none", 1, ()), ("absent", 3, ()), ("some", 1, (1,)), ("some", 3, ())]
+)
 def test_both_products_of_the_backward_in_one_launch_agree_with_the_textbook(
     mask: str, split: int, frozen: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +118,7 @@ def test_both_products_of_the_backward_in_one_launch_agree_with_the_textbook(
         assert_exact(asked)
 
 
+@pytest.mark.slow
 def test_many_rows_are_shared_among_few_programs() -> None:
     asked = case(rows=70, widths=(3, 5), outputs=70, activation="gelu")
 
@@ -123,6 +126,7 @@ def test_many_rows_are_shared_among_few_programs() -> None:
         assert_exact(asked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["torch", "triton"])
 @pytest.mark.parametrize("form", FORMS[4:8], ids=str)
 def test_the_two_halves_may_run_on_different_backends(first: str, form: dict[str, Any]) -> None:

@@ -46,7 +46,7 @@ def test_every_dtype_agrees_with_float64(dtype: torch.dtype, mode: str, norm: bo
 def test_the_error_is_at_most_twice_that_of_the_textbook_in_the_same_dtype(
     dtype: torch.dtype, mode: str
 ) -> None:
-    asked = case(rows=37, most=133, width=769, dtype=dtype, mode=mode)
+    asked = case(rows=9, most=133, width=769, dtype=dtype, mode=mode)
 
     ours = errors(results(pool, asked), asked, textbook)
     theirs = errors(results(textbook, asked, may_leave_out=True), asked, textbook)

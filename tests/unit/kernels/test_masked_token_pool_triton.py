@@ -65,6 +65,7 @@ def test_every_kind_of_lengths_agrees_with_the_textbook(lengths: str, mode: str)
     assert_exact(small(lengths=lengths, mode=mode, dtype=torch.float16))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 17, 7), (3, 3, 769), (1, 3, 4096)], ids=str)
 @pytest.mark.parametrize("mode", MODES)
 def test_odd_shapes_agree_with_the_textbook(shape: tuple[int, int, int], mode: str) -> None:

@@ -173,6 +173,7 @@ def test_equal_calls_give_equal_bits() -> None:
     assert all(torch.equal(other[name], first[name]) for other in others for name in first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize(
     ("blocks", "programs"), [((64, 64), 1), ((128, 64), 5), ((64, 32), 5), ((128, 32), 500)]
@@ -230,6 +231,7 @@ def test_samples_of_one_distribution_are_nearer_than_those_of_two() -> None:
     assert abs(mmd_rbf(same.x, same.y, unbiased=True)) < mmd_rbf(other.x, other.y, unbiased=True) / 10
 
 
+@pytest.mark.slow
 def test_descending_it_brings_two_samples_together() -> None:
     curves = []
     for backend in ("torch", "triton"):
