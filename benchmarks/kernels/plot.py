@@ -18,23 +18,22 @@ def main() -> None:
     matplotlib.rcParams["svg.hashsalt"] = "plait"
     from matplotlib import pyplot
 
-    table = times(RESULTS / "ops.csv")
+    table = times(RESULTS / "ops.csv", RESULTS / "eager.csv")
     figure, axes = pyplot.subplots(figsize=(9, 0.52 * len(table) + 1.4))
     draw(axes, table)
     figure.tight_layout()
     figure.savefig(ROOT / "docs" / "kernels.svg", metadata={"Date": None})
 
 
-def times(path: Path) -> Mapping[str, Mapping[str, float]]:
-    """Problem -> provider -> microseconds of forward and backward (forward alone where that is all)."""
-    with path.open() as file:
-        rows = [row for row in csv.DictReader(file) if row.get("us")]
-    found: dict[str, dict[str, float]] = {}
-    for mode in ("fwd", "full"):
-        for row in rows:
-            if row["mode"] == mode:
-                found.setdefault(f"{row['op']}: {row['problem']}", {})[row["provider"]] = float(row["us"])
-    return found
+def times(*paths: Path) -> Mapping[str, Mapping[str, float]]:
+    """Problem -> provider -> microseconds of forward and backward (forward alone where that is all that was timed)."""
+    rows = [row for path in paths if path.exists() for row in csv.DictReader(path.open()) if row.get("us")]
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for row in rows:
+        modes = found.setdefault(f"{row['op']}: {row['problem']}", {})
+        modes.setdefault(row["mode"], {})[row["provider"]] = float(row["us"])
+    last = {name: modes.get("full") or modes["fwd"] for name, modes in found.items()}
+    return {name: providers for name, providers in last.items() if "ours" in providers}
 
 
 def draw(axes: Any, table: Mapping[str, Mapping[str, float]]) -> None:
@@ -44,9 +43,13 @@ def draw(axes: Any, table: Mapping[str, Mapping[str, float]]) -> None:
     for place, (provider, colour) in enumerate(COLOURS.items()):
         at = [y + 0.4 - height * (place + 0.5) for y, name in enumerate(names) if provider in table[name]]
         ratios = [table[name][provider] / table[name]["ours"] for name in names if provider in table[name]]
-        axes.barh(at, ratios, height, color=colour, label=provider)
+        if at:
+            axes.barh(at, ratios, height, color=colour, label=provider)
     axes.axvline(1, color=COLOURS["ours"], linewidth=0.8)
     axes.set_xscale("log")
+    axes.set_xticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"])
+    axes.minorticks_off()
+    axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.set_xlabel(
         "time of forward + backward, as a multiple of ours (log scale; right of 1 is slower than ours)"

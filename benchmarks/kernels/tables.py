@@ -20,7 +20,7 @@ Times are medians of CUDA-graph replays over inputs larger than the L2 cache, la
 CPU. `full` is forward and backward. `of compile` is the time of `torch.compile` over ours: above 1 we are faster, below 1 we lose. The floor is the
 fewest bytes over the measured bandwidth, or the operations over the measured rate, whichever is longer. `estimate` was written down before
 anything was measured.
-"""
+{remarks}"""
 
 
 def main() -> None:
@@ -29,10 +29,24 @@ def main() -> None:
 
 def page(results: Path) -> str:
     """The whole document."""
-    ceilings, ops, steps = (_rows(results / f"{name}.csv") for name in ("ceilings", "ops", "steps"))
-    parts = [INTRODUCTION.format(machine=_machine(ceilings[0]), ceilings=_ceilings(ceilings[0]))]
+    ceilings, ops, steps, eager = (
+        _rows(results / f"{name}.csv") for name in ("ceilings", "ops", "steps", "eager")
+    )
+    ops += eager
+    parts = [
+        INTRODUCTION.format(
+            machine=_machine(ceilings[0]), ceilings=_ceilings(ceilings[0]), remarks=_remarks(results)
+        )
+    ]
     for op in dict.fromkeys(row["op"] for row in ops):
         parts.append(f"## {op}\n\n" + _table(_op_lines([row for row in ops if row["op"] == op])))
+    chunks = _rows(results / "clip-chunks.csv")
+    if chunks:
+        lines = [
+            ("chunk MB", "logits budget GB", "µs"),
+            *((c["chunk_mb"], c["logits_budget_gb"], c["us"]) for c in chunks),
+        ]
+        parts.append("## clip_loss, N=32768: tiles and budgets\n\n" + _table(iter(lines)))
     parts.append("## Whole training steps\n\n" + _STEPS + _table(_step_lines(steps)))
     return "\n".join(parts)
 
@@ -48,6 +62,12 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def _remarks(results: Path) -> str:
+    """What a reader must know of this run in particular."""
+    path = results / "remarks.md"
+    return f"\n{path.read_text()}" if path.exists() else ""
 
 
 def _machine(row: Row) -> str:
