@@ -51,9 +51,7 @@ def draw(axes: Any, table: Mapping[str, Mapping[str, float]]) -> None:
     axes.minorticks_off()
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_yticks(range(len(names)), names, fontsize=7)
-    axes.set_xlabel(
-        "time of forward + backward, as a multiple of ours (log scale; right of 1 is slower than ours)"
-    )
+    axes.set_xlabel("forward + backward, as a multiple of ours (log scale)")
     axes.legend(fontsize=7, loc="lower right")
 
 
