@@ -26,7 +26,7 @@ test-slow: setup ## the slow tests
 	$(BIN)/pytest -m "slow and not gpu"
 
 gpu: $(STAMP) ## the tests of the kernels on a GPU; without one they are skipped aloud
-	TRITON_INTERPRET=0 $(BIN)/pytest --noconftest -W default -rs tests/gpu
+	TRITON_INTERPRET=0 $(BIN)/pytest --noconftest -W default -rs -n 4 --dist worksteal tests/gpu
 
 chaos: $(STAMP) ## 300 jobs under 100 faults on each database (SEED=, JOBS=, FAULTS=, DATABASE=)
 	PYTHONPATH=tests:. $(BIN)/python -m chaos.run $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(DATABASE),--database $(DATABASE)) $(if $(UNFENCED),--unfenced)

@@ -16,7 +16,11 @@ MODES_OF_COMPILED = ("ours", "compile", "smart+compile")
 def prepare(ops: Iterable[str], *, tests: bool, compiles: bool) -> dict[str, str]:
     """Runs both for all ops at once; of each op whose tests are red, the end of what they printed."""
     testing = {
-        op: _started(["pytest", "--noconftest", "-W", "default", "-rs", *_files(op)]) for op in ops if tests
+        op: _started(
+            ["pytest", "--noconftest", "-W", "default", "-rs", "-n", "3", "--dist", "worksteal", *_files(op)]
+        )
+        for op in ops
+        if tests
     }
     compiling = {op: _started(["benchmarks.kernels.prepare", op]) for op in ops if compiles}
     ended = {op: process.communicate()[0] for op, process in testing.items()}
