@@ -71,8 +71,13 @@ def note(op: str, backend: Backend) -> None:
     _ran.setdefault(op, set()).add(backend)
 
 
+def forget() -> None:
+    """What `ran` tells is of the time from here on."""
+    _ran.clear()
+
+
 def ran() -> dict[str, list[str]]:
-    """The backends on which each op has run in this process so far; ops that never ran are not in it."""
+    """The backends on which each op has run in this process since `forget`; ops that did not run are not in it."""
     return {op: sorted(backends) for op, backends in sorted(_ran.items())}
 
 

@@ -30,6 +30,7 @@ from engine.train.prepare import prepare
 from engine.train.sameness import describe, refuse_another
 from engine.train.threads import one_thread
 from engine.train.words import Finished, Progress, ShouldStop, StopAsked, Stopped
+from kernels import dispatch
 
 __all__ = ["Finished", "Progress", "Stopped", "train"]
 
@@ -71,6 +72,7 @@ def train(
     `decided` hears the spec with every `auto` replaced, before the first step.
     """
     snapshot = checkpoint.read(resume) if resume else None
+    dispatch.forget()
     with ExitStack() as files:
         report(Progress("loading"))
         splits = open_splits(files, spec, training, validation, test, seed, bad_rows)

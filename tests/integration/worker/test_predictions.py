@@ -257,7 +257,7 @@ def test_a_running_prediction_is_cancelled_at_once_and_its_child_serves_the_next
 def test_a_prediction_whose_child_is_killed_goes_on_in_another(plait: Plait) -> None:
     plait.answers({"text": "a"})
     before = plait.child()
-    job_id = plait.submit(*slow(plait, 6))
+    job_id = plait.submit(*slow(plait, 30))
     plait.stack.until(job_id, running)
 
     before.kill()
@@ -265,7 +265,7 @@ def test_a_prediction_whose_child_is_killed_goes_on_in_another(plait: Plait) -> 
     job = plait.final(job_id)
     assert job.state == State.SUCCEEDED, plait.stack.explain(job_id)
     assert (job.deaths, job.attempt) == (1, 1)
-    assert len(job.result["predictions"]) == 6
+    assert len(job.result["predictions"]) == 30
     assert plait.child().pid != before.pid
 
 
