@@ -116,7 +116,8 @@ def test_a_fine_tune_leaves_a_model_its_metrics_and_a_report(place: Place, fusio
     report = json.loads((place.folder / "out/results/report.json").read_text())
     assert report["counts"] == {"train": 15, "validation": 6, "test": 3}
     assert np.array(report["test"]["confusion_matrix"]).sum() == 3
-    assert report["kernels"]["masked_projection"] == ["torch"]
+    op = "masked_projection" if fusion == "concat" else "combine_modalities"
+    assert report["kernels"][op] == ["torch"]
     assert [row["step"] for row in place.steps()] == [str(n) for n in range(1, 13)]
     assert [path.name for path in place.saved]
 
