@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from kernels.projection.reference import ACTIVATIONS
+from kernels.activations import ACTIVATIONS
 from kernels.shapes import check_vector, shown
 
 COMBINES = ("concat", "mean")

@@ -3,29 +3,13 @@
 Knows no autograd: the backward is written out, so that frozen inputs cost nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from kernels.activations import ACTIVATIONS, GRADIENTS
 from kernels.norms import accumulation, affine, standardise, through_standardise
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "none": lambda u: u,
-    "relu": functional.relu,
-    "gelu": functional.gelu,
-    "silu": functional.silu,
-}
-
-_ACTIVATION_GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "none": lambda du, _: du,
-    "relu": lambda du, u: torch.ops.aten.threshold_backward(du, u, 0),
-    "gelu": torch.ops.aten.gelu_backward,
-    "silu": torch.ops.aten.silu_backward,
-}
-
-_MANY_ROWS = 1024
 
 
 def keeps_sum(norm_weight: Tensor | None, activation: str) -> bool:
@@ -93,10 +77,10 @@ def backward(
     z = z.to(precision)
     du, standard = grad.to(precision), z
     if norm_weight is None:
-        dz = _ACTIVATION_GRADIENTS[activation](du, z)
+        dz = GRADIENTS[activation](du, z)
     else:
         standard, rstd = standardise(z, eps)
-        du = _ACTIVATION_GRADIENTS[activation](du, affine(standard, norm_weight, norm_bias))
+        du = GRADIENTS[activation](du, affine(standard, norm_weight, norm_bias))
         dz = through_standardise(du * norm_weight.to(precision), standard, rstd)
 
     if need_weight:
