@@ -11,6 +11,9 @@ from torch import Tensor
 from kernels.activations import ACTIVATIONS, GRADIENTS
 from kernels.norms import accumulation, affine, standardise, through_standardise
 
+#: From so many on, the sum that is kept for the backward costs more in float32 than its rounding does harm.
+_MANY_ROWS = 1024
+
 
 def keeps_sum(norm_weight: Tensor | None, activation: str) -> bool:
     """Whether the backward needs the sum that norm and activation were applied to."""
