@@ -1,5 +1,6 @@
 """A folder on this machine in the place of a zip: the same reads, and none that leads out of it."""
 
+import os
 from pathlib import Path
 
 from domain.manifest import Code
@@ -11,6 +12,12 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
+
+    @property
+    def names(self) -> list[str]:
+        """The files' paths with `/`, sorted. Links to folders are not followed: they may lead in circles."""
+        found = (Path(at, name) for at, _, names in os.walk(self._root) for name in names)
+        return sorted(path.relative_to(self._root).as_posix() for path in found)
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from domain.manifest import Code, Column, ColumnType, Issue, Schema
 from engine.data.references import data_url_type, is_data_url
-from engine.data.tables import Table, excerpt
+from engine.data.tables import Embedded, Table, excerpt
 
 MEDIA = frozenset({ColumnType.IMAGE, ColumnType.AUDIO})
 
@@ -40,7 +40,7 @@ class Layout:
 
     def column_of(self, key: str, cell: Any) -> str | None:
         if key == "file_name" and self.by_type:
-            kind = media_type(cell) if isinstance(cell, str) else None
+            kind = media_type(cell) if isinstance(cell, str) else getattr(cell, "kind", None)
             return self.by_type.get(kind or next(iter(self.by_type)), next(iter(self.by_type.values())))
         return self.keys.get(key)
 
@@ -115,6 +115,8 @@ def _kinds_by_key(table: Table) -> dict[str, Counter[str]]:
 def _kind(cell: Any, typed: bool) -> str:
     if isinstance(cell, bool):
         return "flag"
+    if isinstance(cell, Embedded):
+        return cell.kind or "bytes"
     if isinstance(cell, int | float):
         return "number"
     if not isinstance(cell, str):
@@ -198,13 +200,17 @@ def _by_values(held: Counter[str], typed: bool) -> ColumnType | None:
         ColumnType.TEXT: text,
         ColumnType.NUMBER: held["number"],
         ColumnType.CATEGORY: held["flag"],
-        None: held["nested"],
+        None: held["nested"] + held["bytes"],
     }
     return max(counts, key=lambda kind: counts[kind])
 
 
 def _unusable(name: str, held: Counter[str]) -> Issue:
-    if held["nested"]:
+    if held["bytes"]:
+        message = (
+            f"The bytes in '{name}' are no picture or sound by their beginning; name its type in the schema."
+        )
+    elif held["nested"]:
         message = f"The column '{name}' is not used: it holds lists or objects. Write one plain value a cell."
     else:
         message = f"What '{name}' holds cannot be told from its files' names; name its type in the schema."

@@ -3,26 +3,25 @@
 A folder on this machine is read the same way, for whoever checks data before packing it.
 """
 
+import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
 from domain.manifest import Code, Issue, Schema, errors_in
 from engine.data.archive import Archive, Unreadable
+from engine.data.embeddings import Embeddings
 from engine.data.folder import Folder
+from engine.data.formats import read_table
+from engine.data.formats.class_folders import read_class_folders
 from engine.data.infer import lay_out
 from engine.data.references import explained, inline_bytes, is_data_url, refuse_address
 from engine.data.rows import MediaRef, Row, Value, class_name, make_rows
-from engine.data.tables import read_table
+from engine.data.tables import MAX_TABLE_BYTES, Table
+from engine.data.telling import HEAD_BYTES, kind_of, no_table, table_name
 
 __all__ = ["Dataset", "MediaRef", "Row", "Unreadable", "Value", "class_name", "open_dataset", "open_folder"]
-
-#: Rows are held in memory, and a table of this size has millions of them.
-MAX_TABLE_BYTES = 512 * 2**20
-
-_TABLES = ("metadata.jsonl", "metadata.csv")
-_HEAD_BYTES = 4096
-_ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 
 
 @dataclass
@@ -34,6 +33,8 @@ class Dataset:
     rows: list[Row] = field(default_factory=list)
     issues: list[Issue] = field(default_factory=list)
     archive: Archive | Folder | None = field(default=None, repr=False)
+    #: The media files that lay in the table's own cells.
+    embeddings: Embeddings | None = field(default=None, repr=False)
     #: The folder inside the zip that holds the table.
     prefix: str = ""
     #: False where lines were lost that nobody can count, so that no row may be left out for being bad.
@@ -43,6 +44,8 @@ class Dataset:
 
     def read(self, ref: MediaRef) -> bytes:
         """A media file's bytes; raises Unreadable. Any thread may read."""
+        if ref.place is not None:
+            return self._embedded(ref.place)
         if is_data_url(ref.name):
             return inline_bytes(ref.name)
         refuse_address(ref.name)
@@ -57,9 +60,14 @@ class Dataset:
             raise Unreadable(Code.MISSING_MEDIA, message)
         return self.archive.read(name, folder=self.prefix)
 
+    def _embedded(self, place: int) -> bytes:
+        assert self.embeddings is not None  # that is where places come from
+        return self.embeddings.read(place)
+
     def close(self) -> None:
-        if self.archive is not None:
-            self.archive.close()
+        for opened in (self.archive, self.embeddings):
+            if opened is not None:
+                opened.close()
 
     def __enter__(self) -> "Dataset":
         return self
@@ -71,38 +79,33 @@ class Dataset:
 
 
 def open_dataset(path: Path, *, schema: Schema | None = None, filename: str | None = None) -> Dataset:
-    """Reads the table of a zip, JSONL or CSV file, told apart by content, then by `filename`.
+    """Reads the table of a zip, JSONL, CSV or Parquet file, told apart by content, then by `filename`.
 
-    Whatever a user sent, nothing is raised: what is wrong with it is in `issues`.
+    A zip without a table may be class folders. Whatever a user sent, nothing is raised: what is wrong with
+    it is in `issues`.
     """
-    dataset = Dataset(schema or Schema())
-    try:
-        data, kind = _table_of(dataset, path, (filename or path.name).lower())
-    except Unreadable as error:
-        dataset.issues.append(Issue(error.code, error.message))
-        return dataset
-    return _filled(dataset, data, kind)
+    return _opened(Dataset(schema or Schema()), lambda dataset: _file(dataset, path, filename or path.name))
 
 
 def open_folder(path: Path, *, schema: Schema | None = None) -> Dataset:
-    """The data set in a folder with metadata.jsonl or metadata.csv, read in place; nothing is raised either."""
-    dataset = Dataset(schema or Schema(), archive=(folder := Folder(path)))
-    names = [name for name in _TABLES if (path / name).exists()]
+    """The data set in a folder, with a table or of class folders, read in place; nothing is raised either."""
+    return _opened(
+        Dataset(schema or Schema(), archive=(folder := Folder(path))),
+        lambda dataset: _inside(dataset, folder),
+    )
+
+
+def _opened(dataset: Dataset, read: Callable[[Dataset], Table]) -> Dataset:
     try:
-        if len(names) != 1:
-            found = "both metadata.jsonl and metadata.csv" if names else "no metadata.jsonl or metadata.csv"
-            message = f"The folder has {found}; one of them is needed, with one line a sample."
-            raise Unreadable(Code.UNSUPPORTED_FORMAT, message)
-        data = folder.read(names[0])
+        table = read(dataset)
     except Unreadable as error:
         dataset.issues.append(Issue(error.code, error.message))
         return dataset
-    return _filled(dataset, data, PurePosixPath(names[0]).suffix[1:])
+    return _filled(dataset, table)
 
 
-def _filled(dataset: Dataset, data: bytes, kind: str) -> Dataset:
-    table = read_table(data, kind)
-    dataset.typed = table.typed
+def _filled(dataset: Dataset, table: Table) -> Dataset:
+    dataset.typed, dataset.embeddings = table.typed, table.embeddings
     layout, of_columns = lay_out(table, dataset.schema)
     dataset.schema, dataset.is_whole = layout.schema, table.is_whole
     dataset.rows, of_rows = make_rows(table, layout)
@@ -112,67 +115,44 @@ def _filled(dataset: Dataset, data: bytes, kind: str) -> Dataset:
     return dataset
 
 
-def _table_of(dataset: Dataset, path: Path, filename: str) -> tuple[bytes, str]:
+def _file(dataset: Dataset, path: Path, filename: str) -> Table:
     if not path.is_file():
         raise Unreadable(Code.UNSUPPORTED_FORMAT, "This is not a file; send a folder as a zip.")
     with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    if not head.strip(b"\xef\xbb\xbf\r\n\t "):
-        raise Unreadable(Code.EMPTY_FILE, "The file is empty; write one line a sample.")
-    if head.startswith(_ZIP_STARTS):
-        return _table_in_zip(dataset, path)
-    kind = _kind(head, filename)
-    if path.stat().st_size > MAX_TABLE_BYTES:
-        message = f"A table may have {MAX_TABLE_BYTES} bytes; split it into training and validation files."
-        raise Unreadable(Code.TOO_LARGE, message)
-    return path.read_bytes(), kind
+        head = file.read(HEAD_BYTES)
+        kind = kind_of(head, filename.lower())
+        if kind == "zip":
+            dataset.archive = archive = Archive(path)
+            return _archived(dataset, archive)
+        if kind != "parquet" and path.stat().st_size > MAX_TABLE_BYTES:
+            message = (
+                f"A table may have {MAX_TABLE_BYTES} bytes; split it into training and validation files."
+            )
+            raise Unreadable(Code.TOO_LARGE, message)
+        file.seek(0)
+        return read_table(file, kind)
 
 
-def _kind(head: bytes, filename: str) -> str:
-    """A stored upload has no suffix, so content comes first: an object is JSONL, other text CSV."""
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    is_wide = head.startswith((b"\xff\xfe", b"\xfe\xff"))
-    if start.startswith(b"{") or filename.endswith((".jsonl", ".ndjson")):
-        return "jsonl"
-    if filename.endswith(".zip"):
-        message = "This is not a zip, although it is named so; pack and upload it again."
-        raise Unreadable(Code.UNSUPPORTED_FORMAT, message)
-    if start.startswith(b"["):
-        message = "This looks like one JSON list; write JSONL, one object a line."
-        raise Unreadable(Code.UNSUPPORTED_FORMAT, message)
-    # Every binary format has a NUL early on; text has none.
-    if (b"\0" in head or b"," not in head) and not (is_wide or filename.endswith(".csv")):
-        message = "Upload a zip with metadata.jsonl or metadata.csv and its media, a .jsonl or a .csv file."
-        raise Unreadable(Code.UNSUPPORTED_FORMAT, message)
-    return "csv"
-
-
-def _table_in_zip(dataset: Dataset, path: Path) -> tuple[bytes, str]:
-    dataset.archive = archive = Archive(path)
+def _archived(dataset: Dataset, archive: Archive) -> Table:
     if archive.bomb:
         raise Unreadable(Code.ZIP_BOMB, archive.bomb)
     dataset.issues += archive.issues
-    name = _table_name(archive.names)
+    return _inside(dataset, archive)
+
+
+def _inside(dataset: Dataset, place: Archive | Folder) -> Table:
+    """The table of a zip or folder, or else its folders as classes."""
+    names = place.names
+    name = table_name(names)
+    if name is None:
+        found = read_class_folders(names, dataset.schema.label or "label")
+        if found is None:
+            raise no_table(names)
+        return found
     dataset.prefix = name.removesuffix(PurePosixPath(name).name)
     try:
-        data = archive.read(name)
+        data = place.read(name)
     except Unreadable as error:
         code = Code.UNSUPPORTED_FORMAT if error.code == Code.UNREADABLE_MEDIA else error.code
         raise Unreadable(code, f"'{name}': {error.message}.") from error
-    return data, PurePosixPath(name).suffix[1:]
-
-
-def _table_name(names: list[str]) -> str:
-    """The table at the zip's root, or in the one folder that everything lies in."""
-    if not names:
-        raise Unreadable(Code.EMPTY_FILE, "The zip holds no files.")
-    found = [n for n in names if PurePosixPath(n).name in _TABLES and not n.startswith("__MACOSX/")]
-    for depth in (0, 1):
-        here = [name for name in found if name.count("/") == depth]
-        if len(here) == 1:
-            return here[0]
-        if here:
-            message = f"The zip has {len(here)} tables ({', '.join(here[:5])}); keep one."
-            raise Unreadable(Code.UNSUPPORTED_FORMAT, message)
-    message = "The zip has no metadata.jsonl or metadata.csv at its top; add one, with one line a sample."
-    raise Unreadable(Code.UNSUPPORTED_FORMAT, message)
+    return read_table(io.BytesIO(data), PurePosixPath(name).suffix[1:])

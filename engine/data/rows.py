@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from domain.manifest import Code, ColumnType, Issue, split_name
-from engine.data.infer import Layout, as_number, is_missing
-from engine.data.tables import RawRow, Table, excerpt
+from engine.data.infer import MEDIA, Layout, as_number, is_missing
+from engine.data.tables import Embedded, RawRow, Table, excerpt
 
 #: In CSV, what a number with a fraction looks like: a measured value, not a class.
 _FRACTION = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?")
@@ -18,6 +18,8 @@ class MediaRef:
     """A media file's path as the row wrote it, relative to the table."""
 
     name: str
+    #: Of a file that lay in the table: which of them it is.
+    place: int | None = None
 
 
 Value = str | float | MediaRef | None
@@ -87,6 +89,8 @@ def _value(cell: Any, kind: ColumnType, typed: bool) -> Value:
         if isinstance(cell, str | int):
             return class_name(cell)
         raise _Mismatch("a word, a whole number or true or false")
+    if isinstance(cell, Embedded) and kind in MEDIA:
+        return MediaRef(str(cell), cell.place)
     if not isinstance(cell, str):
         wanted = "a text in quotes" if kind is ColumnType.TEXT else "one path to a file, as text"
         raise _Mismatch(f"{wanted}, or null if it is missing")

@@ -36,8 +36,9 @@ def check_data(
 ) -> None:
     """Read every row and every picture and sound of PATH, and list what is wrong.
 
-    PATH is a zip, a .jsonl or .csv table, or a folder with metadata.jsonl or metadata.csv beside its media
-    (a folder is read in place; links that lead out of it are refused). Nothing is uploaded, no server is asked.
+    PATH is a zip, a .jsonl, .csv or .parquet table, a folder with metadata.jsonl (.csv, .parquet) beside its
+    media, or a folder of class folders (a folder is read in place; links that lead out of it are refused).
+    Nothing is uploaded, no server is asked.
     Exit code 1 if there is an error; warnings alone give 0.
 
     \b

@@ -30,7 +30,8 @@ def files() -> None:
 def push(path: Path, purpose: str, schema_file: Path | None, as_json: bool) -> None:
     """Send a file, or a folder as a zip.
 
-    A data set is a folder (or zip) with metadata.jsonl or metadata.csv beside its media, or one .jsonl or .csv.
+    A data set is a folder (or zip) with metadata.jsonl (.csv, .parquet) beside its media, a folder of class
+    folders, or one .jsonl, .csv or .parquet file.
     Names that begin with a dot and symbolic links are not sent.
 
     \b

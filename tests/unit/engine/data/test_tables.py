@@ -1,8 +1,15 @@
 """Lines of JSONL and CSV: the good are kept, each bad one is named."""
 
+import io
+
 import pytest
 
-from engine.data.tables import MAX_LINE_BYTES, Table, excerpt, read_table
+from engine.data import formats
+from engine.data.tables import MAX_LINE_BYTES, Table, excerpt
+
+
+def read_table(data: bytes, kind: str) -> Table:
+    return formats.read_table(io.BytesIO(data), kind)
 
 
 def named(table: Table) -> list[tuple[int | None, str]]:

@@ -1,0 +1,28 @@
+"""The formats of tables, each a reader that never raises for what a user wrote."""
+
+from typing import BinaryIO
+
+from domain.manifest import Code, Issue
+from engine.data.formats.comma_separated import read_csv
+from engine.data.formats.jsonl import read_jsonl
+from engine.data.formats.parquet import read_parquet
+from engine.data.tables import Table
+
+_BOM = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_TEXTS = {"jsonl": read_jsonl, "csv": read_csv}
+
+#: What a table's name may end with.
+KINDS = ("jsonl", "csv", "parquet")
+
+
+def read_table(file: BinaryIO, kind: str) -> Table:
+    """The rows of a table of one of `KINDS`; `file` can be sought in."""
+    if kind == "parquet":
+        return read_parquet(file)
+    start = file.read(len(_BOM))
+    if start.startswith(_UTF_16):
+        message = "The table is UTF-16; save it as UTF-8."
+        return Table(issues=[Issue(Code.ENCODING_ERROR, message)])
+    file.seek(len(_BOM) if start == _BOM else 0)
+    return _TEXTS[kind](file)

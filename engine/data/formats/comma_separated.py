@@ -1,0 +1,87 @@
+"""CSV: a header, and rows of words."""
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any, BinaryIO, TextIO
+
+from domain.manifest import Code, Issue
+from engine.data.tables import (
+    MAX_LINE_BYTES,
+    BadLine,
+    RawRow,
+    Table,
+    excerpt,
+    refuse_characters,
+    repeated_names,
+)
+
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+def read_csv(file: BinaryIO) -> Table:
+    # Bytes that are not UTF-8 become half characters, so that each row with some is named.
+    text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="")
+    try:
+        return _read(text)
+    finally:
+        # The file is its opener's to close.
+        text.detach()
+
+
+def _read(text: TextIO) -> Table:
+    table = Table(typed=False)
+    # The module's own limit is too low for pictures in `data:` URLs.
+    csv.field_size_limit(MAX_LINE_BYTES)
+    records = _records(csv.reader(text, strict=True), table)
+    line, names = next(records, (1, []))
+    table.issues.extend(repeated_names(names, line))
+    table.issues.extend(_otherwise_separated(names, line))
+    if table.issues:
+        # Under a header that cannot be trusted no cell has a name.
+        table.is_whole = False
+        return table
+    for line, cells in records:
+        try:
+            table.rows.append(RawRow(line, _named(names, cells)))
+        except BadLine as bad:
+            table.issues.append(Issue(bad.code, bad.message, line, bad.column))
+    return table
+
+
+def _records(reader: Any, table: Table) -> Iterator[tuple[int, list[str]]]:
+    """Records with the line that each begins on, blank lines left out."""
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            code = Code.TOO_LARGE if "field limit" in str(error) else Code.SCHEMA_MISMATCH
+            message = f"This is not CSV ({error}); quote cells with commas, quotes or line breaks."
+            table.issues.append(Issue(code, message, line))
+            # A quote that nobody closed swallows the lines behind it.
+            table.is_whole = table.is_whole and reader.line_num <= line
+        else:
+            if cells:
+                yield line, cells
+
+
+def _otherwise_separated(names: list[str], line: int) -> Iterator[Issue]:
+    """What some spreadsheets write: one name alone could have no label beside it."""
+    found = next(
+        (word for mark, word in _OTHER_SEPARATORS.items() if len(names) == 1 and mark in names[0]), None
+    )
+    if found:
+        message = f"The header is one cell, '{excerpt(names[0])}'; separate cells with commas, not {found}."
+        yield Issue(Code.SCHEMA_MISMATCH, message, line)
+
+
+def _named(names: list[str], cells: list[str]) -> dict[str, Any]:
+    if len(cells) != len(names):
+        message = f"The row has {len(cells)} cells, the header {len(names)}; quote cells that hold commas."
+        raise BadLine(Code.SCHEMA_MISMATCH, message)
+    row = dict(zip(names, cells, strict=True))
+    refuse_characters(row)
+    return row

@@ -1,0 +1,198 @@
+"""Parquet tables: typed cells, media inside of them, and what is wrong with a file or a row."""
+
+import datetime
+import decimal
+import io
+import random
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from domain.manifest import Schema
+from domain.specs import Multimodal
+from engine.data import formats
+from engine.data.check import check
+from engine.data.formats import parquet as format_of
+from engine.data.manifest import Dataset, open_dataset
+from support.datasets import png, shape, tone, wav
+from support.parquets import media, parquet
+
+PICTURE = png(np.zeros((4, 4, 3), np.uint8))
+
+
+def opened(folder: Path, data: bytes, schema: dict[str, Any] | None = None) -> Dataset:
+    path = folder / "upload"  # a stored upload has no suffix
+    path.write_bytes(data)
+    return open_dataset(path, schema=Schema.model_validate(schema) if schema else None)
+
+
+def types(dataset: Dataset) -> dict[str, str]:
+    return {name: str(column.type) for name, column in dataset.schema.columns.items()}
+
+
+def test_cells_keep_their_types_and_lines_count_rows(tmp_path: Path) -> None:
+    columns = {
+        "text": pa.array(["a", "b", None]).dictionary_encode(),
+        "price": [1.5, float("nan"), 2.0],
+        "open": [True, None, False],
+        "label": [0, 1, 0],
+    }
+
+    with opened(tmp_path, parquet(columns)) as dataset:
+        assert types(dataset) == {"text": "text", "price": "number", "open": "category"}
+        assert [row.line for row in dataset.rows] == [1, 2, 3]
+        assert dataset.rows[1].values == {"text": "b", "price": None, "open": None}
+        assert [row.label for row in dataset.rows] == ["0", "1", "0"]
+        assert dataset.issues == []
+
+
+def test_days_and_decimals_are_read_as_words_and_numbers(tmp_path: Path) -> None:
+    columns = {"day": [datetime.date(2026, 11, 28)], "price": [decimal.Decimal("1.50")]}
+
+    with opened(tmp_path, parquet(columns)) as dataset:
+        assert dataset.rows[0].values == {"day": "2026-11-28", "price": 1.5}
+
+
+def test_an_index_that_pandas_stored_is_no_column(tmp_path: Path) -> None:
+    with opened(tmp_path, parquet({"text": ["a"], "__index_level_0__": [7]})) as dataset:
+        assert types(dataset) == {"text": "text"}
+
+
+def test_media_in_cells_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+    sound = wav(tone(0, np.random.default_rng(0)))
+    columns = {
+        "image": media([(PICTURE, "a.png"), None, (PICTURE, None)]),
+        "voice": pa.array([sound, sound, None], pa.binary()),
+        "label": ["x", "y", "x"],
+    }
+
+    with opened(tmp_path, parquet(columns)) as dataset:
+        first, second, third = dataset.rows
+        assert types(dataset) == {"image": "image", "voice": "audio"}
+        assert [second.values["image"], third.values["voice"]] == [None, None]
+        assert [dataset.read(row.values[name]) for row, name in ((first, "image"), (third, "image"))] == [
+            PICTURE
+        ] * 2
+        assert dataset.read(second.values["voice"]) == sound
+        assert dataset.issues == []
+
+
+def test_a_path_without_bytes_is_a_file_beside_the_table(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as out:
+        columns = {
+            "image": media([(None, "pictures/1.png"), (PICTURE, "pictures/1.png")]),
+            "label": ["a", "b"],
+        }
+        out.writestr("metadata.parquet", parquet(columns))
+        out.writestr("pictures/1.png", b"beside")
+
+    with open_dataset(tmp_path / "a.zip") as dataset:
+        assert [dataset.read(row.values["image"]) for row in dataset.rows] == [b"beside", PICTURE]
+
+
+def test_the_names_of_classes_are_taken_from_where_datasets_writes_them(tmp_path: Path) -> None:
+    kind = {"_type": "ClassLabel", "names": ["cat", "dog"]}
+    columns = {"text": ["a", "b", "c"], "label": [1, -1, 0], "tags": [[0, 1], [], None]}
+    features = {"label": kind, "tags": {"_type": "Sequence", "feature": kind}}
+
+    with opened(tmp_path, parquet(columns, features)) as dataset:
+        assert [row.label for row in dataset.rows] == ["dog", None, "cat"]
+    with opened(tmp_path, parquet(columns, features), {"label": "tags"}) as dataset:
+        assert [row.label for row in dataset.rows] == [("cat", "dog"), (), None]
+
+
+def test_bytes_of_no_kind_that_is_known_ask_for_a_type(tmp_path: Path) -> None:
+    columns = {"blob": pa.array([b"\1\2\3"], pa.binary()), "text": ["a"]}
+
+    with opened(tmp_path, parquet(columns)) as dataset:
+        assert [(i.code, i.column, i.severity) for i in dataset.issues] == [
+            ("schema_mismatch", "blob", "warning")
+        ]
+    with opened(tmp_path, parquet(columns), {"columns": {"blob": {"type": "image"}}}) as dataset:
+        assert types(dataset)["blob"] == "image"
+
+
+def test_a_broken_picture_in_a_cell_is_named_by_its_row(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pictures = [(png(shape(n % 2, 16, rng)), f"{n}.png") for n in range(8)]
+    pictures[3] = (pictures[3][0][:40], "3.png")
+    columns = {"image": media(pictures), "label": ["a", "b"] * 4}
+
+    with opened(tmp_path, parquet(columns)) as dataset:
+        report = check(dataset, Multimodal())
+
+    assert [(i.line, i.column, i.code, i.value) for i in report.errors] == [
+        (4, "image", "unreadable_media", "3.png")
+    ]
+
+
+def test_a_row_that_is_not_utf_8_is_named_and_the_others_are_kept(tmp_path: Path) -> None:
+    bad = pa.array([b"good", b"b\xe9d", b"fine"], pa.binary()).view(pa.string())
+
+    with opened(tmp_path, parquet({"text": bad, "label": ["a", "b", "a"]})) as dataset:
+        assert [row.line for row in dataset.rows] == [1, 3]
+        assert [(i.line, i.column, i.code) for i in dataset.issues] == [(2, "text", "encoding_error")]
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.9, 0.99])
+def test_a_file_that_is_cut_off_is_named(tmp_path: Path, kept: float) -> None:
+    data = parquet({"text": ["a"] * 100})
+
+    with opened(tmp_path, data[: int(len(data) * kept)]) as dataset:
+        assert [i.code for i in dataset.issues] == ["unsupported_format"]
+
+
+def test_damage_in_the_middle_tells_how_far_it_was_read(tmp_path: Path) -> None:
+    words = ["".join(random.Random(n).choices("abcdef", k=40)) for n in range(4000)]
+    data = bytearray(parquet({"text": words}, row_group_size=2000, compression="zstd"))
+    middle = len(data) * 3 // 4
+    data[middle : middle + 64] = bytes(64)
+
+    with opened(tmp_path, bytes(data)) as dataset:
+        assert [i.code for i in dataset.issues] == ["unsupported_format"]
+        assert not dataset.is_whole
+        assert f"behind row {len(dataset.rows)} " in dataset.issues[0].message
+        assert len(dataset.rows) >= 1024
+
+
+def test_more_rows_than_are_read_are_refused_before_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(format_of, "MAX_ROWS", 3)
+
+    with opened(tmp_path, parquet({"text": ["a"] * 4})) as dataset:
+        assert [(i.code, dataset.rows) for i in dataset.issues] == [("too_large", [])]
+
+
+def test_a_table_that_unpacks_to_more_than_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(format_of, "MAX_TABLE_BYTES", 100_000)
+    data = parquet({"text": ["x" * 1000] * 2000})
+
+    with opened(tmp_path, data) as dataset:
+        assert len(data) < 10_000
+        assert [i.code for i in dataset.issues] == ["too_large"]
+
+
+def test_any_damage_ends_in_a_report() -> None:
+    kind = {"_type": "ClassLabel", "names": ["a", "b"]}
+    columns = {
+        "image": media([(PICTURE, "a.png"), None]),
+        "text": ["a", "ü"],
+        "x": [1.5, None],
+        "label": [[0, 1], []],
+    }
+    whole, dice = parquet(columns, {"label": kind}), random.Random(0)
+
+    for _ in range(1000):
+        data = bytearray(whole)
+        for _ in range(dice.choice((1, 1, 2, 5))):
+            data[dice.randrange(4, len(data))] = dice.randrange(256)
+        table = formats.read_table(io.BytesIO(bytes(data)), "parquet")
+        if table.embeddings:
+            table.embeddings.close()
