@@ -63,7 +63,10 @@ def table_name(names: Sequence[str]) -> str | None:
 def no_table(names: Sequence[str]) -> Unreadable:
     """What to do about a zip or folder that is no data set."""
     if not names:
-        return Unreadable(Code.EMPTY_FILE, "It holds no files.")
+        return Unreadable(
+            Code.EMPTY_FILE,
+            "It holds no files; put in metadata.jsonl, with one line a sample, and its media.",
+        )
     deeper = [name for name in names if PurePosixPath(name).name in _TABLES and not is_litter(name)]
     if deeper:
         message = f"The table '{excerpt(deeper[0])}' lies too deep; move it and its media to the top."
