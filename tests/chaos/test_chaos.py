@@ -44,6 +44,7 @@ def test_late_outcomes_are_refused_by_the_fence(tmp_path: Path) -> None:
     assert found.late_refused >= 1
 
 
+@pytest.mark.slow
 def test_without_the_fence_the_same_run_fails(tmp_path: Path) -> None:
     found = judged(late("unfenced"), tmp_path)
 

@@ -118,6 +118,7 @@ def test_a_job_whose_whole_worker_is_killed_goes_on_with_another(plait: Stack, d
     assert_finished_once(plait, job_id)
 
 
+@pytest.mark.slow
 def test_a_frozen_worker_loses_its_job_and_writes_nothing_when_it_wakes(plait: Stack, data: str) -> None:
     frozen = plait.worker(Lane.TRAIN)
     job_id = plait.submit(data, long_training())
@@ -133,6 +134,7 @@ def test_a_frozen_worker_loses_its_job_and_writes_nothing_when_it_wakes(plait: S
     assert_finished_once(plait, job_id)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_told_to_end_hands_its_job_on_with_a_checkpoint(plait: Stack, data: str) -> None:
     worker = plait.worker(Lane.TRAIN)
     job_id = plait.submit(data, long_training())
@@ -188,6 +190,7 @@ def test_a_cancel_stops_a_training_within_two_seconds_and_keeps_its_checkpoint(
     until(lambda: children_of(worker.pid), lambda children: not children, limit_s=2.0)
 
 
+@pytest.mark.slow
 def test_a_cancel_stops_a_training_whose_first_epoch_still_encodes(plait: Stack, tmp_path: Path) -> None:
     plait.worker(Lane.TRAIN)
     many = tmp_path / "many"

@@ -102,7 +102,13 @@ def test_one_loop_over_all_modalities_agrees_with_the_textbook(mask: str, split:
 
 
 @pytest.mark.parametrize(
-    ("mask", "split", "frozen"), [("none", 1, ()), ("absent", 3, ()), ("some", 1, (1,)), ("some", 3, ())]
+    ("mask", "split", "frozen"),
+    [
+        pytest.param("none", 1, (), marks=pytest.mark.slow),
+        pytest.param("absent", 3, (), marks=pytest.mark.slow),
+        pytest.param("some", 1, (1,), marks=pytest.mark.slow),
+        ("some", 3, ()),
+    ],
 )
 def test_both_products_of_the_backward_in_one_launch_agree_with_the_textbook(
     mask: str, split: int, frozen: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
