@@ -9,8 +9,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from domain.manifest import Code, Column, ColumnType, Issue, Schema
+from engine.data.raw_rows import Embedded
 from engine.data.references import data_url_type, is_data_url
-from engine.data.tables import Embedded, Table, excerpt
+from engine.data.tables import Table, excerpt
 
 MEDIA = frozenset({ColumnType.IMAGE, ColumnType.AUDIO})
 

@@ -11,13 +11,13 @@ from types import TracebackType
 
 from domain.manifest import Code, Issue, Schema, errors_in
 from engine.data.archive import Archive, Unreadable
-from engine.data.embeddings import Embeddings
 from engine.data.folder import Folder
 from engine.data.formats import read_table
 from engine.data.formats.class_folders import read_class_folders
 from engine.data.infer import lay_out
 from engine.data.references import explained, inline_bytes, is_data_url, refuse_address
-from engine.data.rows import MediaRef, Row, Value, class_name, make_rows
+from engine.data.rows import MediaRef, Row, Rows, Value, class_name
+from engine.data.spool import Spool
 from engine.data.tables import MAX_TABLE_BYTES, Table
 from engine.data.telling import HEAD_BYTES, kind_of, no_table, table_name
 
@@ -30,11 +30,11 @@ class Dataset:
 
     #: With nothing left open: what was not declared is inferred.
     schema: Schema
-    rows: list[Row] = field(default_factory=list)
+    rows: Rows = field(default_factory=Rows.none, repr=False)
     issues: list[Issue] = field(default_factory=list)
     archive: Archive | Folder | None = field(default=None, repr=False)
     #: The media files that lay in the table's own cells.
-    embeddings: Embeddings | None = field(default=None, repr=False)
+    embedded: Spool | None = field(default=None, repr=False)
     #: The folder inside the zip that holds the table.
     prefix: str = ""
     #: False where lines were lost that nobody can count, so that no row may be left out for being bad.
@@ -61,11 +61,11 @@ class Dataset:
         return self.archive.read(name, folder=self.prefix)
 
     def _embedded(self, place: int) -> bytes:
-        assert self.embeddings is not None  # that is where places come from
-        return self.embeddings.read(place)
+        assert self.embedded is not None  # that is where places come from
+        return self.embedded[place]
 
     def close(self) -> None:
-        for opened in (self.archive, self.embeddings):
+        for opened in (self.archive, self.embedded, self.rows):
             if opened is not None:
                 opened.close()
 
@@ -105,11 +105,11 @@ def _opened(dataset: Dataset, read: Callable[[Dataset], Table]) -> Dataset:
 
 
 def _filled(dataset: Dataset, table: Table) -> Dataset:
-    dataset.typed, dataset.embeddings = table.typed, table.embeddings
+    dataset.typed, dataset.embedded = table.typed, table.embedded
     layout, of_columns = lay_out(table, dataset.schema)
     dataset.schema, dataset.is_whole = layout.schema, table.is_whole
-    dataset.rows, of_rows = make_rows(table, layout)
-    dataset.issues += [*table.issues, *of_columns, *of_rows]
+    dataset.rows = rows = Rows(table.rows, layout, table.typed)
+    dataset.issues += [*table.issues, *of_columns, *rows.issues()]
     if not dataset.rows and not errors_in(dataset.issues):
         dataset.issues.append(Issue(Code.EMPTY_FILE, "The table has no rows; write one line a sample."))
     return dataset

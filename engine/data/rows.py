@@ -1,13 +1,17 @@
 """A table's raw rows as samples: values by column, label, split and group. Reads no media."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, overload
 
-from domain.manifest import Code, ColumnType, Issue, split_name
+from domain.bad_rows import BadRows
+from domain.manifest import Code, ColumnType, Issue, Schema, split_name
+from engine.data.hashes import as_numbers, hash64, repeats
 from engine.data.infer import MEDIA, Layout, as_number, is_missing
-from engine.data.tables import Embedded, RawRow, Table, excerpt
+from engine.data.raw_rows import Embedded, RawRow, RawRows
+from engine.data.tables import excerpt
 
 #: In CSV, what a number with a fraction looks like: a measured value, not a class.
 _FRACTION = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?")
@@ -38,15 +42,74 @@ class Row:
     group: str | None
 
 
+_NONE = BadRows()
+
+
 class _Mismatch(Exception):
     """The message says what the cell should be."""
 
 
-def make_rows(table: Table, layout: Layout) -> tuple[list[Row], list[Issue]]:
-    issues: list[Issue] = []
-    rows = [_row(raw, layout, table.typed, issues) for raw in table.rows]
-    issues += _repeated_ids(rows, layout.schema.id)
-    return rows, issues
+class Rows(Sequence[Row]):
+    """A table's samples, each made anew when it is asked for: there may be more than memory holds."""
+
+    def __init__(
+        self,
+        raw: RawRows,
+        layout: Layout,
+        typed: bool,
+        bad: BadRows = _NONE,
+        kept: Sequence[int] | None = None,
+    ) -> None:
+        self._raw, self._layout, self._typed, self._bad = raw, layout, typed, bad
+        #: The places of those that are not left out.
+        self._kept: Sequence[int] = range(len(raw)) if kept is None else kept
+
+    @classmethod
+    def none(cls) -> "Rows":
+        return cls(RawRows(), Layout(Schema(), {}, {}), typed=True)
+
+    def without(self, bad: BadRows) -> "Rows":
+        """The same rows less what is bad; the others keep their lines and ids."""
+        kept = array("q", (n for n in self._kept if self._raw.lines[n] not in bad.skipped))
+        return Rows(self._raw, self._layout, self._typed, bad, kept)
+
+    def issues(self) -> Iterator[Issue]:
+        """What is wrong with single rows, and with their ids."""
+        key, ids, named = self._layout.schema.id, array("Q"), list[Issue]()
+        for raw in self._raw:
+            row = _row(raw, self._layout, self._typed, named)
+            yield from named
+            named.clear()
+            if key:
+                ids.append(hash64(row.id.encode("utf-8", "surrogatepass")))
+        for place, first in repeats(as_numbers(ids)):
+            shown, seen = excerpt(self._made(place).id), self._raw.lines[first]
+            message = f"The id '{shown}' is that of line {seen} too; give each row its own."
+            yield Issue(Code.DUPLICATE_ROW, message, self._raw.lines[place], key, shown, severity="warning")
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @overload
+    def __getitem__(self, place: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Row]: ...
+
+    def __getitem__(self, place: int | slice) -> Row | list[Row]:
+        chosen = self._kept[place]
+        return self._made(chosen) if isinstance(chosen, int) else [self._made(n) for n in chosen]
+
+    def __iter__(self) -> Iterator[Row]:
+        return map(self._made, self._kept)
+
+    def _made(self, place: int) -> Row:
+        row = _row(self._raw[place], self._layout, self._typed, [])
+        hidden = [name for name, lines in self._bad.masked.items() if row.line in lines]
+        return replace(row, values={**row.values, **dict.fromkeys(hidden)}) if hidden else row
+
+    def close(self) -> None:
+        self._raw.close()
 
 
 def _row(raw: RawRow, layout: Layout, typed: bool, issues: list[Issue]) -> Row:
@@ -137,12 +200,3 @@ def _word(raw: RawRow, key: str | None, issues: list[Issue]) -> str | None:
     message = f"'{key}' must be one word or number, not {excerpt(cell)}."
     issues.append(Issue(Code.SCHEMA_MISMATCH, message, raw.line, key, excerpt(cell)))
     return None
-
-
-def _repeated_ids(rows: list[Row], key: str | None) -> Iterator[Issue]:
-    first: dict[str, int] = {}
-    for row in rows if key else []:
-        seen = first.setdefault(row.id, row.line)
-        if seen != row.line:
-            message = f"The id '{excerpt(row.id)}' is that of line {seen} too; give each row its own."
-            yield Issue(Code.DUPLICATE_ROW, message, row.line, key, excerpt(row.id), severity="warning")

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from domain.bad_rows import BadRows
 from domain.manifest import MODALITIES, Code, ColumnType, Issue
 from domain.specs import OnBadRow
-from engine.data.manifest import Dataset, Row
+from engine.data.manifest import Dataset
 
 #: What only a training file needs of its schema: the others count whole.
 _FOR_TRAINING = ("schema.split", "schema.group")
@@ -44,8 +44,13 @@ def widened(
             masked[str(issue.column)].add(issue.line)
         else:
             skipped.add(issue.line)
-    left = {row.line: {name for name in used if row.values[name] is not None} for row in dataset.rows}
-    for line in set().union(*masked.values()):
+    hidden = set().union(*masked.values())
+    left = {
+        row.line: {name for name in used if row.values[name] is not None}
+        for row in dataset.rows
+        if row.line in hidden
+    }
+    for line in hidden:
         # A line that was never read as a row, or a row that has nothing else.
         if not left.get(line, set()) - {name for name, lines in masked.items() if line in lines}:
             skipped.add(line)
@@ -56,11 +61,5 @@ def sieved(dataset: Dataset, bad: BadRows) -> Dataset:
     """The same open data set without what is bad; the other rows keep their lines and ids."""
     if not bad:
         return dataset
-    rows = [_masked(row, bad) for row in dataset.rows if row.line not in bad.skipped]
     issues = [issue for issue in dataset.issues if not bad.excuses(issue.line, issue.column)]
-    return dataclasses.replace(dataset, rows=rows, issues=issues)
-
-
-def _masked(row: Row, bad: BadRows) -> Row:
-    hidden = [name for name, lines in bad.masked.items() if row.line in lines]
-    return dataclasses.replace(row, values={**row.values, **dict.fromkeys(hidden)}) if hidden else row
+    return dataclasses.replace(dataset, rows=dataset.rows.without(bad), issues=issues)

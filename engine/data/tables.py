@@ -5,47 +5,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from domain.manifest import Code, ColumnType, Issue
-from engine.data.embeddings import Embeddings
+from domain.manifest import Code, Issue
+from engine.data.raw_rows import RawRows
+from engine.data.spool import Spool
 
 MAX_LINE_BYTES = 16 * 2**20
-#: Rows are held in memory, and a table of this size has millions of them.
-MAX_TABLE_BYTES = 512 * 2**20
-
-
-@dataclass(frozen=True)
-class RawRow:
-    """One line as it was written; `line` counts from 1, a CSV's header included."""
-
-    line: int
-    cells: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """A cell whose media file lies in the table itself; `place` is its number among all of them."""
-
-    place: int
-    size: int
-    #: What its first bytes say, if they say it.
-    kind: ColumnType | None
-    #: The file's name, where the table tells one.
-    name: str | None = None
-
-    def __str__(self) -> str:
-        return self.name or f"{self.size} bytes"
+#: Besides the media in it. It is written to disk once more while it is read.
+MAX_TABLE_BYTES = 4 * 2**30
 
 
 @dataclass
 class Table:
-    rows: list[RawRow] = field(default_factory=list)
+    rows: RawRows = field(default_factory=RawRows)
     issues: list[Issue] = field(default_factory=list)
     #: In CSV every cell is a string, and what it means is inferred.
     typed: bool = True
     #: False where lines were lost that nobody can count.
     is_whole: bool = True
     #: The media files that lay in cells.
-    embeddings: Embeddings | None = None
+    embedded: Spool | None = None
 
 
 class BadLine(Exception):

@@ -18,8 +18,12 @@ KINDS = ("jsonl", "csv", "parquet")
 
 def read_table(file: BinaryIO, kind: str) -> Table:
     """The rows of a table of one of `KINDS`; `file` can be sought in."""
-    if kind == "parquet":
-        return read_parquet(file)
+    table = read_parquet(file) if kind == "parquet" else _read_text(file, kind)
+    table.rows.seal()
+    return table
+
+
+def _read_text(file: BinaryIO, kind: str) -> Table:
     start = file.read(len(_BOM))
     if start.startswith(_UTF_16):
         message = "The table is UTF-16; save it as UTF-8."

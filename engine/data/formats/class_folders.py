@@ -10,7 +10,8 @@ from pathlib import PurePosixPath
 
 from domain.manifest import Code, Issue, split_name
 from engine.data.infer import media_type
-from engine.data.tables import RawRow, Table, excerpt
+from engine.data.raw_rows import RawRow
+from engine.data.tables import Table, excerpt
 
 #: What systems leave behind in folders.
 _LITTER = frozenset({"thumbs.db", "desktop.ini"})
@@ -29,11 +30,12 @@ def read_class_folders(names: Sequence[str], label: str) -> Table | None:
         return None
     outer = len(PurePosixPath(commonpath(map("/".join, folders))).parts)
     has_splits = all(len(path) > outer + 1 and split_name(path[outer]) for path in folders)
-    rows = []
+    table = Table(issues=list(_unused(sorted(set(kept) - set(files)))))
     for line, (name, path) in enumerate(zip(files, folders, strict=True), start=1):
         cells = {"id": name, "file_name": name, label: path[-1] if path else None}
-        rows.append(RawRow(line, {**cells, "split": path[outer]} if has_splits else cells))
-    return Table(rows, list(_unused(sorted(set(kept) - set(files)))))
+        table.rows.append(RawRow(line, {**cells, "split": path[outer]} if has_splits else cells))
+    table.rows.seal()
+    return table
 
 
 def is_litter(name: str) -> bool:

@@ -6,15 +6,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, TextIO
 
 from domain.manifest import Code, Issue
-from engine.data.tables import (
-    MAX_LINE_BYTES,
-    BadLine,
-    RawRow,
-    Table,
-    excerpt,
-    refuse_characters,
-    repeated_names,
-)
+from engine.data.raw_rows import RawRow
+from engine.data.tables import MAX_LINE_BYTES, BadLine, Table, excerpt, refuse_characters, repeated_names
 
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from domain.manifest import Code, Issue
-from engine.data.tables import MAX_LINE_BYTES, BadLine, RawRow, Table, excerpt, refuse_characters
+from engine.data.raw_rows import RawRow
+from engine.data.tables import MAX_LINE_BYTES, BadLine, Table, excerpt, refuse_characters
 
 
 def read_jsonl(file: BinaryIO) -> Table:

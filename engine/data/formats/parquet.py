@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from domain.manifest import Code, Issue
-from engine.data.embeddings import Embeddings
-from engine.data.tables import MAX_TABLE_BYTES, BadLine, RawRow, Table, refuse_characters, repeated_names
+from engine.data.raw_rows import RawRow
+from engine.data.spool import Spool
+from engine.data.tables import MAX_TABLE_BYTES, BadLine, Table, refuse_characters, repeated_names
 
 #: Rows turned into Python values at once: few where each may hold a film.
 _AT_ONCE, _MEDIA_AT_ONCE = 1024, 16
@@ -14,7 +15,7 @@ MAX_ROWS = 50_000_000
 
 
 def read_parquet(file: BinaryIO) -> Table:
-    """Lines are rows, counted from 1. Close the table's `embeddings`."""
+    """Lines are rows, counted from 1. Close the table's `embedded`."""
     # Both take more than a second to load, which no other format need wait for.
     import pyarrow as pa
     import pyarrow.parquet as parquet
@@ -44,7 +45,7 @@ def read_parquet(file: BinaryIO) -> Table:
 def _fill(table: Table, source: Any) -> None:
     from engine.data.formats.parquet_cells import holds_files, readers
 
-    table.embeddings = files = Embeddings()
+    table.embedded = files = Spool()
     readings = readers(source.schema_arrow, files)
     has_files = any(holds_files(field.type) for field in source.schema_arrow)
     line = 0

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.types as kinds
 
 from domain.manifest import ColumnType
-from engine.data.embeddings import Embeddings
 from engine.data.infer import media_type
+from engine.data.raw_rows import Embedded
 from engine.data.sniff import media_kind
-from engine.data.tables import Embedded
+from engine.data.spool import Spool
 
 #: What pandas calls an index that it stores as a column.
 _INDEX = re.compile(r"__index_level_\d+__")
@@ -29,7 +29,7 @@ def holds_files(kind: pa.DataType) -> bool:
     return _is_bytes(kind) or (kinds.is_struct(kind) and _part(kind, "bytes") is not None)
 
 
-def readers(schema: pa.Schema, files: Embeddings) -> dict[str, Reader]:
+def readers(schema: pa.Schema, files: Spool) -> dict[str, Reader]:
     """By column, what makes its cells; files in them go to `files`."""
     features = _features(schema.metadata or {})
     return {
@@ -39,7 +39,7 @@ def readers(schema: pa.Schema, files: Embeddings) -> dict[str, Reader]:
     }
 
 
-def _reader(kind: pa.DataType, feature: Any, files: Embeddings) -> Reader:
+def _reader(kind: pa.DataType, feature: Any, files: Spool) -> Reader:
     if holds_files(kind):
         known = _MEDIA.get(feature.get("_type", "")) if isinstance(feature, dict) else None
         return lambda column: _files(column, known, files)
@@ -55,12 +55,12 @@ def _reader(kind: pa.DataType, feature: Any, files: Embeddings) -> Reader:
     return _values
 
 
-def _files(column: pa.Array, known: ColumnType | None, files: Embeddings) -> list[Any]:
+def _files(column: pa.Array, known: ColumnType | None, files: Spool) -> list[Any]:
     """What has bytes is embedded; what has a path alone lies beside the table."""
     return [_file(cell, known, files) for cell in _values(column)]
 
 
-def _file(cell: Any, known: ColumnType | None, files: Embeddings) -> Any:
+def _file(cell: Any, known: ColumnType | None, files: Spool) -> Any:
     if isinstance(cell, str):
         return cell
     data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)

@@ -218,7 +218,7 @@ def test_a_file_that_is_no_data_set_is_named(tmp_path: Path, name: str, content:
 
     dataset = open_dataset(tmp_path / name)
 
-    assert ([issue.code for issue in dataset.issues], dataset.rows) == ([code], [])
+    assert ([issue.code for issue in dataset.issues], list(dataset.rows)) == ([code], [])
 
 
 @pytest.mark.parametrize("content", ['{"text": "a", "label": "b"}\n', "text,label\na,b\n"])

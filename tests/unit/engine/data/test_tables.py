@@ -96,7 +96,7 @@ def test_two_csv_columns_of_one_name_are_named() -> None:
     table = read_table(b"a,b,a\n1,2,3\n", "csv")
 
     assert [(i.line, i.code, i.column) for i in table.issues] == [(1, "duplicate_column", "a")]
-    assert table.rows == []
+    assert list(table.rows) == []
 
 
 def test_an_excerpt_is_short_and_can_be_stored_anywhere() -> None:

@@ -1,0 +1,79 @@
+"""A table's rows as they were written, outside of memory: a table may have millions of them."""
+
+import json
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any, overload
+
+from domain.manifest import ColumnType
+from engine.data.spool import Spool
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """One line as it was written; `line` counts from 1, a CSV's header included."""
+
+    line: int
+    cells: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A cell whose media file lies in the table itself; `place` is its number among all of them."""
+
+    place: int
+    size: int
+    #: What its first bytes say, if they say it.
+    kind: ColumnType | None
+    #: The file's name, where the table tells one.
+    name: str | None = None
+
+    def __str__(self) -> str:
+        return self.name or f"{self.size} bytes"
+
+
+class RawRows(Sequence[RawRow]):
+    """Rows in the order in which they were appended; each is made anew when it is asked for."""
+
+    def __init__(self) -> None:
+        self.lines = array("q")
+        self._spool = Spool()
+
+    def append(self, row: RawRow) -> None:
+        media = {key: cell for key, cell in row.cells.items() if isinstance(cell, Embedded)}
+        plain = {**row.cells, **dict.fromkeys(media)} if media else row.cells
+        kept = [plain, {key: astuple(cell) for key, cell in media.items()}] if media else [plain]
+        # Values that JSON does not know lie in lists or objects, which no column is made of.
+        written = json.dumps(kept, ensure_ascii=False, separators=(",", ":"), default=str)
+        self._spool.add(written.encode("utf-8", "surrogatepass"))
+        self.lines.append(row.line)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    @overload
+    def __getitem__(self, place: int) -> RawRow: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[RawRow]: ...
+
+    def __getitem__(self, place: int | slice) -> RawRow | list[RawRow]:
+        if isinstance(place, slice):
+            return [self._read(n) for n in range(*place.indices(len(self)))]
+        return self._read(range(len(self))[place])
+
+    def __iter__(self) -> Iterator[RawRow]:
+        return map(self._read, range(len(self)))
+
+    def _read(self, place: int) -> RawRow:
+        cells, *media = json.loads(self._spool[place])
+        for key, (number, size, kind, name) in media[0].items() if media else ():
+            cells[key] = Embedded(number, size, ColumnType(kind) if kind else None, name)
+        return RawRow(self.lines[place], cells)
+
+    def seal(self) -> None:
+        self._spool.seal()
+
+    def close(self) -> None:
+        self._spool.close()
