@@ -1,4 +1,4 @@
-"""The kernels of the maximum mean discrepancy, on rows that lie as `triton.py` says.
+"""The kernels of the maximum mean discrepancy, on rows that lie as `samples.py` says.
 
 Both samples are one buffer of padded rows, x's first: each side starts at a multiple of every block of rows, so that a
 block never holds rows of both. A pair of blocks then has one factor, and a row that does not count is zeros.
