@@ -1,4 +1,4 @@
-"""The Triton kernels of token pooling. Who launches them, and how, is in `triton.py`.
+"""The Triton kernels of token pooling. Knows no tensors: `launches` passes pointers, strides and sizes.
 
 A vector of WIDTH columns is held as a tuple of CHUNKS tiles of W columns each: 768 columns are three tiles of 256,
 where one tile of a power of two would leave a quarter of all lanes idle. Sums over the tokens are kept apart for each
