@@ -132,6 +132,11 @@ def narrow(config: dict[str, int]) -> dict[str, int]:
     return {**config, **blocks, "num_warps": 4}
 
 
+def without_way(config: dict[str, int]) -> dict[str, int]:
+    """What a kernel of ours takes of it."""
+    return {name: value for name, value in config.items() if name != "WAY"}
+
+
 @cache
 def hopper() -> bool:
     """Whether this process's first GPU is of this kind, or later."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kernels.projection import launches, tiles
+from kernels.projection import gradients, launches, tiles
 from kernels.projection.launches import Counts
 from kernels.projection.reference import keeps_sum, sum_dtype
 
@@ -107,7 +107,7 @@ def backward(
     dweight, *vectors = found[:4]
     dxs = found[4:]
     needs_dz = dweight is not None or any(dx is not None for dx in dxs)
-    dz, shares = launches.to_sum(
+    dz, shares = gradients.to_sum(
         grad,
         z,
         launches.counts(mask),
@@ -186,7 +186,7 @@ def _to_both(
         return False
     parts = _parts(dweight, config)
     starts = list(accumulate(widths, initial=0))
-    launches.to_both(dz, _aligned(weight, rows), xs, starts, shares, parts, wanted, config)
+    gradients.to_both(dz, _aligned(weight, rows), xs, starts, shares, parts, wanted, config)
     _add_parts(parts, dweight)
     return True
 
@@ -200,7 +200,7 @@ def _parts(dweight: Tensor, config: dict[str, int]) -> Tensor:
 
 def _add_parts(parts: Tensor, dweight: Tensor) -> None:
     if len(parts) > 1:
-        launches.fold(parts.flatten(1)[None], [dweight])
+        gradients.fold(parts.flatten(1)[None], [dweight])
 
 
 def _to_weight(dz: Tensor, xs: Sequence[Tensor], shares: Counts, dweight: Tensor) -> None:
@@ -217,7 +217,7 @@ def _to_weight(dz: Tensor, xs: Sequence[Tensor], shares: Counts, dweight: Tensor
     starts = list(accumulate(widths, initial=0))
     for ms, even in tiles.groups(dict(enumerate(widths))):
         fitting = config if even else tiles.narrow(config)
-        launches.to_weight(dz, [xs[m] for m in ms], [starts[m] for m in ms], shares, ms, parts, fitting)
+        gradients.to_weight(dz, [xs[m] for m in ms], [starts[m] for m in ms], shares, ms, parts, fitting)
     _add_parts(parts, dweight)
 
 
@@ -236,4 +236,4 @@ def _to_inputs(
     for ms, even in tiles.groups({m: widths[m] for m in wanted}):
         fitting = config if even else tiles.narrow(config)
         some = [wanted[m] for m in ms]
-        launches.to_inputs(dz, weight, [starts[m] for m in ms], shares, ms, some, fitting)
+        gradients.to_inputs(dz, weight, [starts[m] for m in ms], shares, ms, some, fitting)

@@ -1,4 +1,4 @@
-"""The Triton kernels of the masked projection. Knows no tensors: `launches` passes pointers, strides and sizes.
+"""The Triton kernels of the masked projection. Tensors are the matter of `launches` and `gradients`.
 
 `rows` are samples, `inputs` the columns of a modality, `outputs` the columns of the result. A mask comes as numbers:
 0 is absent. It is WEIGHTED if its other numbers count, and only selects if they do not. Row strides are taken in 64 bit.

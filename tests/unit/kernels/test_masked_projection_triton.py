@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kernels import dispatch, tuned
-from kernels.projection import launches, reference, triton
+from kernels.projection import gradients, reference, triton
 from support.projections import (
     FORMS,
     SHAPES,
@@ -117,7 +117,7 @@ def test_both_products_of_the_backward_in_one_launch_agree_with_the_textbook(
     for m in frozen:
         asked.leaves[f"xs[{m}]"].requires_grad_(False)
     for apart in ("to_weight", "to_inputs"):
-        monkeypatch.delattr(launches, apart)
+        monkeypatch.delattr(gradients, apart)
 
     small = {"BLOCK_SIDE": 16, "BLOCK_INPUTS": 32, "BLOCK_DEPTH": 16}
     with tuned.forced("projection.to_both", {**small, "SPLIT": split, "WAY": 1}):
@@ -214,9 +214,9 @@ def test_nothing_is_launched_for_frozen_inputs(monkeypatch: pytest.MonkeyPatch) 
     given, launched = arguments(asked), []
     y, z = triton.forward(*given)
     for name in ("to_sum", "to_weight", "to_inputs", "fold"):
-        run = getattr(launches, name)
+        run = getattr(gradients, name)
         monkeypatch.setattr(
-            launches, name, lambda *a, name=name, run=run: (launched.append(name), run(*a))[1]
+            gradients, name, lambda *a, name=name, run=run: (launched.append(name), run(*a))[1]
         )
 
     found = triton.backward(y, z, *given, [False, False, False, False, False, True, False])

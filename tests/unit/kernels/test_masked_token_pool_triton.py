@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kernels import dispatch, tuned
-from kernels.token_pool import device, reference, triton
+from kernels.token_pool import device, launches, reference, triton
 from support.exact import TOLERANCE, errors, results
 from support.pools import FORMS, SHAPES, Case, case, packed, pool, textbook, without_empty_rows
 
@@ -89,7 +89,7 @@ def test_more_odd_shapes_agree_with_the_textbook(shape: tuple[int, int, int], mo
 def test_no_rows_or_no_tokens_give_zeros_and_launch_nothing(
     mode: str, rows: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(triton, "device", None)
+    monkeypatch.setattr(launches, "device", None)
     for asked in (case(rows=rows, most=most, mode=mode), packed(case(rows=rows, most=most, mode=mode))):
         found = results(pool, asked)
 

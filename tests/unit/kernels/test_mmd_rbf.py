@@ -69,7 +69,7 @@ def test_half_precision_is_as_good_as_it_holds_and_no_worse_than_eager(apart: fl
 
 
 def test_rounding_to_tf32_stays_within_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kernels.mmd.triton._takes_tf32", lambda: True)
+    monkeypatch.setattr("kernels.mmd.samples._takes_tf32", lambda: True)
     asked = case()
 
     with large_blocks(), dispatch.using("triton"):
