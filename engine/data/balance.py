@@ -1,13 +1,12 @@
 """What is lopsided in a data set: classes with few rows, columns with few cells. Reads no media."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator
 
 from domain.manifest import Code, Issue
 from domain.tasks import Task
 from engine.data.classes import Mislabelled, names_of, read_label
-from engine.data.manifest import Row
+from engine.data.ledger import Ledger, Tally
 from engine.data.tables import excerpt
 
 #: A class this many times rarer than the most frequent one is hardly learned without weights.
@@ -20,9 +19,9 @@ MISSING_SHARE = 0.5
 _NAMED = 5
 
 
-def class_imbalance(training: Sequence[Row], task: Task, column: str | None) -> Iterator[Issue]:
+def class_imbalance(training: Tally, task: Task, column: str | None) -> Iterator[Issue]:
     """Of the training rows' classes; a regression has none."""
-    counts = Counter(chain.from_iterable(_classes(row, task) for row in training)).most_common()
+    counts = _classes(training, task).most_common()
     if not counts:
         return
     usual, most = counts[0]
@@ -39,11 +38,11 @@ def class_imbalance(training: Sequence[Row], task: Task, column: str | None) -> 
         )
 
 
-def lone_classes(training: Sequence[Row], task: Task, column: str | None) -> Iterator[Issue]:
+def lone_classes(training: Tally, task: Task, column: str | None) -> Iterator[Issue]:
     """Most classes have one row: so it is where whole numbers are amounts, or ids."""
     if task is not Task.CLASSIFICATION:
         return
-    counts = Counter(chain.from_iterable(_classes(row, task) for row in training))
+    counts = _classes(training, task)
     lone = [name for name, count in counts.items() if count == 1]
     if len(counts) >= MANY_CLASSES and 2 * len(lone) > len(counts):
         message = (
@@ -54,9 +53,8 @@ def lone_classes(training: Sequence[Row], task: Task, column: str | None) -> Ite
         yield Issue(Code.TOO_FEW_EXAMPLES, message, column=column, value=shown, severity="warning")
 
 
-def missing_rates(rows: Sequence[Row], used: Iterable[str]) -> Iterator[Issue]:
-    for name in used:
-        missing = sum(row.values[name] is None for row in rows)
+def missing_rates(rows: Ledger) -> Iterator[Issue]:
+    for name, missing in zip(rows.used, rows.missing.sum(axis=0).tolist(), strict=True):
         if missing > MISSING_SHARE * len(rows):
             message = (
                 f"'{name}' is missing in {missing} of {len(rows)} rows ({missing / len(rows):.0%}); "
@@ -65,8 +63,12 @@ def missing_rates(rows: Sequence[Row], used: Iterable[str]) -> Iterator[Issue]:
             yield Issue(Code.HIGH_MISSING_RATE, message, column=name, severity="warning")
 
 
-def _classes(row: Row, task: Task) -> tuple[str, ...]:
-    try:
-        return names_of(read_label(row.label, task)) if row.label is not None else ()
-    except Mislabelled:
-        return ()
+def _classes(training: Tally, task: Task) -> Counter[str]:
+    """How many rows name each class."""
+    counts = Counter[str]()
+    for label, count in training.counts.items():
+        try:
+            counts.update(dict.fromkeys(names_of(read_label(label, task)), count))
+        except Mislabelled:
+            continue
+    return counts

@@ -1,6 +1,6 @@
 """Looks into the cells of a row that towers read: media are opened, and each content gets a digest."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -13,6 +13,9 @@ from engine.data.tables import excerpt
 
 #: A sound may be this much longer than what is read of it before it is worth a word.
 _SLACK_S = 0.05
+#: Files of which it is remembered what they were: those that many rows share come again soon.
+_REMEMBERED = 2**16
+_TEXTS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,10 @@ class Cells:
         self._dataset, self._used, self._seconds = dataset, used, seconds
         self._named = {(issue.line, issue.column) for issue in errors_in(dataset.issues)}
         self._looks: dict[tuple[str, MediaRef], _Look] = {}
-        #: Line -> what the row's used cells hold; rows without any are not among them.
-        self.digests: dict[int, bytes] = {}
 
-    def issues(self, row: Row) -> Iterator[Issue]:
+    def look(self, row: Row) -> tuple[bytes | None, list[Issue]]:
+        """A digest of what the row's used cells hold, None if they hold nothing; and what is wrong with them."""
+        issues: list[Issue] = []
         whole, is_empty = sha256(), True
         for name in self._used:
             value = row.values[name]
@@ -44,18 +47,17 @@ class Cells:
             if isinstance(value, MediaRef):
                 look = self._look(name, value)
                 content = look.digest
-                yield from self._media_issues(name, value, look, row.line)
+                issues += self._media_issues(name, value, look, row.line)
             elif value is not None:
                 content = str(value).encode()
             is_empty = is_empty and value is None
             # With its length, so that no content can pass for two.
             whole.update(len(content).to_bytes(8) + content)
-        if not is_empty:
-            self.digests[row.line] = whole.digest()
         # A cell that was refused is no missing one, and has its issue already.
-        elif self._used and not any((row.line, name) in self._named for name in self._used):
+        if is_empty and self._used and not any((row.line, name) in self._named for name in self._used):
             message = f"The row has none of {', '.join(self._used)}; give it one, or remove it."
-            yield Issue(Code.ALL_MODALITIES_MISSING, message, row.line)
+            issues.append(Issue(Code.ALL_MODALITIES_MISSING, message, row.line))
+        return None if is_empty else whole.digest(), issues
 
     def _media_issues(self, name: str, ref: MediaRef, look: _Look, line: int) -> Iterator[Issue]:
         if look.problem:
@@ -69,9 +71,12 @@ class Cells:
             yield Issue(Code.TOO_LONG, message, line, name, shown(ref.name), severity="warning")
 
     def _look(self, name: str, ref: MediaRef) -> _Look:
-        if (name, ref) not in self._looks:
-            self._looks[name, ref] = self._looked(name, ref)
-        return self._looks[name, ref]
+        look = self._looks.get((name, ref))
+        if look is None:
+            if len(self._looks) >= _REMEMBERED:
+                del self._looks[next(iter(self._looks))]
+            look = self._looks[name, ref] = self._looked(name, ref)
+        return look
 
     def _looked(self, name: str, ref: MediaRef) -> _Look:
         try:
@@ -88,14 +93,33 @@ class Cells:
             return _Look(digest, (error.code, error.message))
 
 
-def long_texts(rows: Sequence[Row], limits: Mapping[str, TextLimit]) -> Iterator[Issue]:
-    """The texts that their encoder reads only the beginning of."""
-    for name, limit in sorted(limits.items()):
-        held = [(row.line, text) for row in rows if isinstance(text := row.values.get(name), str)]
+class Texts:
+    """Looks for texts that their encoder reads only the beginning of, some rows at a time."""
+
+    def __init__(self, limits: Mapping[str, TextLimit]) -> None:
+        self._limits = limits
+        self._held: dict[str, list[tuple[int, str]]] = {name: [] for name in sorted(limits)}
+        self.issues: list[Issue] = []
+
+    def add(self, row: Row) -> None:
+        for name, held in self._held.items():
+            if isinstance(text := row.values.get(name), str):
+                held.append((row.line, text))
+                if len(held) == _TEXTS_AT_ONCE:
+                    self._measure(name, held)
+
+    def close(self) -> None:
+        for name, held in self._held.items():
+            self._measure(name, held)
+
+    def _measure(self, name: str, held: list[tuple[int, str]]) -> None:
+        limit = self._limits[name]
         for place in limit.too_long([text for _, text in held]):
             line, text = held[place]
             message = (
                 f"Of the text in '{name}' only the first {limit.tokens} tokens are read; "
                 "shorten it, or raise the tower's max_length if the encoder reads more."
             )
-            yield Issue(Code.TEXT_TOO_LONG, message, line, name, excerpt(text), severity="warning")
+            shown = excerpt(text)
+            self.issues.append(Issue(Code.TEXT_TOO_LONG, message, line, name, shown, severity="warning"))
+        held.clear()

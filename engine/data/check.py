@@ -1,22 +1,22 @@
 """Reads every row and every picture and sound that the towers will, and lists every problem. Loads no torch."""
 
 import dataclasses
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from domain.bad_rows import BadRows
-from domain.errors import EngineError
 from domain.manifest import Code, ColumnType, Issue, Split, errors_in
 from domain.specs import Multimodal
 from domain.tasks import Task
 from engine.data.balance import class_imbalance, lone_classes, missing_rates
-from engine.data.cells import Cells, long_texts
-from engine.data.classes import class_issues, spec_issues, task_of
-from engine.data.holdout import assign_splits
+from engine.data.cells import Cells, Texts
+from engine.data.classes import spec_issues, task_of
+from engine.data.holdout import ONE_GROUP
+from engine.data.ledger import Book, Ledger
 from engine.data.lengths import DEFAULT_MAX_SECONDS, TextLimit
-from engine.data.manifest import Dataset, Row, class_name
+from engine.data.manifest import Dataset, class_name
 from engine.data.overlap import Contents, contents_of, overlap, repeated
+from engine.data.readings import class_issues
 from engine.data.sieve import is_of_row, relevant, sieved, used_columns, widened
 
 __all__ = ["MIN_ROWS", "Report", "check", "class_name"]
@@ -73,16 +73,21 @@ def check(
     if not dataset.rows:
         return report
     report.issues += _column_issues(spec, types, used)
-    cells = Cells(dataset, used, _seconds(dataset, spec))
+    cells, texts = Cells(dataset, used, _seconds(dataset, spec)), Texts(text_limits or {})
+    book = Book(used, _SPLIT_OF_ROLE[role])
     for number, row in enumerate(dataset.rows):
         if should_stop():
             return report
         progress(number, len(dataset.rows))
-        report.issues += cells.issues(row)
-    report.issues += long_texts(dataset.rows, text_limits or {})
+        content, issues = cells.look(row)
+        report.issues += issues
+        texts.add(row)
+        book.add(row, content)
+    texts.close()
+    report.issues += texts.issues
     progress(len(dataset.rows), len(dataset.rows))
-    whole = _Whole(spec, role, trained, hold_out, cells.digests, list(used))
-    return _settled(report, dataset, spec, used, whole)
+    whole = _Whole(spec, dataset, role, trained, hold_out)
+    return _settled(report, dataset, spec, used, whole, book.closed())
 
 
 def _column_issues(
@@ -114,39 +119,32 @@ class _Whole:
     """What is asked of rows together: it is asked again once some are left out."""
 
     spec: Multimodal
+    dataset: Dataset
     role: str
     trained: Report | None
     hold_out: bool
-    digests: Mapping[int, bytes]
-    used: Sequence[str]
 
-    def issues(self, dataset: Dataset, report: Report) -> list[Issue]:
+    def issues(self, rows: Ledger, report: Report) -> list[Issue]:
         """The problems; classes, counts and contents go into `report`."""
-        rows = dataset.rows
-        if not rows:
+        if not len(rows):
             message = "No row is left that could be used; correct the bad ones."
             return [Issue(Code.TOO_FEW_EXAMPLES, message)]
-        splits = [self._split(row) for row in rows]
-        report.counts = {str(split): count for split, count in sorted(Counter(splits).items())}
-        training = [row for row, split in zip(rows, splits, strict=True) if split is Split.TRAIN]
-        others = [row for row, split in zip(rows, splits, strict=True) if split is not Split.TRAIN]
+        report.counts = rows.counts
+        training, others = rows.where(rows.training), rows.where(~rows.training)
         known = None if self.role == "training" or self.trained is None else self.trained.classes
-        report.task = task_of(dataset) if self.spec.task == "auto" else Task(self.spec.task)
-        report.classes, found = class_issues(dataset, splits, known, report.task)
+        auto = self.spec.task == "auto"
+        report.task = task_of(rows.tally, typed=self.dataset.typed) if auto else Task(self.spec.task)
+        report.classes, found = class_issues(rows, self.dataset, known, report.task)
         found += spec_issues(self.spec, report.task, report.classes)
-        report.contents = contents_of(training, self.digests)
-        found += repeated(rows, self.digests)
-        found += overlap(others, self.digests, self._learned(report))
-        found += missing_rates(rows, self.used)
+        report.contents = contents_of(training)
+        found += repeated(rows)
+        found += overlap(others, self._learned(report))
+        found += missing_rates(rows)
         if self.role == "training":
-            found += class_imbalance(training, report.task, dataset.schema.label)
-            found += lone_classes(training, report.task, dataset.schema.label)
-            found += _size_issues(rows, len(training), self.hold_out)
+            found += class_imbalance(training.tally, report.task, self.dataset.schema.label)
+            found += lone_classes(training.tally, report.task, self.dataset.schema.label)
+            found += _size_issues(rows, training, self.hold_out)
         return found
-
-    def _split(self, row: Row) -> Split:
-        """A validation or test file counts whole, whatever its rows say."""
-        return Split(row.split) if row.split and self.role == "training" else _SPLIT_OF_ROLE[self.role]
 
     def _learned(self, report: Report) -> Contents:
         if self.role == "training":
@@ -155,36 +153,38 @@ class _Whole:
         return dataclasses.replace(other, where="of the training file")
 
 
-def _size_issues(rows: Sequence[Row], training: int, hold_out: bool) -> Iterator[Issue]:
-    if training < MIN_ROWS:
-        message = f"There are {training} training rows; at least {MIN_ROWS} are needed. Add some."
+def _size_issues(rows: Ledger, training: Ledger, hold_out: bool) -> Iterator[Issue]:
+    if len(training) < MIN_ROWS:
+        message = f"There are {len(training)} training rows; at least {MIN_ROWS} are needed. Add some."
         yield Issue(Code.TOO_FEW_EXAMPLES, message)
-        return
-    try:
-        assign_splits(rows, 0, hold_out=hold_out)
-    except EngineError as error:
-        yield Issue(error.code, error.message)
+    elif hold_out and str(Split.VALIDATION) not in rows.counts and training.parts < 2:
+        yield Issue(Code.TOO_FEW_EXAMPLES, ONE_GROUP)
 
 
 def _settled(
-    report: Report, dataset: Dataset, spec: Multimodal, used: Mapping[str, ColumnType], whole: _Whole
+    report: Report,
+    dataset: Dataset,
+    spec: Multimodal,
+    used: Mapping[str, ColumnType],
+    whole: _Whole,
+    rows: Ledger,
 ) -> Report:
     """The report, once it is decided which bad rows the job does without."""
-    strict = whole.issues(dataset, report)
+    strict = whole.issues(rows, report)
     alone = [issue for issue in report.issues if not is_of_row(issue)]
     fatal = [issue for issue in (*report.issues, *strict) if is_of_row(issue)]
     if spec.on_bad_row == "fail" or not fatal or not dataset.is_whole:
         report.issues += strict
         return report
-    kept, bad, excused, together = dataset, BadRows(), list[Issue](), strict
+    bad, excused, together = BadRows(), list[Issue](), strict
     # What is left may have problems of its own: a class that only bad rows were trained on.
     while fatal:
         excused += fatal
         bad = widened(bad, fatal, dataset, used, spec.on_bad_row)
-        kept = sieved(dataset, bad)
-        together = whole.issues(kept, report)
+        left = dataclasses.replace(whole, dataset=sieved(dataset, bad))
+        together = left.issues(rows.without(bad), report)
         fatal = [issue for issue in together if is_of_row(issue)]
-    total = len({row.line for row in dataset.rows} | bad.skipped)
+    total = len(bad.skipped.union(rows.lines.tolist()))
     if len(bad) > spec.max_bad_fraction * total:
         report.issues += [*strict, _too_many(len(bad), total, spec.max_bad_fraction)]
         return report

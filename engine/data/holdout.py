@@ -9,6 +9,7 @@ from domain.manifest import Code, Split
 from engine.data.manifest import Row
 
 HELD_OUT = 0.1
+ONE_GROUP = "All training rows are one group, so none can be held out; give validation rows."
 
 
 def assign_splits(rows: Sequence[Row], seed: int, *, hold_out: bool = True) -> dict[Split, list[int]]:
@@ -36,8 +37,7 @@ def _held_out(rows: Sequence[Row], numbers: Sequence[int], seed: int) -> set[int
     for number in numbers:
         groups.setdefault(_group(rows[number]), []).append(number)
     if len(groups) < 2:
-        message = "All training rows are one group, so none can be held out; give validation rows."
-        raise EngineError(Code.TOO_FEW_EXAMPLES, message, param="training_file")
+        raise EngineError(Code.TOO_FEW_EXAMPLES, ONE_GROUP, param="training_file")
     order = sorted(groups, key=lambda name: sha256(f"{seed}:{name}".encode()).digest())
     held: set[int] = set()
     for name in list(_spared(rows, groups, order)) or order[:1]:

@@ -5,7 +5,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from domain.manifest import Code, Column, ColumnType, Issue, Schema
@@ -57,7 +56,9 @@ def media_type(text: str) -> ColumnType | None:
         return data_url_type(text)
     if len(text) > _MAX_PATH or "\n" in text:
         return None
-    return _BY_EXTENSION.get(PurePosixPath(text).suffix[1:].lower())
+    # By hand, as it is asked for every cell of text: pathlib took a fifth of a table's time.
+    stem, _, extension = text[text.rfind("/") + 1 :].rpartition(".")
+    return _BY_EXTENSION.get(extension.lower()) if stem else None
 
 
 def as_number(cell: Any) -> float | None:
@@ -107,9 +108,10 @@ def _kinds_by_key(table: Table) -> dict[str, Counter[str]]:
     kinds: dict[str, Counter[str]] = {}
     for row in table.rows:
         for key, cell in row.cells.items():
-            held = kinds.setdefault(key, Counter())
+            if key not in kinds:
+                kinds[key] = Counter()
             if not is_missing(cell):
-                held[_kind(cell, table.typed)] += 1
+                kinds[key][_kind(cell, table.typed)] += 1
     return kinds
 
 

@@ -1,63 +1,74 @@
 """Rows that say the same: twice in one file, or trained on and measured with. Reads no media."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from domain.manifest import Code, Issue
-from engine.data.manifest import Row
+from engine.data.hashes import repeats
+from engine.data.ledger import NONE, Ledger
 from engine.data.tables import excerpt
+
+_NO_HASHES = np.empty(0, np.uint64)
+_NO_LINES = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What the rows that are trained on hold, with a line of each; `where` names their file."""
+    """What the rows that are trained on hold: sorted hashes with a line of each; `where` names their file."""
 
-    rows: Mapping[bytes, int] = field(default_factory=dict)
+    hashes: NDArray[np.uint64] = field(default_factory=_NO_HASHES.copy)
+    lines: NDArray[np.int64] = field(default_factory=_NO_LINES.copy)
     groups: Mapping[str, int] = field(default_factory=dict)
     where: str = "of this file"
 
-
-def contents_of(rows: Sequence[Row], digests: Mapping[int, bytes]) -> Contents:
-    held: dict[bytes, int] = {}
-    groups: dict[str, int] = {}
-    for row in rows:
-        if row.line in digests:
-            held.setdefault(digests[row.line], row.line)
-        if row.group is not None:
-            groups.setdefault(row.group, row.line)
-    return Contents(held, groups)
+    def seen(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """The line that holds each, or 0."""
+        if not len(self.hashes):
+            return np.zeros(len(hashes), np.int64)
+        place = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
+        return np.where(self.hashes[place] == hashes, self.lines[place], 0)
 
 
-def repeated(rows: Sequence[Row], digests: Mapping[int, bytes]) -> Iterator[Issue]:
+def contents_of(training: Ledger) -> Contents:
+    full = training.where(training.has_content)
+    hashes, first = np.unique(full.contents, return_index=True)
+    return Contents(hashes, full.lines[first], _first_lines(training))
+
+
+def _first_lines(rows: Ledger) -> dict[str, int]:
+    """The groups, in the order of their first rows."""
+    grouped = rows.where(rows.groups != NONE)
+    groups, first = np.unique(grouped.groups, return_index=True)
+    order = np.argsort(first)
+    return {rows.names[groups[n]]: int(grouped.lines[first[n]]) for n in order}
+
+
+def repeated(rows: Ledger) -> Iterator[Issue]:
     """Rows of one split with the same content and the same label."""
-    first: dict[object, int] = {}
-    for row in rows:
-        content = digests.get(row.line)
-        if content is None or row.label is None:
-            continue
-        seen = first.setdefault((row.label, row.split, content), row.line)
-        if seen != row.line:
-            message = f"The row says the same as line {seen}; remove one."
-            yield Issue(Code.DUPLICATE_ROW, message, row.line, severity="warning")
+    labelled = rows.where(rows.has_content & (rows.labels != NONE))
+    for place, first in repeats(labelled.wholes):
+        message = f"The row says the same as line {labelled.lines[first]}; remove one."
+        yield Issue(Code.DUPLICATE_ROW, message, int(labelled.lines[place]), severity="warning")
 
 
-def overlap(rows: Sequence[Row], digests: Mapping[int, bytes], trained: Contents) -> Iterator[Issue]:
+def overlap(rows: Ledger, trained: Contents) -> Iterator[Issue]:
     """Rows that measure what was learned by heart. A group that straddles is named once, at its first row."""
-    named: set[str] = set()
-    for row in rows:
-        seen = trained.rows.get(digests.get(row.line, b""))
-        if seen is not None:
+    full = rows.where(rows.has_content)
+    seen = trained.seen(full.contents)
+    for place in np.flatnonzero(seen):
+        message = (
+            f"The row is trained on too (line {seen[place]} {trained.where}), so it measures nothing; "
+            "remove one of the two."
+        )
+        yield Issue(Code.TRAIN_VALID_OVERLAP, message, int(full.lines[place]), severity="warning")
+    for name, line in _first_lines(rows).items():
+        if name in trained.groups:
+            shown = excerpt(name)
             message = (
-                f"The row is trained on too (line {seen} {trained.where}), so it measures nothing; "
-                "remove one of the two."
-            )
-            yield Issue(Code.TRAIN_VALID_OVERLAP, message, row.line, severity="warning")
-        if row.group is not None and row.group in trained.groups and row.group not in named:
-            named.add(row.group)
-            message = (
-                f"The group '{excerpt(row.group)}' is trained on too (line {trained.groups[row.group]} "
+                f"The group '{shown}' is trained on too (line {trained.groups[name]} "
                 f"{trained.where}); keep all rows of a group in one split."
             )
-            yield Issue(
-                Code.TRAIN_VALID_OVERLAP, message, row.line, value=excerpt(row.group), severity="warning"
-            )
+            yield Issue(Code.TRAIN_VALID_OVERLAP, message, line, value=shown, severity="warning")

@@ -9,6 +9,11 @@ from typing import Any, overload
 from domain.manifest import ColumnType
 from engine.data.spool import Spool
 
+# Made once: `json.dumps` and `json.loads` look at their options anew for each row.
+# Values that JSON does not know lie in lists or objects, which no column is made of.
+_write = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+_read = json.JSONDecoder().raw_decode
+
 
 @dataclass(frozen=True)
 class RawRow:
@@ -44,9 +49,7 @@ class RawRows(Sequence[RawRow]):
         media = {key: cell for key, cell in row.cells.items() if isinstance(cell, Embedded)}
         plain = {**row.cells, **dict.fromkeys(media)} if media else row.cells
         kept = [plain, {key: astuple(cell) for key, cell in media.items()}] if media else [plain]
-        # Values that JSON does not know lie in lists or objects, which no column is made of.
-        written = json.dumps(kept, ensure_ascii=False, separators=(",", ":"), default=str)
-        self._spool.add(written.encode("utf-8", "surrogatepass"))
+        self._spool.add(_write(kept).encode("utf-8", "surrogatepass"))
         self.lines.append(row.line)
 
     def __len__(self) -> int:
@@ -67,7 +70,7 @@ class RawRows(Sequence[RawRow]):
         return map(self._read, range(len(self)))
 
     def _read(self, place: int) -> RawRow:
-        cells, *media = json.loads(self._spool[place])
+        (cells, *media), _ = _read(self._spool[place].decode("utf-8", "surrogatepass"))
         for key, (number, size, kind, name) in media[0].items() if media else ():
             cells[key] = Embedded(number, size, ColumnType(kind) if kind else None, name)
         return RawRow(self.lines[place], cells)

@@ -16,6 +16,7 @@ from domain.tasks import Task
 from engine.data.classes import Label, Mislabelled, names_of, read_label, task_of
 from engine.data.dataset import Example
 from engine.data.holdout import assign_splits
+from engine.data.ledger import Tally
 from engine.data.manifest import Dataset, Row, open_dataset
 from engine.data.sieve import relevant, sieved, used_columns
 from engine.data.targets import Goal, goal_of, target_tensor
@@ -57,7 +58,7 @@ def open_splits(
     """
     bad = bad_rows or {}
     main = files.enter_context(_open(training, spec, spec.schema_, "training_file", bad))
-    task = task_of(main) if spec.task == "auto" else Task(spec.task)
+    task = task_of(Tally.of(main.rows), typed=main.typed) if spec.task == "auto" else Task(spec.task)
     rows = _labelled(main.rows, task)
     given = {Split.VALIDATION: (validation, "validation_file"), Split.TEST: (test, "multimodal.test_file")}
     # A held-out row's class is trained on all the same, or at least known.

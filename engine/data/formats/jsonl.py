@@ -39,7 +39,7 @@ def _parsed(raw: bytes, size: int) -> dict[str, Any]:
     try:
         # Without its end: an object that is not closed would else be missed on the line behind it.
         text = raw.decode("utf-8").rstrip("\r\n")
-        row = json.loads(text, object_pairs_hook=_no_pair_twice, parse_constant=_no_constant)
+        row = _DECODER.decode(text)
     except UnicodeDecodeError as error:
         message = f"Byte {error.start + 1} of the line is not UTF-8; save the table as UTF-8."
         raise BadLine(Code.ENCODING_ERROR, message) from error
@@ -69,3 +69,6 @@ def _no_pair_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _no_constant(word: str) -> None:
     message = f"{word} is not JSON; write null for a missing value."
     raise BadLine(Code.INVALID_JSON, message)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_no_pair_twice, parse_constant=_no_constant)

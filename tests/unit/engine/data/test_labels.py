@@ -45,7 +45,7 @@ def found(report: Report) -> list[tuple[int | None, str]]:
 def test_more_names_of_classes_than_a_job_can_bear_are_one_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.data.classes.MOST_NAMES", 200)
+    monkeypatch.setattr("engine.data.readings.MOST_NAMES", 200)
 
     report = checked(written(tmp_path, ["x" * 100, "y" * 100, "z"] * 4))
 
