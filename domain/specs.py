@@ -90,6 +90,13 @@ class Loss(Shape):
     )
 
 
+class HoldOut(Shape):
+    """What of the training rows is held out where neither rows nor files are named for it."""
+
+    validation: float = Field(default=0.1, gt=0, le=0.5, description="share; measured while training goes on")
+    test: float = Field(default=0.0, ge=0, le=0.5, description="share; measured once, at the end")
+
+
 class Multimodal(Shape):
     """The whole spec of a fine-tune. `towers` may be empty: one tower a column is then made."""
 
@@ -105,6 +112,7 @@ class Multimodal(Shape):
     test_file: str | None = Field(
         default=None, description="id of an uploaded file; evaluated once, at the end"
     )
+    hold_out: HoldOut = HoldOut()
     fusion: Fusion = Fusion()
     loss: Loss = Loss()
     hyperparameters: Hyperparameters = Hyperparameters()
@@ -169,7 +177,7 @@ class FineTune(Shape):
         description="id of an uploaded file; the command line sends a path first",
     )
     validation_file: str | None = Field(
-        default=None, max_length=100, description="none: a tenth of the training rows is held out"
+        default=None, max_length=100, description="none: multimodal.hold_out says how many training rows are"
     )
     hyperparameters: Hyperparameters | None = Field(
         default=None, description="OpenAI's place for them; what multimodal says wins"

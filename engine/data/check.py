@@ -1,7 +1,7 @@
 """Reads every row and every picture and sound that the towers will, and lists every problem. Loads no torch."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from domain.bad_rows import BadRows
@@ -143,8 +143,15 @@ class _Whole:
         if self.role == "training":
             found += class_imbalance(training.tally, report.task, self.dataset.schema.label)
             found += lone_classes(training.tally, report.task, self.dataset.schema.label)
-            found += _size_issues(rows, training, self.hold_out)
+            found += _size_issues(training, list(self._held_out(rows)))
         return found
+
+    def _held_out(self, rows: Ledger) -> Iterator[Split]:
+        """The splits that are made of training rows."""
+        if self.hold_out and str(Split.VALIDATION) not in rows.counts:
+            yield Split.VALIDATION
+        if self.spec.hold_out.test and not self.spec.test_file and str(Split.TEST) not in rows.counts:
+            yield Split.TEST
 
     def _learned(self, report: Report) -> Contents:
         if self.role == "training":
@@ -153,11 +160,11 @@ class _Whole:
         return dataclasses.replace(other, where="of the training file")
 
 
-def _size_issues(rows: Ledger, training: Ledger, hold_out: bool) -> Iterator[Issue]:
+def _size_issues(training: Ledger, held_out: Sequence[Split]) -> Iterator[Issue]:
     if len(training) < MIN_ROWS:
         message = f"There are {len(training)} training rows; at least {MIN_ROWS} are needed. Add some."
         yield Issue(Code.TOO_FEW_EXAMPLES, message)
-    elif hold_out and str(Split.VALIDATION) not in rows.counts and training.parts < 2:
+    elif held_out and training.parts <= len(held_out):
         yield Issue(Code.TOO_FEW_EXAMPLES, ONE_GROUP)
 
 

@@ -65,9 +65,12 @@ def open_splits(
     known = [_label(row) for row in rows if (row.split or Split.TRAIN) == Split.TRAIN]
     if not known:
         raise EngineError(Code.EMPTY_FILE, "there is no row to train on", param="training_file")
+    # The test rows first: they stay the same when the validation's share changes.
+    shares = {Split.TEST: spec.hold_out.test, Split.VALIDATION: spec.hold_out.validation}
+    wanted = {split: share for split, share in shares.items() if given[split][0] is None}
     made = {
         split: [Example(main, rows[n], _label(rows[n])) for n in numbers]
-        for split, numbers in assign_splits(rows, seed, hold_out=validation is None).items()
+        for split, numbers in assign_splits(rows, seed, wanted).items()
     }
     for split, (path, param) in given.items():
         if path is not None:

@@ -22,7 +22,7 @@ def describe(spec: Multimodal, splits: Splits, model: Network, seed: int, data: 
 
     `data` are the sha256 of the files whose rows are trained on and chosen by.
     """
-    parts = {"task", "family", "fusion", "loss", "hyperparameters"}
+    parts = {"task", "family", "hold_out", "fusion", "loss", "hyperparameters"}
     given = spec.model_dump(mode="json", by_alias=True, include=parts)
     hyper = {k: v for k, v in given.pop("hyperparameters").items() if k not in FREE}
     towers = {

@@ -11,6 +11,8 @@ from domain.manifest import Split
 from engine.data.holdout import assign_splits
 from engine.data.manifest import Row
 
+TENTH = {Split.VALIDATION: 0.1}
+
 
 def row(n: int, *, split: str | None = None, group: str | None = None, label: str = "a") -> Row:
     return Row(line=n + 1, id=f"r{n}", values={}, label=label, split=split, group=group)
@@ -27,7 +29,7 @@ def test_rows_keep_the_split_that_they_name() -> None:
 def test_a_tenth_of_the_training_rows_is_held_out_if_none_validates() -> None:
     rows = [row(n, split="test" if n < 20 else None, label="ab"[n % 2]) for n in range(120)]
 
-    splits = assign_splits(rows, seed=0)
+    splits = assign_splits(rows, 0, TENTH)
 
     assert {split: len(numbers) for split, numbers in splits.items()} == {
         Split.TRAIN: 90,
@@ -36,14 +38,14 @@ def test_a_tenth_of_the_training_rows_is_held_out_if_none_validates() -> None:
     }
 
 
-def test_nothing_is_held_out_beside_a_validation_file() -> None:
-    assert assign_splits([row(n) for n in range(20)], 0, hold_out=False)[Split.VALIDATION] == []
+def test_nothing_is_held_out_where_nothing_is_asked_for() -> None:
+    assert assign_splits([row(n) for n in range(20)], 0)[Split.VALIDATION] == []
 
 
 def test_the_same_seed_holds_out_the_same_rows_and_another_seed_others() -> None:
     rows = [row(n) for n in range(100)]
 
-    first, again, other = (assign_splits(rows, seed) for seed in (1, 1, 2))
+    first, again, other = (assign_splits(rows, seed, TENTH) for seed in (1, 1, 2))
 
     assert first == again
     assert first != other
@@ -53,7 +55,7 @@ def test_what_is_held_out_depends_on_ids_and_not_on_their_order() -> None:
     rows = [row(n) for n in range(50)]
 
     def held(given: list[Row]) -> set[str]:
-        return {given[n].id for n in assign_splits(given, 0)[Split.VALIDATION]}
+        return {given[n].id for n in assign_splits(given, 0, TENTH)[Split.VALIDATION]}
 
     assert held(rows) == held(rows[::-1])
 
@@ -62,12 +64,12 @@ def test_the_last_example_of_a_class_is_not_held_out() -> None:
     rows = [row(n, label="rare" if n == 7 else "ab"[n % 2]) for n in range(12)]
 
     for seed in range(30):
-        assert {rows[n].label for n in assign_splits(rows, seed)[Split.TRAIN]} == {"a", "b", "rare"}
+        assert {rows[n].label for n in assign_splits(rows, seed, TENTH)[Split.TRAIN]} == {"a", "b", "rare"}
 
 
 def test_one_group_cannot_be_split() -> None:
     with pytest.raises(EngineError) as error:
-        assign_splits([row(n, group="one") for n in range(9)], 0)
+        assign_splits([row(n, group="one") for n in range(9)], 0, TENTH)
 
     assert error.value.code == "too_few_examples"
 
@@ -80,10 +82,48 @@ def test_one_group_cannot_be_split() -> None:
 def test_no_group_straddles_and_no_split_is_empty(groups: list[int], classes: int, seed: int) -> None:
     rows = [row(n, group=f"g{g}", label=str(n % classes)) for n, g in enumerate(groups)]
 
-    splits = assign_splits(rows, seed)
+    splits = assign_splits(rows, seed, TENTH)
 
     train, validation = splits[Split.TRAIN], splits[Split.VALIDATION]
     assert train
     assert validation
     assert Counter(train + validation) == Counter(range(len(rows)))
     assert not {rows[n].group for n in train} & {rows[n].group for n in validation}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_class_is_held_out_by_its_share(seed: int) -> None:
+    counts = {"often": 700, "seldom": 250, "rare": 50}
+    labels = [name for name, count in counts.items() for _ in range(count)]
+    rows = [row(n, label=label) for n, label in enumerate(labels)]
+
+    splits = assign_splits(rows, seed, {Split.TEST: 0.2, Split.VALIDATION: 0.1})
+
+    def held(split: Split) -> Counter[object]:
+        return Counter(rows[n].label for n in splits[split])
+
+    assert held(Split.TEST) == {"often": 140, "seldom": 50, "rare": 10}
+    assert held(Split.VALIDATION) == {"often": 70, "seldom": 25, "rare": 5}
+
+
+def test_the_test_rows_stay_the_same_when_the_validations_share_changes() -> None:
+    rows = [row(n, label="ab"[n % 2]) for n in range(200)]
+
+    small, large = (
+        assign_splits(rows, 0, {Split.TEST: 0.1, Split.VALIDATION: share}) for share in (0.1, 0.3)
+    )
+
+    assert small[Split.TEST] == large[Split.TEST]
+    assert set(small[Split.VALIDATION]) < set(large[Split.VALIDATION])
+
+
+def test_rows_that_name_their_test_rows_have_no_others_held_out_for_it() -> None:
+    rows = [row(n, split="test" if n < 5 else None) for n in range(100)]
+
+    assert len(assign_splits(rows, 0, {Split.TEST: 0.5})[Split.TEST]) == 5
+
+
+def test_measured_numbers_are_held_out_by_the_number_of_rows() -> None:
+    rows = [Row(n, f"r{n}", {}, n / 7, None, None) for n in range(100)]
+
+    assert len(assign_splits(rows, 0, TENTH)[Split.VALIDATION]) == 10
