@@ -11,10 +11,12 @@ from domain.specs import Multimodal
 from engine.data.check import Report, check
 from engine.data.lengths import text_limits
 from engine.data.manifest import open_dataset
+from engine.data.preview import preview
 from engine.hub.mirror import resolve
 from worker.child import Desk
 
 ISSUES = "results/issues.jsonl"
+PREVIEW = "results/preview.json"
 _PROGRESS_S = 0.5
 
 
@@ -26,8 +28,9 @@ def read_through(
     role: str,
     trained: Report | None = None,
     hold_out: bool = True,
+    shown: list[dict[str, Any]] | None = None,
 ) -> tuple[Report, Schema]:
-    """What the file is, and the schema that it was read by."""
+    """What the file is, and the schema that it was read by; `shown` is filled with its first rows."""
     declared = spec.schema_ or (Schema.model_validate(file["schema"]) if file["schema"] else None)
     with open_dataset(Path(file["path"]), schema=declared, filename=file["filename"]) as dataset:
         types = {name: column.type for name, column in dataset.schema.columns.items()}
@@ -41,6 +44,8 @@ def read_through(
             progress=_progress(desk),
             should_stop=lambda: bool(desk.should_stop()),
         )
+        if shown is not None and not desk.should_stop():
+            shown += preview(dataset)
         return report, dataset.schema
 
 
@@ -84,11 +89,23 @@ def write_issues(desk: Desk, listed: Sequence[dict[str, Any]]) -> list[str]:
     """The result file of all issues, if there are any; its name is for the verdict."""
     if not listed:
         return []
-    target = desk.folder / ISSUES
-    target.parent.mkdir()
-    with target.open("w") as out:
+    with _result(desk, ISSUES).open("w") as out:
         out.writelines(json.dumps(entry) + "\n" for entry in listed)
     return [ISSUES]
+
+
+def write_preview(desk: Desk, shown: Sequence[dict[str, Any]]) -> list[str]:
+    """The result file of the first rows, if there are any."""
+    if not shown:
+        return []
+    _result(desk, PREVIEW).write_text(json.dumps({"object": "file.preview", "data": list(shown)}))
+    return [PREVIEW]
+
+
+def _result(desk: Desk, name: str) -> Path:
+    target = desk.folder / name
+    target.parent.mkdir(exist_ok=True)
+    return target
 
 
 def note(report: Report) -> dict[str, Any]:

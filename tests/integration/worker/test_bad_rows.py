@@ -156,11 +156,16 @@ def test_a_check_measures_texts_by_an_encoder_that_is_here(plait: Stack, tmp_pat
     assert "the first 64 tokens" in job.result["issues"][0]["message"]
 
 
-def test_a_check_of_a_good_file_has_no_result_file(plait: Stack, tmp_path: Path) -> None:
+def test_a_check_of_a_good_file_has_a_preview_and_no_issues(plait: Stack, tmp_path: Path) -> None:
     job = ended(plait, submit_check(plait, plait.upload(tiny_av(tmp_path)), role="test"))
 
     assert (job.result["errors"], job.result["warnings"], job.result["issues"]) == (0, 0, [])
-    assert results(plait, job) == {}
+    made = results(plait, job)
+    assert set(made) == {"preview.json"}
+    shown = json.loads(made["preview.json"])["data"]
+    assert [row["line"] for row in shown] == list(range(1, 11))
+    assert shown[0]["cells"]["image"]["thumbnail"].startswith("data:image/webp;base64,")
+    assert shown[0]["cells"]["audio"]["seconds"] == 0.5
 
 
 def test_a_check_that_is_cancelled_while_it_reads_ends_soon(plait: Stack, tmp_path: Path) -> None:
