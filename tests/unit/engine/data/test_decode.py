@@ -86,12 +86,14 @@ def test_a_picture_taken_sideways_is_turned_upright() -> None:
     assert decode.image(saved(picture, "JPEG", exif=exif)).shape == (40, 20, 3)
 
 
-def test_of_a_film_the_first_frame_counts() -> None:
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
+def test_of_a_film_the_first_frame_counts(format: str) -> None:
     frames = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
+    options = {"lossless": True} if format == "WEBP" else {}
 
-    assert (
-        decode.image(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]))[0, 0].tolist() == RED
-    )
+    film = saved(frames[0], format, save_all=True, append_images=frames[1:], **options)
+
+    assert decode.image(film)[0, 0].tolist() == RED
 
 
 @pytest.mark.parametrize("call", [decode.image, probe.probe_image])

@@ -257,10 +257,21 @@ def test_a_frame_that_is_wanted_and_damaged_is_not_guessed(name: str) -> None:
         (b"\x1aE\xdf\xa3 a film", "unreadable_media"),
         (wav(np.zeros(100)), "unreadable_media"),
         (zoo.heard(Tone("mp4", "aac", seconds=0.2)), "unreadable_media"),
+        (zoo.filmed(Film("webp", "libwebp_anim", pixels="bgra", frames=2)), "unreadable_media"),
         (zoo.filmed(Film("mp4", "libx264", frames=1)).replace(b"avc1", b"zzzz"), "unsupported_codec"),
         (zoo.filmed(Film("avi", "mpeg4", frames=0)), "zero_duration"),
     ],
-    ids=["empty", "text", "half a header", "webm", "wav", "sound in mp4", "no such codec", "no frames"],
+    ids=[
+        "empty",
+        "text",
+        "half a header",
+        "webm",
+        "wav",
+        "sound in mp4",
+        "webp",
+        "no such codec",
+        "no frames",
+    ],
 )
 def test_what_is_no_film_is_refused(data: bytes, code: str) -> None:
     assert refused(probe.probe_video, data)[0] == code
@@ -277,10 +288,11 @@ def test_a_codec_that_is_not_decoded_is_named_with_what_to_do() -> None:
     )
 
 
-def test_a_sound_with_a_cover_is_no_film() -> None:
+@pytest.mark.parametrize(("container", "codec"), [("mp4", "aac"), ("mp3", "libmp3lame"), ("flac", "flac")])
+def test_a_sound_with_a_cover_is_no_film(container: str, codec: str) -> None:
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as out:
-        sound, cover = out.add_stream("aac", rate=48_000), out.add_stream("mjpeg", rate=1)
+    with av.open(buffer, "w", format=container) as out:
+        sound, cover = out.add_stream(codec, rate=48_000), out.add_stream("mjpeg", rate=1)
         cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
         cover.disposition = Disposition.attached_pic
         out.mux(cover.encode(av.VideoFrame.from_ndarray(zoo.frame(3), "rgb24")))
