@@ -148,6 +148,15 @@ def packets(container: InputContainer, stream: Any, size: int, what: str) -> Ite
         raise limits.cut_off(what)
 
 
+def said_seconds(container: InputContainer, stream: Any) -> float | None:
+    """How long the track is by the header; None where FFmpeg would only guess."""
+    if container.format.name not in _SAY_LENGTH | {_MOV}:
+        return None
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    return container.duration / _MICROSECONDS if container.duration else None
+
+
 def _end_s(packet: Any) -> float:
     stamp = packet.dts if packet.pts is None else packet.pts
     if stamp is None or packet.time_base is None:

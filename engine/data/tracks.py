@@ -66,6 +66,9 @@ def _wanted(container: InputContainer, size: int, max_seconds: float | None) -> 
     context = containers.decoder(container, stream, _WHAT, "WAV, FLAC or AAC")
     limits.check_rate(context.sample_rate)
     context.thread_count = 1
+    said = containers.said_seconds(container, stream)
+    if said is not None:
+        limits.wanted_samples(said * context.sample_rate, context.sample_rate, max_seconds)
     kept: list[Any] = []
     seconds, is_enough = 0.0, False
     for packet in containers.packets(container, stream, size, _WHAT):
@@ -74,19 +77,12 @@ def _wanted(container: InputContainer, size: int, max_seconds: float | None) -> 
         seconds += float((packet.duration or 0) * stream.time_base)
         limits.wanted_samples(seconds * context.sample_rate, context.sample_rate, max_seconds)
         is_enough = max_seconds is not None and seconds > max_seconds + _LEAD_S
-        if is_enough and (said := _said_seconds(container, stream)):
+        if is_enough and said is not None:
             seconds = said
             break
     if not kept:
         raise limits.no_length(_WHAT)
-    return _Track(stream, kept, seconds)
-
-
-def _said_seconds(container: InputContainer, stream: Any) -> float:
-    """What the header says; 0 if it says nothing."""
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    return (container.duration or 0) / 1e6
+    return _Track(stream, kept, seconds or said or 0.0)
 
 
 def _frames(track: _Track) -> Iterator[Any]:

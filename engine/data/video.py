@@ -1,7 +1,7 @@
 """Films to frames: only what must be decoded for the wanted times is decoded."""
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,10 +76,21 @@ def decode(
         _prepare(track.stream.codec_context, threads)
         times = track.schedule.times(count, sampling)
         try:
-            return np.stack([frames.pixels(frame, width, height) for frame in _found(track, times)])
+            return _stacked(_found(track, times), count, width, height)
         except (_Missed, av.FFmpegError):
             # A packet that shows nothing, or a key frame that is none: whatever is wrong is found on the long way.
-            return np.stack([frames.pixels(frame, width, height) for frame in _watched(track, times)])
+            return _stacked(_watched(track, times), count, width, height)
+
+
+def _stacked(found: Iterable[Any], most: int, width: int, height: int) -> NDArray[np.uint8]:
+    """The pixels of at least one frame and at most so many; each frame goes as soon as it is converted."""
+    number, stack = 0, np.empty(0, np.uint8)
+    for number, frame in enumerate(found, start=1):
+        picture = frames.pixels(frame, width, height)
+        if number == 1:
+            stack = np.empty((most, *picture.shape), np.uint8)
+        stack[number - 1] = picture
+    return stack[:number]
 
 
 def _prepare(context: Any, threads: int) -> None:
