@@ -15,7 +15,10 @@ from engine.data.tables import Table, excerpt
 MEDIA = frozenset({ColumnType.IMAGE, ColumnType.AUDIO})
 
 _IMAGES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ppm", "heic", "avif")
-_SOUNDS = ("wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "au", "m4a", "aac", "wma")
+_SOUNDS = (
+    *("wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "au", "m4a", "aac", "wma"),
+    *("mka", "weba", "amr", "ac3", "mp2", "wv", "caf"),
+)
 _BY_EXTENSION = dict.fromkeys(_IMAGES, ColumnType.IMAGE) | dict.fromkeys(_SOUNDS, ColumnType.AUDIO)
 _BY_WORD = dict.fromkeys(("image", "img", "photo", "picture", "pic"), ColumnType.IMAGE) | dict.fromkeys(
     ("audio", "sound", "voice", "speech", "wav"), ColumnType.AUDIO

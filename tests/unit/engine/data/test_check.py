@@ -13,6 +13,7 @@ from domain.manifest import Schema
 from domain.specs import Multimodal
 from engine.data.check import Report, check
 from engine.data.manifest import open_dataset
+from support import zoo
 from support.datasets import png, tiny_av, tone, wav, zip_of
 
 PICTURE = png(np.zeros((4, 4, 3), np.uint8))
@@ -86,12 +87,12 @@ def test_every_bad_row_is_listed_beside_the_others(tmp_path: Path) -> None:
     [
         (b"", "unreadable_media"),
         (b"noise", "unreadable_media"),
-        (b"\0\0\0\x20ftypM4A ", "unsupported_codec"),
+        (b"\0\0\0\x20ftypM4A ", "unreadable_media"),
         (wav(np.zeros(0)), "zero_duration"),
         (wav(np.random.default_rng(0).uniform(-1, 1, 48_000), format="FLAC")[:20_000], "unreadable_media"),
         (wav(np.zeros(100), 400_000), "unsupported_codec"),
     ],
-    ids=["empty", "noise", "m4a", "silent", "cut off", "odd rate"],
+    ids=["empty", "noise", "half a header", "silent", "cut off", "odd rate"],
 )
 def test_a_sound_that_cannot_be_read_is_named(tmp_path: Path, data: bytes, code: str) -> None:
     rows = [{"audio_file_name": f"{n}.wav", "label": "ab"[n % 2], "n": n} for n in range(6)]
@@ -100,6 +101,18 @@ def test_a_sound_that_cannot_be_read_is_named(tmp_path: Path, data: bytes, code:
 
     assert (3, "audio", code) in found(report)
     assert len(report.errors) == 1
+
+
+def test_a_column_of_sounds_may_hold_films_with_sound(tmp_path: Path) -> None:
+    film = zoo.filmed(zoo.Film("mp4", "libx264", sound="aac"))
+    silent = zoo.filmed(zoo.Film("mp4", "libx264", frames=2))
+    names = [f"{n}.wav" for n in range(6)] + ["film.mp4", "silent.mp4"]
+    rows = [{"audio_file_name": name, "label": "ab"[n % 2], "n": n} for n, name in enumerate(names)]
+    media = dict.fromkeys(names, SOUND) | {"film.mp4": film, "silent.mp4": silent}
+
+    report = checked(tmp_path, rows, media, towers("audio"))
+
+    assert [(issue.line, issue.code) for issue in report.errors] == [(8, "zero_duration")]
 
 
 def test_only_columns_that_a_tower_reads_are_looked_into(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ CASES: dict[Code, tuple[Case, int | None]] = {
     ),
     Code.MISSING_MEDIA: (lambda at: pictures(at, name="gone.png"), 3),
     Code.UNREADABLE_MEDIA: (lambda at: pictures(at, png(RNG.integers(0, 9, (8, 8, 3), np.uint8))[:50]), 3),
-    Code.UNSUPPORTED_CODEC: (lambda at: sounds(at, b"\0\0\0\x20ftypM4A "), 3),
+    Code.UNSUPPORTED_CODEC: (lambda at: sounds(at, wav(SOUND, 400_000)), 3),
     Code.ZERO_DURATION: (lambda at: sounds(at, wav(SOUND[:0])), 3),
     Code.TOO_LONG: (
         lambda at: sounds(

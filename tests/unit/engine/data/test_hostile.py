@@ -19,6 +19,7 @@ from engine.data.check import Report, check
 from engine.data.decode import Undecodable
 from engine.data.manifest import open_dataset
 from support.datasets import png, tiny_av, wav
+from support.zoo import Film, Tone, filmed, heard
 
 FOUND = {str(code) for code in Code}
 SPECS = [Multimodal(), Multimodal.model_validate({"towers": {"image": {"encoder": "a/b"}}})]
@@ -136,3 +137,53 @@ def test_any_damage_to_media_is_refused_or_read(data: st.DataObject, whole: byte
     ):
         with suppress(Undecodable):
             read(bytes(damaged))
+
+
+FILMS = [
+    filmed(Film("mp4", "libx264", frames=6, gop=3, sound="aac")),
+    filmed(Film("mp4", "libx264", frames=6, gop=3, muxing={"movflags": "frag_keyframe+empty_moov"})),
+    filmed(Film("matroska", "ffv1", frames=4, sound="flac", size=(16, 16))),
+    filmed(Film("webm", "libvpx-vp9", frames=6, gop=3, sound="libopus", options={"deadline": "realtime"})),
+    filmed(Film("avi", "mpeg4", frames=6, gop=3, options={"bf": "2"}, sound="mp2")),
+    filmed(Film("mpegts", "mpeg2video", frames=6, gop=3, sound="ac3")),
+    filmed(Film("flv", "flv", frames=6, gop=3)),
+    filmed(Film("asf", "wmv2", frames=6, gop=3)),
+    filmed(Film("gif", "gif", frames=4, pixels="rgb8", size=(16, 16))),
+    heard(Tone("ipod", "alac", seconds=0.1)),
+    heard(Tone("wv", "wavpack", seconds=0.1)),
+]
+
+
+def damage_and_read(data: st.DataObject, whole: bytes) -> None:
+    damaged = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 8))):
+        # Headers lie at the beginning or at the end.
+        place = data.draw(st.integers(0, len(whole) - 1) | st.integers(0, 300) | st.integers(-300, -1))
+        damaged[place % len(whole)] = data.draw(
+            st.sampled_from([0, 1, 0x7F, 0x80, 0xFF]) | st.integers(0, 255)
+        )
+    given = bytes(damaged[: data.draw(st.just(len(whole)) | st.integers(1, len(whole)))])
+
+    for read in (
+        probe.probe_audio,
+        probe.probe_video,
+        lambda given: decode.audio(given, sampling_rate=16_000, max_seconds=1),
+        lambda given: decode.video(given, num_frames=3, size=16),
+    ):
+        with suppress(Undecodable):
+            read(given)
+
+
+@QUICK
+@given(data=st.data(), whole=st.sampled_from(FILMS))
+@pytest.mark.filterwarnings("ignore")
+def test_any_damage_to_a_film_is_refused_or_read(data: st.DataObject, whole: bytes) -> None:
+    damage_and_read(data, whole)
+
+
+@settings(QUICK, max_examples=3000)
+@given(data=st.data(), whole=st.sampled_from(FILMS))
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_much_damage_to_films_is_refused_or_read(data: st.DataObject, whole: bytes) -> None:
+    damage_and_read(data, whole)
