@@ -34,6 +34,8 @@ _TYPES: Mapping[str, Content] = {
     "application/x-jsonlines": Content.ROWS,
     "application/x-ndjson": Content.ROWS,
     "application/csv": Content.ROWS,
+    "application/vnd.apache.parquet": Content.ROWS,
+    "application/x-parquet": Content.ROWS,
     # What Windows calls a .csv.
     "application/vnd.ms-excel": Content.ROWS,
     "application/zip": Content.ZIP,
@@ -49,12 +51,12 @@ _FAMILIES: Mapping[str, Content] = {
 }
 _MEDIA = "aac aif aiff au avi bmp flac gif jpeg jpg m4a mkv mov mp3 mp4 oga ogg opus png ppm tif tiff wav webm webp"
 _ENDINGS: Mapping[str, Content] = {
-    **dict.fromkeys(("csv", "json", "jsonl", "ndjson", "txt"), Content.ROWS),
+    **dict.fromkeys(("csv", "json", "jsonl", "ndjson", "parquet", "txt"), Content.ROWS),
     "zip": Content.ZIP,
     **dict.fromkeys(_MEDIA.split(), Content.MEDIA),
 }
 #: Known for what they are, and read for no purpose but `user_data`.
-_FOREIGN_NAMES = "7z bz2 doc docx exe gz parquet pdf pkl pt rar tar tgz xls xlsx xz zst"
+_FOREIGN_NAMES = "7z bz2 doc docx exe gz pdf pkl pt rar tar tgz xls xlsx xz zst"
 _FOREIGN = frozenset(_FOREIGN_NAMES.split())
 
 _ROWS_OR_ZIP = frozenset({Content.ROWS, Content.ZIP})
@@ -66,7 +68,7 @@ _ALLOWED: Mapping[Purpose, frozenset[Content]] = {
     Purpose.VISION: frozenset(Content),
 }
 _TOLD = {
-    Content.ROWS: "text (application/jsonl, text/csv, text/*)",
+    Content.ROWS: "text (application/jsonl, text/csv, text/*), application/vnd.apache.parquet",
     Content.ZIP: "application/zip",
     Content.MEDIA: "image/*, audio/*, video/*",
 }

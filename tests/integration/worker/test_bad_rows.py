@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from db import files, jobs
@@ -14,8 +15,9 @@ from domain.errors import Conflict
 from domain.ids import new_id
 from domain.job import Kind, Lane, Stage, State
 from domain.specs import Multimodal
-from support.datasets import tiny_av
+from support.datasets import png, shape, tiny_av
 from support.encoders import AUDIO, IMAGE, TEXT, tiny_encoders
+from support.parquets import media, parquet
 from support.stack import TENANT, Stack, stack
 
 TOWERS = {"image": {"encoder": IMAGE}, "audio": {"encoder": AUDIO}}
@@ -166,6 +168,23 @@ def test_a_check_of_a_good_file_has_a_preview_and_no_issues(plait: Stack, tmp_pa
     assert [row["line"] for row in shown] == list(range(1, 11))
     assert shown[0]["cells"]["image"]["thumbnail"].startswith("data:image/webp;base64,")
     assert shown[0]["cells"]["audio"]["seconds"] == 0.5
+
+
+def test_a_parquet_file_with_pictures_inside_is_checked_as_it_was_uploaded(
+    plait: Stack, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    pictures = [(png(shape(n % 2, 16, rng)), f"{n}.png") for n in range(12)]
+    path = tmp_path / "rows.parquet"
+    kinds = {"label": {"_type": "ClassLabel", "names": ["cat", "dog"]}}
+    path.write_bytes(parquet({"image": media(pictures), "label": [n % 2 for n in range(12)]}, kinds))
+
+    job = ended(plait, submit_check(plait, plait.upload(path)))
+
+    assert job.state == State.SUCCEEDED, plait.explain(job.id)
+    assert (job.result["rows"], job.result["classes"], job.result["errors"]) == (12, ["cat", "dog"], 0)
+    shown = json.loads(results(plait, job)["preview.json"])["data"]
+    assert shown[1]["cells"]["image"]["name"] == "1.png"
 
 
 def test_a_check_that_is_cancelled_while_it_reads_ends_soon(plait: Stack, tmp_path: Path) -> None:
