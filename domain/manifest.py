@@ -12,16 +12,21 @@ class ColumnType(StrEnum):
     TEXT = "text"
     IMAGE = "image"
     AUDIO = "audio"
+    VIDEO = "video"
     NUMBER = "number"
     CATEGORY = "category"
 
 
 #: The types that a pretrained encoder reads; each tower takes one such column.
-MODALITIES = frozenset({ColumnType.TEXT, ColumnType.IMAGE, ColumnType.AUDIO})
+MODALITIES = frozenset({ColumnType.TEXT, ColumnType.IMAGE, ColumnType.AUDIO, ColumnType.VIDEO})
+
+
+#: Of one film; each goes through the encoder.
+MOST_FRAMES = 128
 
 
 class Column(BaseModel):
-    """One column: its type and, for sound, how it is read."""
+    """One column: its type and, for sound and films, how it is read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,7 +34,8 @@ class Column(BaseModel):
     sampling_rate: int | None = Field(
         default=None, ge=1000, le=192_000, description="hertz; noted, not needed: sound is resampled"
     )
-    max_seconds: float | None = Field(default=None, gt=0, le=600, description="longer sound is cut")
+    max_seconds: float | None = Field(default=None, gt=0, le=600, description="longer sound or film is cut")
+    num_frames: int | None = Field(default=None, ge=1, le=MOST_FRAMES, description="frames taken of a film")
 
 
 class Schema(BaseModel):

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from domain.hyperparameters import Hyperparameters
-from domain.manifest import ColumnType, Schema
+from domain.manifest import MOST_FRAMES, ColumnType, Schema
 from domain.shapes import Shape, parse, wrong
 from domain.tasks import LOSSES, METRICS, Task, fits
 
@@ -20,6 +20,7 @@ DEFAULT_ENCODERS = {
     ColumnType.TEXT: "sentence-transformers/all-MiniLM-L6-v2",
     ColumnType.IMAGE: "google/mobilenet_v2_1.0_224",
     ColumnType.AUDIO: "openai/whisper-tiny.en",
+    ColumnType.VIDEO: "google/mobilenet_v2_1.0_224",
 }
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]{0,95}(/[A-Za-z0-9][\w.\-]{0,95})?")
@@ -47,9 +48,20 @@ class Tower(Shape):
         default=None, ge=16, le=2048, description="pixels a side; the encoder's own if not said"
     )
     max_seconds: float | None = Field(
-        default=None, gt=0, le=600, description="longer sound is cut; the encoder's own if not said"
+        default=None,
+        gt=0,
+        le=600,
+        description="longer sound or film is cut; the encoder's own if not said, of a film none",
     )
     max_length: int | None = Field(default=None, ge=1, le=8192, description="longer text is cut, in tokens")
+
+    num_frames: int | None = Field(
+        default=None, ge=1, le=MOST_FRAMES, description="frames taken of a film, at most; 8 if not said"
+    )
+    sampling: Literal["uniform", "head"] = Field(
+        default="uniform", description="which frames: spread over the film, or its first"
+    )
+    pool: Literal["mean", "max"] = Field(default="mean", description="how the frames' vectors become one")
 
     @property
     def is_frozen(self) -> bool:

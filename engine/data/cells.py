@@ -7,7 +7,7 @@ from hashlib import sha256
 from domain.manifest import Code, ColumnType, Issue, errors_in
 from engine.data.lengths import TextLimit
 from engine.data.manifest import Dataset, MediaRef, Row, Unreadable
-from engine.data.probe import Undecodable, probe_audio, probe_image
+from engine.data.probe import Undecodable, probe_audio, probe_image, probe_video
 from engine.data.references import shown
 from engine.data.tables import excerpt
 
@@ -31,7 +31,7 @@ class Cells:
     """Looks at rows, one after the other; a file that many rows share is read once."""
 
     def __init__(
-        self, dataset: Dataset, used: Mapping[str, ColumnType], seconds: Mapping[str, float]
+        self, dataset: Dataset, used: Mapping[str, ColumnType], seconds: Mapping[str, float | None]
     ) -> None:
         self._dataset, self._used, self._seconds = dataset, used, seconds
         self._named = {(issue.line, issue.column) for issue in errors_in(dataset.issues)}
@@ -63,10 +63,10 @@ class Cells:
         if look.problem:
             code, words = look.problem
             yield Issue(code, f"'{shown(ref.name)}': {words}.", line, name, shown(ref.name))
-        elif look.seconds is not None and look.seconds > self._seconds[name] + _SLACK_S:
+        elif look.seconds is not None and (most := self._seconds[name]) and look.seconds > most + _SLACK_S:
             message = (
-                f"'{shown(ref.name)}' is {look.seconds:.1f} s long and cut to {self._seconds[name]:g} s; "
-                "shorten it, or raise max_seconds if the encoder hears more."
+                f"'{shown(ref.name)}' is {look.seconds:.1f} s long and cut to {most:g} s; "
+                "shorten it, or raise max_seconds if the encoder reads more."
             )
             yield Issue(Code.TOO_LONG, message, line, name, shown(ref.name), severity="warning")
 
@@ -88,6 +88,8 @@ class Cells:
             if self._used[name] is ColumnType.IMAGE:
                 probe_image(data)
                 return _Look(digest)
+            if self._used[name] is ColumnType.VIDEO:
+                return _Look(digest, seconds=probe_video(data, self._seconds[name]).seconds)
             return _Look(digest, seconds=probe_audio(data, self._seconds[name]))
         except Undecodable as error:
             return _Look(digest, (error.code, error.message))

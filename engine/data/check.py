@@ -95,21 +95,23 @@ def _column_issues(
 ) -> Iterator[Issue]:
     there = ", ".join(f"{name} ({kind})" for name, kind in sorted(types.items())[:50]) or "none"
     if not spec.towers and not used:
-        message = f"No column is text, image or audio; there are: {there}. Add one, or name it in the schema."
+        message = f"No column is text, image, audio or video; there are: {there}. Add one, or name it in the schema."
         yield Issue(Code.MISSING_COLUMN, message)
     for name in sorted(set(spec.towers) - set(used)):
-        why = f"reads text, image or audio, not {types[name]}" if name in types else "has no column"
+        why = f"reads text, image, audio or video, not {types[name]}" if name in types else "has no column"
         message = f"The tower '{name}' {why}; name one of: {there}."
         code = Code.SCHEMA_MISMATCH if name in types else Code.MISSING_COLUMN
         yield Issue(code, message, column=name, param=f"multimodal.towers.{name}")
 
 
-def _seconds(dataset: Dataset, spec: Multimodal) -> dict[str, float]:
-    """How much of each column's sounds is read."""
+def _seconds(dataset: Dataset, spec: Multimodal) -> dict[str, float | None]:
+    """How much of each column's sounds and films is read; of a film all, if nothing is said."""
     columns = dataset.schema.columns
     towers = {name: tower.max_seconds for name, tower in spec.towers.items()}
     return {
-        name: towers.get(name) or column.max_seconds or DEFAULT_MAX_SECONDS
+        name: towers.get(name)
+        or column.max_seconds
+        or (None if column.type is ColumnType.VIDEO else DEFAULT_MAX_SECONDS)
         for name, column in columns.items()
     }
 

@@ -57,6 +57,15 @@ def read_value(data: bytes, reading: Reading) -> Any:
     if reading.kind is ColumnType.AUDIO:
         assert reading.sampling_rate is not None
         return decode.audio(data, sampling_rate=reading.sampling_rate, max_seconds=reading.max_seconds)
+    if reading.kind is ColumnType.VIDEO:
+        assert reading.num_frames is not None
+        return decode.video(
+            data,
+            num_frames=reading.num_frames,
+            sampling=reading.sampling,
+            max_seconds=reading.max_seconds,
+            size=reading.frame_size,
+        )
     return data.decode()
 
 

@@ -12,16 +12,23 @@ from engine.data.raw_rows import Embedded
 from engine.data.references import data_url_type, is_data_url
 from engine.data.tables import Table, excerpt
 
-MEDIA = frozenset({ColumnType.IMAGE, ColumnType.AUDIO})
+MEDIA = frozenset({ColumnType.IMAGE, ColumnType.AUDIO, ColumnType.VIDEO})
 
 _IMAGES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ppm", "heic", "avif")
 _SOUNDS = (
     *("wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "au", "m4a", "aac", "wma"),
     *("mka", "weba", "amr", "ac3", "mp2", "wv", "caf"),
 )
-_BY_EXTENSION = dict.fromkeys(_IMAGES, ColumnType.IMAGE) | dict.fromkeys(_SOUNDS, ColumnType.AUDIO)
-_BY_WORD = dict.fromkeys(("image", "img", "photo", "picture", "pic"), ColumnType.IMAGE) | dict.fromkeys(
-    ("audio", "sound", "voice", "speech", "wav"), ColumnType.AUDIO
+_FILMS = (*("mp4", "m4v", "mov", "mkv", "webm", "avi", "flv", "wmv"), *("mpg", "mpeg", "m2ts", "ogv", "3gp"))
+_BY_EXTENSION = (
+    dict.fromkeys(_IMAGES, ColumnType.IMAGE)
+    | dict.fromkeys(_SOUNDS, ColumnType.AUDIO)
+    | dict.fromkeys(_FILMS, ColumnType.VIDEO)
+)
+_BY_WORD = (
+    dict.fromkeys(("image", "img", "photo", "picture", "pic"), ColumnType.IMAGE)
+    | dict.fromkeys(("audio", "sound", "voice", "speech", "wav"), ColumnType.AUDIO)
+    | dict.fromkeys(("video", "film", "movie", "footage"), ColumnType.VIDEO)
 )
 _SUFFIX = "_file_name"
 _LABELS, _IDS = ("label", "target", "labels"), ("id", "row_id")
@@ -199,7 +206,7 @@ def _by_values(held: Counter[str], typed: bool) -> ColumnType | None:
     # One odd cell among paths is a broken path, not a reason to read them all as prose.
     if media := _usual_media(held, at_least=max(1, held.total() / 2)):
         return media
-    text = held["text"] + held[ColumnType.IMAGE] + held[ColumnType.AUDIO]
+    text = held["text"] + sum(held[kind] for kind in MEDIA)
     if not typed:
         return ColumnType.NUMBER if held["number"] and not text else ColumnType.TEXT
     counts = {

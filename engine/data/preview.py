@@ -7,10 +7,11 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from domain.manifest import ColumnType
-from engine.data import decode
+from engine.data import decode, probe
 from engine.data.decode import Undecodable
 from engine.data.manifest import Dataset, MediaRef, Row, Unreadable, Value
 from engine.data.references import shown
@@ -28,8 +29,8 @@ def preview(dataset: Dataset, rows: int = ROWS) -> list[dict[str, Any]]:
     """`{line, id, label, split, cells}` of each of the first rows.
 
     A cell is None where nothing is; else `{type, ...}` with `text`, `value`, a picture's `width`, `height` and
-    `thumbnail` (a `data:` URL), a sound's `seconds` (of at most 60) and `waveform` (100 peaks, 0 to 1), or the
-    `error` that it cannot be read for.
+    `thumbnail` (a `data:` URL), a sound's `seconds` (of at most 60) and `waveform` (100 peaks, 0 to 1), a film's
+    `seconds`, `frames`, `has_audio` and a picture's three, or the `error` that it cannot be read for.
     """
     return [_shown(dataset, row) for row in islice(dataset.rows, rows)]
 
@@ -55,19 +56,30 @@ def _cell(dataset: Dataset, value: Value, kind: ColumnType) -> dict[str, Any] | 
 def _media(dataset: Dataset, ref: MediaRef, kind: ColumnType) -> dict[str, Any]:
     try:
         data = dataset.read(ref)
-        return _picture(data) if kind is ColumnType.IMAGE else _sound(data)
+        return _SHOWN[kind](data)
     except (Unreadable, Undecodable) as error:
         return {"error": {"code": str(error.code), "message": error.message}}
 
 
 def _picture(data: bytes) -> dict[str, Any]:
-    picture = Image.fromarray(decode.image(data))
-    width, height = picture.size
+    pixels = decode.image(data)
+    return {"width": pixels.shape[1], "height": pixels.shape[0], "thumbnail": _small(pixels)}
+
+
+def _film(data: bytes) -> dict[str, Any]:
+    """The frame in the middle stands for it: many films begin with a black one."""
+    film = probe.probe_video(data)
+    (frame, *_) = decode.video(data, num_frames=1, size=_SIDE)
+    told = {"width": film.width, "height": film.height, "seconds": round(film.seconds, 3)}
+    return {**told, "frames": film.frames, "has_audio": film.has_audio, "thumbnail": _small(frame)}
+
+
+def _small(pixels: NDArray[np.uint8]) -> str:
+    picture = Image.fromarray(pixels)
     picture.thumbnail((_SIDE, _SIDE))
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", quality=_QUALITY)
-    url = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-    return {"width": width, "height": height, "thumbnail": url}
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _sound(data: bytes) -> dict[str, Any]:
@@ -78,3 +90,6 @@ def _sound(data: bytes) -> dict[str, Any]:
 def _peaks(loudness: Any) -> Iterator[float]:
     for part in np.array_split(loudness, min(_PEAKS, len(loudness))):
         yield round(float(min(part.max(), 1.0)), 3)
+
+
+_SHOWN = {ColumnType.IMAGE: _picture, ColumnType.AUDIO: _sound, ColumnType.VIDEO: _film}

@@ -14,7 +14,7 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.\-]{1,20}://", re.IGNORECASE)
 #: As `domain.ids.new_id` makes them.
 _FILE_ID = re.compile(r"file-[a-z2-7]{24}")
 
-_BY_FAMILY = {"image": ColumnType.IMAGE, "audio": ColumnType.AUDIO}
+_BY_FAMILY = {"image": ColumnType.IMAGE, "audio": ColumnType.AUDIO, "video": ColumnType.VIDEO}
 
 
 def is_data_url(cell: str) -> bool:

@@ -15,13 +15,20 @@ _PICTURES = (
 )
 _SOUNDS = (b"fLaC", b"OggS", b"ID3", b".snd", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"FORM")
 #: A RIFF file says at byte 8 what it holds.
-_IN_RIFF = {b"WEBP": ColumnType.IMAGE, b"WAVE": ColumnType.AUDIO}
+_IN_RIFF = {b"WEBP": ColumnType.IMAGE, b"WAVE": ColumnType.AUDIO, b"AVI ": ColumnType.VIDEO}
+#: So does an MP4, where it holds sound alone; a Matroska may hold either and mostly holds a film.
+_SOUND_BRANDS = (b"M4A ", b"M4B ")
+_FILMS = (b"\x1aE\xdf\xa3", b"FLV\1")
 
 
 def media_kind(data: bytes) -> ColumnType | None:
     """`b"\\x89PNG\\r\\n..."` -> `ColumnType.IMAGE`; None for bytes of another kind."""
     if data.startswith(b"RIFF"):
         return _IN_RIFF.get(data[8:12])
+    if data[4:8] == b"ftyp":
+        return ColumnType.AUDIO if data[8:12] in _SOUND_BRANDS else ColumnType.VIDEO
+    if data.startswith(_FILMS):
+        return ColumnType.VIDEO
     if data.startswith(_PICTURES):
         return ColumnType.IMAGE
     return ColumnType.AUDIO if data.startswith(_SOUNDS) else None

@@ -26,7 +26,7 @@ class Film:
     """What a film is, as it would be shown: upright, with square pixels."""
 
     seconds: float
-    #: Counted without decoding: a few codecs have packets that show nothing.
+    #: As far as it is read; counted without decoding: a few codecs have packets that show nothing.
     frames: int
     #: Frames a second, on average.
     rate: float
@@ -49,11 +49,17 @@ def probe(data: bytes, max_seconds: float | None = None) -> Film:
         if frames.lies_on_its_side(matrix):
             width, height = height, width
         schedule = track.schedule
-        seconds = float((schedule.end - schedule.stamps[0]) * track.tick)
+        read_s = float((schedule.end - schedule.stamps[0]) * track.tick)
+        # Of a film of which only the beginning is read the header says how long it is.
+        seconds = (
+            read_s
+            if max_seconds is None
+            else max(read_s, containers.said_seconds(container, track.stream) or 0)
+        )
         has_audio = containers.track(container, "audio") is not None
         shown = len(schedule.shown)
         name = track.stream.codec_context.codec.canonical_name
-        return Film(seconds, shown, shown / seconds, width, height, has_audio, name)
+        return Film(seconds, shown, shown / read_s, width, height, has_audio, name)
 
 
 def decode(

@@ -24,6 +24,7 @@ _WANTED = {
     ColumnType.TEXT: "a text",
     ColumnType.IMAGE: "a picture's bytes (over HTTP: a file_id or a data: URL)",
     ColumnType.AUDIO: "a sound's bytes (over HTTP: a file_id or a data: URL)",
+    ColumnType.VIDEO: "a film's bytes (over HTTP: a file_id or a data: URL)",
 }
 #: What PNG holds without loss; other pictures are brought to RGB first.
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")

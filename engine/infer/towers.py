@@ -18,7 +18,7 @@ from engine.models.encoders import Encoder, Prepared
 from engine.train.words import ShouldStop, heed
 
 #: Rows encoded at once.
-ROWS_AT_ONCE = {ColumnType.TEXT: 32, ColumnType.IMAGE: 16, ColumnType.AUDIO: 16}
+ROWS_AT_ONCE = {ColumnType.TEXT: 32, ColumnType.IMAGE: 16, ColumnType.AUDIO: 16, ColumnType.VIDEO: 2}
 #: What a network raises for inputs of a shape or size that it cannot take, or that do not fit in memory.
 _REFUSALS = (RuntimeError, ValueError, IndexError, MemoryError)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from domain.errors import EngineError
-from domain.manifest import Schema
+from domain.manifest import Column, Schema
 from domain.specs import Multimodal as Spec
 from domain.specs import Tower
 from domain.tasks import Task
@@ -45,15 +45,14 @@ def _encoder(spec: Spec, schema: Schema, name: str, folder: Path) -> Encoder:
     column = schema.columns[name]
     tower = spec.towers[name]
     try:
-        encoder = load_encoder(folder, column.type, _within(tower, column.max_seconds))
+        encoder = load_encoder(folder, column.type, _within(tower, column))
         freeze_share(encoder.network, tower.frozen_share)
         return encoder
     except EngineError as error:
         raise EngineError(error.code, error.message, param=path) from error
 
 
-def _within(tower: Tower, column_seconds: float | None) -> Tower:
-    """A tower's own `max_seconds` counts first, the column's second."""
-    if tower.max_seconds is not None or column_seconds is None:
-        return tower
-    return tower.model_copy(update={"max_seconds": column_seconds})
+def _within(tower: Tower, column: Column) -> Tower:
+    """What a tower says of its own input counts first, what its column says second."""
+    said = {"max_seconds": column.max_seconds, "num_frames": column.num_frames}
+    return tower.model_copy(update={k: v for k, v in said.items() if getattr(tower, k) is None})

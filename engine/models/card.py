@@ -15,6 +15,7 @@ _PIPELINES = {
     ColumnType.TEXT: "text-classification",
     ColumnType.IMAGE: "image-classification",
     ColumnType.AUDIO: "audio-classification",
+    ColumnType.VIDEO: "video-classification",
 }
 
 
@@ -92,6 +93,7 @@ def _example(config: Mapping[str, Any]) -> str:
         "text": "'some text'",
         "image": "open('a.png', 'rb').read()",
         "audio": "open('a.wav', 'rb').read()",
+        "video": "open('a.mp4', 'rb').read()",
     }
     return "{" + ", ".join(f"{name!a}: {words[kind]}" for name, kind, _ in _towers(config)) + "}"
 

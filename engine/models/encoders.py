@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from domain.errors import EngineError
 from domain.manifest import ColumnType
 from domain.specs import Tower
-from engine.models import audio, image, text
+from engine.data.schedule import Sampling
+from engine.models import audio, image, text, video
 from engine.models.parts import Parts
 from engine.models.pretrained import fingerprint
 
@@ -22,6 +23,7 @@ _OPENERS: dict[ColumnType, Callable[[Path, Tower], Parts]] = {
     ColumnType.TEXT: text.open_parts,
     ColumnType.IMAGE: image.open_parts,
     ColumnType.AUDIO: audio.open_parts,
+    ColumnType.VIDEO: video.open_parts,
 }
 
 
@@ -32,6 +34,9 @@ class Reading:
     kind: ColumnType
     sampling_rate: int | None = None
     max_seconds: float | None = None
+    num_frames: int | None = None
+    sampling: Sampling = "uniform"
+    frame_size: int | None = None
 
 
 class Encoder(nn.Module):
@@ -41,7 +46,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.network = parts.network
         self._prepare, self._embed = parts.prepare, parts.embed
-        self.reading = Reading(kind, parts.sampling_rate, parts.max_seconds)
+        self.reading = Reading(
+            kind, parts.sampling_rate, parts.max_seconds, parts.num_frames, parts.sampling, parts.frame_size
+        )
         self.fingerprint = fingerprint
         self.network.eval()
         with torch.no_grad():

@@ -39,7 +39,21 @@ def open_parts(folder: Path, tower: Tower) -> Parts:
         return _global_mean(output.last_hidden_state)
 
     example = np.zeros((64, 64, 3), dtype=np.uint8)
-    return Parts(network, prepare, embed, {"image_size": tower.image_size}, example)
+    return Parts(
+        network,
+        prepare,
+        embed,
+        {"image_size": tower.image_size},
+        example,
+        frame_size=_shorter_side(processor),
+    )
+
+
+def _shorter_side(processor: Any) -> int | None:
+    """To what a picture is resized first: a decoder may as well make it that small."""
+    size = processor.size
+    sides = [size.shortest_edge] if size.shortest_edge else [size.height, size.width]
+    return max((side for side in sides if side), default=None)
 
 
 def _sizes(folder: Path, size: int | None) -> dict[str, Any]:

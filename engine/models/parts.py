@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from engine.data.schedule import Sampling
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -20,3 +22,7 @@ class Parts:
     example: Any
     sampling_rate: int | None = None
     max_seconds: float | None = None
+    #: How a film is read: how many frames, which ones, and their shorter side in pixels (None: as it is).
+    num_frames: int | None = None
+    sampling: Sampling = "uniform"
+    frame_size: int | None = None

@@ -20,7 +20,7 @@ from engine.train.threads import one_thread
 from engine.train.words import Progress, ShouldStop, heed
 
 #: Rows encoded at once: enough to fill two cores, and well under the second in which a stop must be heard.
-ROWS_AT_ONCE = {ColumnType.TEXT: 32, ColumnType.IMAGE: 16, ColumnType.AUDIO: 16}
+ROWS_AT_ONCE = {ColumnType.TEXT: 32, ColumnType.IMAGE: 16, ColumnType.AUDIO: 16, ColumnType.VIDEO: 2}
 #: Threads that decode and encode; each holds a micro-batch in memory.
 AT_MOST = 16
 #: A killed job loses at most this much work, and the progress is never older than REPORT_S.

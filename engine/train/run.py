@@ -125,7 +125,7 @@ def default_towers(schema: Schema) -> dict[str, Tower]:
     }
     if not towers:
         raise EngineError(
-            "invalid_spec", "the data has no column of text, image or audio", param="multimodal"
+            "invalid_spec", "the data has no column of text, image, audio or video", param="multimodal"
         )
     return towers
 

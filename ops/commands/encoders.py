@@ -20,7 +20,7 @@ def group() -> None:
 def pull_encoders(data: Path | None, ids: tuple[str, ...]) -> None:
     """Fetch encoders into the mirror, each file checked by its SHA-256.
 
-    Without IDS: the default encoders for text, images and sound.
+    Without IDS: the default encoders for text, images (and films) and sound.
     """
     settings = settings_of(data)
     telemetry.setup("warning")

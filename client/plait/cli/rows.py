@@ -187,6 +187,6 @@ def _is_word(cell: Any) -> bool:
 
 
 def _kind(cell: str) -> str | None:
-    """`image` or `audio`, by the extension."""
+    """`image`, `audio` or `video`, by the extension."""
     kind = media_type(Path(PurePosixPath(cell).name)).partition("/")[0]
-    return kind if kind in ("image", "audio") else None
+    return kind if kind in ("image", "audio", "video") else None

@@ -20,7 +20,7 @@ from engine.data.spool import Spool
 
 #: What pandas calls an index that it stores as a column.
 _INDEX = re.compile(r"__index_level_\d+__")
-_MEDIA = {"Image": ColumnType.IMAGE, "Audio": ColumnType.AUDIO}
+_MEDIA = {"Image": ColumnType.IMAGE, "Audio": ColumnType.AUDIO, "Video": ColumnType.VIDEO}
 
 Reader = Callable[[pa.Array], list[Any]]
 

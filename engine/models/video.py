@@ -1,0 +1,46 @@
+"""Films through an image encoder: each frame a vector, and their mean or maximum."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from domain.specs import Tower
+from engine.models import image
+from engine.models.parts import Parts
+from kernels import masked_token_pool
+
+#: Of a film of some seconds they tell what is in it; more cost as much as so many pictures.
+NUM_FRAMES = 8
+
+
+def open_parts(folder: Path, tower: Tower) -> Parts:
+    """A film is [frames, height, width, 3]; films of one batch may have different numbers of frames."""
+    frames = image.open_parts(folder, tower)
+    count, pool = tower.num_frames or NUM_FRAMES, tower.pool
+
+    def prepare(films: Sequence[np.ndarray]) -> Mapping[str, Tensor]:
+        pixels = frames.prepare([frame for film in films for frame in film])["pixel_values"]
+        return {"pixel_values": pixels, "frames": torch.tensor([len(film) for film in films])}
+
+    def embed(network: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        lengths = inputs["frames"]
+        vectors = frames.embed(network, {"pixel_values": inputs["pixel_values"]})  # [all frames, width]
+        rows = pad_sequence(list(vectors.split(lengths.tolist())), batch_first=True)  # [films, frames, width]
+        return masked_token_pool(rows, lengths, mode=pool)
+
+    read = {"num_frames": count, "sampling": tower.sampling, "pool": pool, "max_seconds": tower.max_seconds}
+    return replace(
+        frames,
+        prepare=prepare,
+        embed=embed,
+        options={**frames.options, **read},
+        example=np.zeros((1, 64, 64, 3), dtype=np.uint8),
+        max_seconds=tower.max_seconds,
+        num_frames=count,
+        sampling=tower.sampling,
+    )
