@@ -109,18 +109,19 @@ def _refuse(info: zipfile.ZipInfo) -> None:
     if info.file_size > MAX_MEMBER_BYTES:
         message = f"the file has {info.file_size} bytes, at most {MAX_MEMBER_BYTES} are read; make it smaller"
         raise Unreadable(Code.TOO_LARGE, message)
-    if _is_bomb(info.file_size, info.compress_size):
+    if is_bomb(info.file_size, info.compress_size):
         message = f"the file unpacks from {info.compress_size} to {info.file_size} bytes; store it unpacked"
         raise Unreadable(Code.ZIP_BOMB, message)
 
 
-def _is_bomb(unpacked: int, packed: int) -> bool:
+def is_bomb(unpacked: int, packed: int) -> bool:
+    """Whether so few bytes cannot honestly hold so many."""
     return unpacked > RATIO_FLOOR_BYTES and unpacked > MAX_RATIO * packed
 
 
 def _bomb(infos: list[zipfile.ZipInfo], size: int) -> str | None:
     total = sum(info.file_size for info in infos)
-    if total <= MAX_TOTAL_BYTES and not _is_bomb(total, size):
+    if total <= MAX_TOTAL_BYTES and not is_bomb(total, size):
         return None
     return f"The zip unpacks from {size} to {total} bytes; store its files unpacked."
 

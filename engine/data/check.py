@@ -11,7 +11,7 @@ from domain.tasks import Task
 from engine.data.balance import class_imbalance, lone_classes, missing_rates
 from engine.data.cells import Cells, Texts
 from engine.data.classes import spec_issues, task_of
-from engine.data.holdout import ONE_GROUP
+from engine.data.holdout import TOO_FEW_GROUPS
 from engine.data.ledger import Book, Ledger
 from engine.data.lengths import DEFAULT_MAX_SECONDS, TextLimit
 from engine.data.manifest import Dataset, class_name
@@ -167,7 +167,7 @@ def _size_issues(training: Ledger, held_out: Sequence[Split]) -> Iterator[Issue]
         message = f"There are {len(training)} training rows; at least {MIN_ROWS} are needed. Add some."
         yield Issue(Code.TOO_FEW_EXAMPLES, message)
     elif held_out and training.parts <= len(held_out):
-        yield Issue(Code.TOO_FEW_EXAMPLES, ONE_GROUP)
+        yield Issue(Code.TOO_FEW_EXAMPLES, TOO_FEW_GROUPS)
 
 
 def _settled(

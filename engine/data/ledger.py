@@ -131,7 +131,9 @@ class Book:
         self._ids.append(hash64(row.id.encode("utf-8", "surrogatepass")))
         self._has_content.append(content is not None)
         self._contents.append(hash64(content or b""))
-        told = repr((row.label, row.split)).encode("utf-8", "surrogatepass")
+        # 0.0 and -0.0 are one number.
+        label = row.label + 0.0 if isinstance(row.label, float) else row.label
+        told = repr((label, row.split)).encode("utf-8", "surrogatepass")
         self._wholes.append(hash64((content or b"") + told))
         self._missing += bytes(row.values[name] is None for name in self._used)
 

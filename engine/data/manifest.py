@@ -14,7 +14,7 @@ from engine.data.archive import Archive, Unreadable
 from engine.data.folder import Folder
 from engine.data.formats import read_table
 from engine.data.formats.class_folders import read_class_folders
-from engine.data.infer import lay_out
+from engine.data.infer import Layout, lay_out
 from engine.data.references import explained, inline_bytes, is_data_url, refuse_address
 from engine.data.rows import MediaRef, Row, Rows, Value, class_name
 from engine.data.spool import Spool
@@ -98,14 +98,18 @@ def open_folder(path: Path, *, schema: Schema | None = None) -> Dataset:
 def _opened(dataset: Dataset, read: Callable[[Dataset], Table]) -> Dataset:
     try:
         table = read(dataset)
+        return _filled(dataset, table)
     except Unreadable as error:
         dataset.issues.append(Issue(error.code, error.message))
         return dataset
-    return _filled(dataset, table)
+    except BaseException:
+        dataset.close()
+        raise
 
 
 def _filled(dataset: Dataset, table: Table) -> Dataset:
     dataset.typed, dataset.embedded = table.typed, table.embedded
+    dataset.rows = Rows(table.rows, Layout(dataset.schema, {}, {}), table.typed)
     layout, of_columns = lay_out(table, dataset.schema)
     dataset.schema, dataset.is_whole = layout.schema, table.is_whole
     dataset.rows = rows = Rows(table.rows, layout, table.typed)

@@ -2,7 +2,8 @@
 
 import base64
 import io
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -17,29 +18,42 @@ from engine.data.manifest import Dataset, MediaRef, Row, Unreadable, Value
 from engine.data.references import shown
 
 ROWS = 10
-#: Of a text; a page needs no more to tell rows apart.
+#: Of a text, an id, a label; a page needs no more to tell rows apart.
 _CHARACTERS = 500
+#: Columns of a row, and labels of a cell.
+_COLUMNS, _LABELS = 20, 50
 #: The longer side of a small picture, in pixels, and its quality as WebP.
 _SIDE, _QUALITY = 128, 70
 #: How finely a sound's outline is drawn, and how much of the sound is looked at.
 _PEAKS, _SECONDS, _RATE = 100, 60.0, 8000
 
 
-def preview(dataset: Dataset, rows: int = ROWS) -> list[dict[str, Any]]:
+def preview(
+    dataset: Dataset, rows: int = ROWS, should_stop: Callable[[], bool] = lambda: False
+) -> list[dict[str, Any]]:
     """`{line, id, label, split, cells}` of each of the first rows.
 
     A cell is None where nothing is; else `{type, ...}` with `text`, `value`, a picture's `width`, `height` and
     `thumbnail` (a `data:` URL), a sound's `seconds` (of at most 60) and `waveform` (100 peaks, 0 to 1), a film's
     `seconds`, `frames`, `has_audio` and a picture's three, or the `error` that it cannot be read for.
     """
-    return [_shown(dataset, row) for row in islice(dataset.rows, rows)]
+    return [_shown(dataset, row) for row in islice(dataset.rows, rows) if not should_stop()]
 
 
 def _shown(dataset: Dataset, row: Row) -> dict[str, Any]:
-    cells = {
-        name: _cell(dataset, value, dataset.schema.columns[name].type) for name, value in row.values.items()
-    }
-    return {"line": row.line, "id": row.id, "label": row.label, "split": row.split, "cells": cells}
+    columns = dataset.schema.columns
+    cells = {name: _cell(dataset, v, columns[name].type) for name, v in islice(row.values.items(), _COLUMNS)}
+    told = {"line": row.line, "id": _brief(row.id), "label": _brief(row.label), "split": row.split}
+    return {**told, "cells": cells}
+
+
+def _brief(value: Any) -> Any:
+    """Short enough for a page, and a number that JSON knows."""
+    if isinstance(value, tuple):
+        return [_brief(word) for word in value[:_LABELS]]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value[:_CHARACTERS] if isinstance(value, str) else value
 
 
 def _cell(dataset: Dataset, value: Value, kind: ColumnType) -> dict[str, Any] | None:
@@ -50,7 +64,7 @@ def _cell(dataset: Dataset, value: Value, kind: ColumnType) -> dict[str, Any] | 
         return told | {"name": shown(value.name)} | _media(dataset, value, kind)
     if kind is ColumnType.TEXT:
         return told | {"text": str(value)[:_CHARACTERS], "characters": len(str(value))}
-    return told | {"value": value}
+    return told | {"value": _brief(value)}
 
 
 def _media(dataset: Dataset, ref: MediaRef, kind: ColumnType) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from engine.data.spool import Spool
 
 # Made once: `json.dumps` and `json.loads` look at their options anew for each row.
 # Values that JSON does not know lie in lists or objects, which no column is made of.
-_write = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
-_read = json.JSONDecoder().raw_decode
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+_decode = json.JSONDecoder().raw_decode
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class RawRows(Sequence[RawRow]):
     def append(self, row: RawRow) -> None:
         media = {key: cell for key, cell in row.cells.items() if isinstance(cell, Embedded)}
         plain = {**row.cells, **dict.fromkeys(media)} if media else row.cells
-        kept = [plain, {key: astuple(cell) for key, cell in media.items()}] if media else [plain]
-        self._spool.add(_write(kept).encode("utf-8", "surrogatepass"))
+        kept = [plain, {key: astuple(cell) for key, cell in media.items()}]
+        self._spool.add(_encode(kept).encode("utf-8", "surrogatepass"))
         self.lines.append(row.line)
 
     def __len__(self) -> int:
@@ -70,10 +70,15 @@ class RawRows(Sequence[RawRow]):
         return map(self._read, range(len(self)))
 
     def _read(self, place: int) -> RawRow:
-        (cells, *media), _ = _read(self._spool[place].decode("utf-8", "surrogatepass"))
-        for key, (number, size, kind, name) in media[0].items() if media else ():
+        (cells, media), _ = _decode(self._spool[place].decode("utf-8", "surrogatepass"))
+        for key, (number, size, kind, name) in media.items():
             cells[key] = Embedded(number, size, ColumnType(kind) if kind else None, name)
         return RawRow(self.lines[place], cells)
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, or in memory while they are few."""
+        return self._spool.size
 
     def seal(self) -> None:
         self._spool.seal()

@@ -34,6 +34,10 @@ class Spool:
         self._ends.append(self._ends[-1] + len(piece))
         return len(self) - 1
 
+    @property
+    def size(self) -> int:
+        return self._ends[-1]
+
     def seal(self) -> None:
         """No more is added."""
         if self._file is not None:
@@ -54,5 +58,8 @@ class Spool:
         return b"".join(parts)
 
     def close(self) -> None:
+        """Nothing can be read any more."""
+        self._ends = array("q", [0])
+        self._head.clear()
         if self._file is not None:
             self._file.close()

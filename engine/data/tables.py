@@ -12,6 +12,8 @@ from engine.data.spool import Spool
 MAX_LINE_BYTES = 16 * 2**20
 #: Besides the media in it. It is written to disk once more while it is read.
 MAX_TABLE_BYTES = 4 * 2**30
+#: Lists in lists in lists: no column is made of them, and a deep one could not be read back.
+_DEEPEST = 50
 
 
 @dataclass
@@ -59,15 +61,19 @@ def refuse_characters(cells: dict[str, Any]) -> None:
 
 def _strings(*values: Any) -> Iterator[str]:
     """Those among the values and inside of them: a list of labels holds words, too."""
-    left = list(values)
+    depth, left = 0, list(values)
     while left:
-        value = left.pop()
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, list):
-            left += value
-        elif isinstance(value, dict):
-            left += [*value, *value.values()]
+        if depth > _DEEPEST:
+            raise BadLine(Code.INVALID_JSON, "The line is nested too deeply; write plain values.")
+        inner: list[Any] = []
+        for value in left:
+            if isinstance(value, str):
+                yield value
+            elif isinstance(value, list):
+                inner += value
+            elif isinstance(value, dict):
+                inner += [*value, *value.values()]
+        depth, left = depth + 1, inner
 
 
 def _is_utf8(text: str) -> bool:

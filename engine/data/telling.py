@@ -49,7 +49,7 @@ def table_name(names: Sequence[str]) -> str | None:
 
     Raises Unreadable if there are several.
     """
-    found = [n for n in names if PurePosixPath(n).name in _TABLES and not is_litter(n)]
+    found = [n for n in names if PurePosixPath(n).name in _TABLES and not n.startswith("__MACOSX/")]
     for depth in (0, 1):
         here = [name for name in found if name.count("/") == depth]
         if len(here) > 1:

@@ -45,7 +45,7 @@ def read_through(
             should_stop=lambda: bool(desk.should_stop()),
         )
         if shown is not None and not desk.should_stop():
-            shown += preview(dataset)
+            shown += preview(dataset, should_stop=lambda: bool(desk.should_stop()))
         return report, dataset.schema
 
 

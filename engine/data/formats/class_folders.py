@@ -11,11 +11,13 @@ from pathlib import PurePosixPath
 from domain.manifest import Code, Issue, split_name
 from engine.data.infer import media_type
 from engine.data.raw_rows import RawRow
-from engine.data.tables import Table, excerpt
+from engine.data.tables import BadLine, Table, excerpt, refuse_characters
 
 #: What systems leave behind in folders.
 _LITTER = frozenset({"thumbs.db", "desktop.ini"})
 _SHOWN = 5
+#: Keys that a row of class folders has of its own.
+_OWN = ("id", "file_name", "split")
 
 
 def read_class_folders(names: Sequence[str], label: str) -> Table | None:
@@ -26,16 +28,37 @@ def read_class_folders(names: Sequence[str], label: str) -> Table | None:
     kept = sorted(name for name in names if not is_litter(name))
     files = [name for name in kept if media_type(name)]
     folders = [name.split("/")[:-1] for name in files]
-    if len({path[-1] for path in folders if path}) < 2:
+    classes = {path[-1] for path in folders if path}
+    if len(classes) < 2 or all(map(split_name, classes)):
         return None
-    outer = len(PurePosixPath(commonpath(map("/".join, folders))).parts)
-    has_splits = all(len(path) > outer + 1 and split_name(path[outer]) for path in folders)
     table = Table(issues=list(_unused(sorted(set(kept) - set(files)))))
+    if label in _OWN:
+        message = f"Of class folders the label cannot be named '{label}'; name it 'label' in the schema."
+        table.issues.append(Issue(Code.SCHEMA_MISMATCH, message, param="schema.label"))
+    outer = len(PurePosixPath(commonpath(map("/".join, folders))).parts)
+    has_splits = _has_splits([path[outer:] for path in folders])
     for line, (name, path) in enumerate(zip(files, folders, strict=True), start=1):
-        cells = {"id": name, "file_name": name, label: path[-1] if path else None}
-        table.rows.append(RawRow(line, {**cells, "split": path[outer]} if has_splits else cells))
+        cells = {"id": name, "file_name": name, **_told(path, path[outer:], label, has_splits)}
+        try:
+            refuse_characters(cells)
+            table.rows.append(RawRow(line, cells))
+        except BadLine as bad:
+            table.issues.append(Issue(bad.code, bad.message, line, bad.column, excerpt(name)))
     table.rows.seal()
     return table
+
+
+def _has_splits(folders: Sequence[Sequence[str]]) -> bool:
+    """Whether all classes lie in train, test and the like; a file that lies elsewhere changes nothing."""
+    deep = [path for path in folders if len(path) > 1]
+    return bool(deep) and all(split_name(path[0]) for path in deep)
+
+
+def _told(path: Sequence[str], inner: Sequence[str], label: str, has_splits: bool) -> dict[str, str | None]:
+    """What a file's folders say: its class, and its split if there are any."""
+    is_split = has_splits and bool(inner) and split_name(inner[0]) is not None
+    kind = None if not path or (is_split and len(inner) == 1) else path[-1]
+    return {label: kind, "split": inner[0]} if is_split else {label: kind}
 
 
 def is_litter(name: str) -> bool:

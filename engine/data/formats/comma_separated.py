@@ -26,7 +26,7 @@ def _read(text: TextIO) -> Table:
     table = Table(typed=False)
     # The module's own limit is too low for pictures in `data:` URLs.
     csv.field_size_limit(MAX_LINE_BYTES)
-    records = _records(csv.reader(text, strict=True), table)
+    records = _records(csv.reader(_lines(text), strict=True), table)
     line, names = next(records, (1, []))
     table.issues.extend(repeated_names(names, line))
     table.issues.extend(_otherwise_separated(names, line))
@@ -42,6 +42,14 @@ def _read(text: TextIO) -> Table:
     return table
 
 
+def _lines(text: TextIO) -> Iterator[str]:
+    while line := text.readline(MAX_LINE_BYTES + 1):
+        if len(line) > MAX_LINE_BYTES:
+            message = f"The line has more than {MAX_LINE_BYTES} characters; no more of the table is read."
+            raise BadLine(Code.TOO_LARGE, message)
+        yield line
+
+
 def _records(reader: Any, table: Table) -> Iterator[tuple[int, list[str]]]:
     """Records with the line that each begins on, blank lines left out."""
     while True:
@@ -49,6 +57,10 @@ def _records(reader: Any, table: Table) -> Iterator[tuple[int, list[str]]]:
         try:
             cells = next(reader)
         except StopIteration:
+            return
+        except BadLine as bad:
+            table.issues.append(Issue(bad.code, bad.message, line))
+            table.is_whole = False
             return
         except csv.Error as error:
             code = Code.TOO_LARGE if "field limit" in str(error) else Code.SCHEMA_MISMATCH

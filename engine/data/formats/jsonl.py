@@ -13,7 +13,7 @@ from engine.data.tables import MAX_LINE_BYTES, BadLine, Table, excerpt, refuse_c
 def read_jsonl(file: BinaryIO) -> Table:
     table = Table()
     for line, (raw, size) in enumerate(_lines(file), start=1):
-        if not raw.strip():
+        if size <= MAX_LINE_BYTES and not raw.strip():
             continue
         try:
             table.rows.append(RawRow(line, _parsed(raw, size)))

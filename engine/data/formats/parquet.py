@@ -1,28 +1,32 @@
 """Parquet: typed columns, some rows at a time. What the cells become is `parquet_cells`' business."""
 
+import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from domain.manifest import Code, Issue
+from engine.data.archive import is_bomb
 from engine.data.raw_rows import RawRow
 from engine.data.spool import Spool
-from engine.data.tables import MAX_TABLE_BYTES, BadLine, Table, refuse_characters, repeated_names
+from engine.data.tables import MAX_TABLE_BYTES, BadLine, Table, excerpt, refuse_characters, repeated_names
 
 #: Rows turned into Python values at once: few where each may hold a film.
-_AT_ONCE, _MEDIA_AT_ONCE = 1024, 16
+_AT_ONCE, _MEDIA_AT_ONCE = 128, 16
 #: A few bytes of metadata can claim any number of equal rows.
 MAX_ROWS = 50_000_000
+#: Read in pieces of this size, instead of a whole row group, which pandas writes as large as the file.
+_BUFFER_BYTES = 2**20
 
 
 def read_parquet(file: BinaryIO) -> Table:
-    """Lines are rows, counted from 1. Close the table's `embedded`."""
+    """Lines are rows, counted from 1. Close the table."""
     # Both take more than a second to load, which no other format need wait for.
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
     table = Table(is_whole=False)
     try:
-        source = parquet.ParquetFile(file)
+        source = parquet.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
         names, rows = source.schema_arrow.names, source.metadata.num_rows
     except UnicodeDecodeError:
         message = "A column's name is not UTF-8; rename it."
@@ -38,37 +42,44 @@ def read_parquet(file: BinaryIO) -> Table:
         table.issues.append(Issue(Code.TOO_LARGE, message))
     if not table.issues:
         table.is_whole = True
-        _fill(table, source)
+        _fill(table, source, file.seek(0, os.SEEK_END))
     return table
 
 
-def _fill(table: Table, source: Any) -> None:
-    from engine.data.formats.parquet_cells import holds_files, readers
+def _fill(table: Table, source: Any, size: int) -> None:
+    from engine.data.formats.parquet_cells import UNREAD, holds_files, readers
 
     table.embedded = files = Spool()
-    readings = readers(source.schema_arrow, files)
+    names, readings = (
+        zip(*readers(source.schema_arrow, files), strict=True) if len(source.schema_arrow) else ((), ())
+    )
     has_files = any(holds_files(field.type) for field in source.schema_arrow)
     line = 0
-    for batch in _batches(table, source, _MEDIA_AT_ONCE if has_files else _AT_ONCE):
-        columns = [read(batch.column(name)) for name, read in readings.items()]
+    for batch in _batches(source, table, _MEDIA_AT_ONCE if has_files else _AT_ONCE):
+        columns = [read(column) for read, column in zip(readings, batch.columns, strict=True)]
         for cells in zip(*columns, strict=True):
             line += 1
-            row = dict(zip(readings, cells, strict=True))
+            row = {name: cell for name, cell in zip(names, cells, strict=True) if name is not None}
             try:
+                if UNREAD in cells:
+                    name = excerpt(names[cells.index(UNREAD)])
+                    message = f"The value of '{name}' is too large, or none that can be read; correct it."
+                    raise BadLine(Code.SCHEMA_MISMATCH, message, name)
                 refuse_characters(row)
                 table.rows.append(RawRow(line, row))
             except BadLine as bad:
                 table.issues.append(Issue(bad.code, bad.message, line, bad.column))
+        if table.rows.size > MAX_TABLE_BYTES or is_bomb(files.size, size):
+            _stop(table, "unpacks to more than it should; split it, or write the media as files beside it")
+            break
     files.seal()
 
 
-def _batches(table: Table, source: Any, at_once: int) -> Iterator[Any]:
+def _batches(source: Any, table: Table, at_once: int) -> Iterator[Any]:
     """The rows, `at_once` at a time; what ends them early is noted in `table`."""
     import pyarrow as pa
 
-    from engine.data.formats.parquet_cells import holds_files
-
-    batches, rows, size = source.iter_batches(batch_size=at_once), 0, 0
+    batches, rows = source.iter_batches(batch_size=at_once), 0
     while True:
         try:
             batch = next(batches)
@@ -77,16 +88,17 @@ def _batches(table: Table, source: Any, at_once: int) -> Iterator[Any]:
         except (pa.ArrowException, OSError) as error:
             message = f"The file is damaged behind row {rows} ({_short(error)}); write it anew."
             table.issues.append(Issue(Code.UNSUPPORTED_FORMAT, message))
-            break
+            table.is_whole = False
+            return
         rows += batch.num_rows
-        size += sum(column.nbytes for column in batch.columns if not holds_files(column.type))
-        if size > MAX_TABLE_BYTES:
-            message = f"A table may have {MAX_TABLE_BYTES} bytes besides its media; split it into several."
-            table.issues.append(Issue(Code.TOO_LARGE, message))
-            break
         yield batch
+
+
+def _stop(table: Table, why: str) -> None:
+    message = f"The table {why}; at most {MAX_TABLE_BYTES} bytes are read besides its media."
+    table.issues.append(Issue(Code.TOO_LARGE, message))
     table.is_whole = False
 
 
 def _short(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+    return excerpt(str(error).strip().partition("\n")[0]) or type(error).__name__

@@ -6,43 +6,56 @@ the file's metadata: https://huggingface.co/docs/datasets/about_dataset_features
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.types as kinds
 
 from domain.manifest import ColumnType
+from engine.data.archive import MAX_MEMBER_BYTES
 from engine.data.infer import media_type
 from engine.data.raw_rows import Embedded
 from engine.data.sniff import media_kind
 from engine.data.spool import Spool
+from engine.data.tables import MAX_LINE_BYTES
 
 #: What pandas calls an index that it stores as a column.
 _INDEX = re.compile(r"__index_level_\d+__")
 _MEDIA = {"Image": ColumnType.IMAGE, "Audio": ColumnType.AUDIO, "Video": ColumnType.VIDEO}
 
+#: In the place of a value that Python cannot hold, or should not.
+UNREAD = object()
+
 Reader = Callable[[pa.Array], list[Any]]
 
 
 def holds_files(kind: pa.DataType) -> bool:
-    return _is_bytes(kind) or (kinds.is_struct(kind) and _part(kind, "bytes") is not None)
+    kind = _plain(kind)
+    return _is_bytes(kind) or (kinds.is_struct(kind) and _has_bytes(kind))
 
 
-def readers(schema: pa.Schema, files: Spool) -> dict[str, Reader]:
-    """By column, what makes its cells; files in them go to `files`."""
+def readers(schema: pa.Schema, files: Spool) -> Iterator[tuple[str | None, Reader]]:
+    """Of each column its name (None: it is no column of the data) and what makes its cells; files go to `files`."""
     features = _features(schema.metadata or {})
-    return {
-        field.name: _reader(field.type, features.get(field.name), files)
-        for field in schema
-        if not _INDEX.fullmatch(field.name)
-    }
+    for field in schema:
+        is_index = _INDEX.fullmatch(field.name)
+        yield None if is_index else field.name, _reader(field.type, features.get(field.name), files)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """What a dictionary-encoded column holds."""
+    return kind.value_type if kinds.is_dictionary(kind) else kind
 
 
 def _reader(kind: pa.DataType, feature: Any, files: Spool) -> Reader:
+    if kinds.is_dictionary(kind):
+        inner = _reader(kind.value_type, feature, files)
+        return lambda column: inner(column.dictionary_decode())
     if holds_files(kind):
-        known = _MEDIA.get(feature.get("_type", "")) if isinstance(feature, dict) else None
-        return lambda column: _files(column, known, files)
+        told = feature.get("_type") if isinstance(feature, dict) else None
+        known = _MEDIA.get(told) if isinstance(told, str) else None
+        return lambda column: [_file(cell, known, files) for cell in _values(column)]
     if names := _class_names(feature):
         return lambda column: [_named(cell, names) for cell in _values(column)]
     if kinds.is_floating(kind):
@@ -51,31 +64,51 @@ def _reader(kind: pa.DataType, feature: Any, files: Spool) -> Reader:
     if kinds.is_decimal(kind):
         return lambda column: [None if cell is None else float(cell) for cell in _values(column)]
     if kinds.is_temporal(kind):
-        return lambda column: [None if cell is None else str(cell) for cell in _values(column)]
+        return _times
+    # Of what is nested only plain lists can be labels; the rest is no column, and is not even read.
+    if kinds.is_nested(kind) and not _is_plain_list(kind):
+        return lambda column: [{} if there else None for there in column.is_valid().to_pylist()]
     return _values
 
 
-def _files(column: pa.Array, known: ColumnType | None, files: Spool) -> list[Any]:
-    """What has bytes is embedded; what has a path alone lies beside the table."""
-    return [_file(cell, known, files) for cell in _values(column)]
+def _is_plain_list(kind: pa.DataType) -> bool:
+    if not (kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind)):
+        return False
+    inner = _plain(kind.value_type)
+    return not (kinds.is_nested(inner) or _is_bytes(inner))
 
 
 def _file(cell: Any, known: ColumnType | None, files: Spool) -> Any:
-    if isinstance(cell, str):
-        return cell
+    """What has bytes is embedded; what has a path alone lies beside the table."""
+    if cell is UNREAD:
+        return UNREAD
     data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
     if data is None:
         return path
+    if len(data) > MAX_MEMBER_BYTES:
+        return UNREAD
     name = path if isinstance(path, str) else None
     kind = known or (media_type(name) if name else None) or media_kind(data)
     return Embedded(files.add(data), len(data), kind, name)
 
 
+def _times(column: pa.Array) -> list[Any]:
+    """As Arrow writes them: Python knows no nanoseconds and no years beyond 9999."""
+    kind = column.type
+    if kinds.is_timestamp(kind):
+        # A time zone that this machine does not know is no reason to refuse the moment.
+        column = column.cast(pa.timestamp(kind.unit))
+    if kinds.is_duration(kind):
+        column = column.cast(pa.int64())
+    return column.cast(pa.string()).to_pylist()
+
+
 def _values(column: pa.Array) -> list[Any]:
     try:
-        return column.to_pylist()
-    except UnicodeDecodeError:
-        return [_value(scalar) for scalar in column]
+        found = column.to_pylist()
+    except (ValueError, OverflowError, pa.ArrowException):
+        found = [_value(scalar) for scalar in column]
+    return [UNREAD if isinstance(cell, str) and len(cell) > MAX_LINE_BYTES else cell for cell in found]
 
 
 def _value(scalar: pa.Scalar) -> Any:
@@ -83,7 +116,9 @@ def _value(scalar: pa.Scalar) -> Any:
     try:
         return scalar.as_py()
     except UnicodeDecodeError:
-        return "\udcff"
+        return UNREAD if kinds.is_nested(scalar.type) else "\udcff"
+    except (ValueError, OverflowError, pa.ArrowException):
+        return UNREAD
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
@@ -95,10 +130,11 @@ def _is_bytes(kind: pa.DataType) -> bool:
     )
 
 
-def _part(kind: pa.DataType, name: str) -> pa.Field | None:
-    """The struct's field, if it is there once and holds bytes."""
-    place = kind.get_field_index(name)
-    return kind.field(place) if place >= 0 and _is_bytes(kind.field(place).type) else None
+def _has_bytes(kind: pa.DataType) -> bool:
+    """Whether a struct has one field `bytes` that holds some, and no field twice."""
+    names = [kind.field(n).name for n in range(kind.num_fields)]
+    place = kind.get_field_index("bytes")
+    return len(set(names)) == len(names) and place >= 0 and _is_bytes(kind.field(place).type)
 
 
 def _features(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
@@ -124,9 +160,11 @@ def _class_names(feature: Any) -> list[str]:
 
 
 def _named(cell: Any, names: list[str]) -> Any:
-    """-1 stands for a class that is not known; what is out of range stays a number, to be seen."""
+    """-1 stands for a class that is not known; words, and what is out of range, stay as they are, to be seen."""
     if isinstance(cell, list):
         return [_named(part, names) for part in cell]
-    if not isinstance(cell, int) or cell == -1:
+    if cell is None or cell != cell or cell == -1:
         return None
-    return names[cell] if 0 <= cell < len(names) else cell
+    if not isinstance(cell, int | float) or cell != int(cell) or not 0 <= cell < len(names):
+        return cell
+    return names[int(cell)]

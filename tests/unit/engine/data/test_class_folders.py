@@ -1,5 +1,6 @@
 """A zip or folder without a table, whose folders are classes."""
 
+import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -114,3 +115,38 @@ def test_a_folder_on_this_machine_is_read_the_same_way(tmp_path: Path) -> None:
 
     with open_folder(tmp_path) as dataset:
         assert [row.label for row in dataset.rows] == ["cats", "dogs"]
+
+
+def test_a_file_beside_the_classes_of_a_split_has_no_label_and_takes_no_splits_away(tmp_path: Path) -> None:
+    names = [
+        f"{split}/{kind}/{n}.jpg" for split in ("train", "test") for kind in ("cats", "dogs") for n in (1, 2)
+    ]
+
+    with zipped(tmp_path, [*names, "train/cover.png", "cover.png"]) as dataset:
+        told = {row.id: (row.label, row.split) for row in dataset.rows}
+
+    assert told["cover.png"] == (None, None)
+    assert told["train/cover.png"] == (None, "train")
+    assert told["test/dogs/2.jpg"] == ("dogs", "test")
+
+
+def test_splits_without_classes_are_no_classes(tmp_path: Path) -> None:
+    with zipped(tmp_path, ["train/1.png", "test/2.png"]) as dataset:
+        assert [i.code for i in dataset.issues] == ["unsupported_format"]
+
+
+@pytest.mark.parametrize("label", ["id", "file_name", "split"])
+def test_a_label_that_is_named_as_a_row_names_something_else_is_refused(tmp_path: Path, label: str) -> None:
+    with zipped(tmp_path, ["cats/1.jpg", "dogs/2.jpg"], label=label) as dataset:
+        assert ("schema_mismatch", "schema.label") in [(i.code, i.param) for i in dataset.issues]
+
+
+def test_a_name_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
+    for name in (b"cats/1.png", b"dogs/2.png", b"dogs/\xff.png"):
+        path = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name)))
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+
+    with open_folder(tmp_path) as dataset:
+        assert len(dataset.rows) == 2
+        assert [(i.line, i.code) for i in dataset.issues] == [(3, "encoding_error")]

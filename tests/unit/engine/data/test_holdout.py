@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from domain.errors import EngineError
 from domain.manifest import Split
 from engine.data.holdout import assign_splits
+from engine.data.ledger import Book
 from engine.data.manifest import Row
 
 TENTH = {Split.VALIDATION: 0.1}
@@ -127,3 +128,41 @@ def test_measured_numbers_are_held_out_by_the_number_of_rows() -> None:
     rows = [Row(n, f"r{n}", {}, n / 7, None, None) for n in range(100)]
 
     assert len(assign_splits(rows, 0, TENTH)[Split.VALIDATION]) == 10
+
+
+@given(
+    groups=st.lists(st.none() | st.integers(0, 4), min_size=4, max_size=24),
+    labels=st.sampled_from(["one", "two", "numbers"]),
+    shares=st.tuples(st.sampled_from([0.1, 0.5]), st.sampled_from([0.0, 0.3, 0.5])),
+    seed=st.integers(0, 99),
+)
+def test_rows_are_left_to_train_on_or_it_is_said_that_there_are_too_few_groups(
+    groups: list[int | None], labels: str, shares: tuple[float, float], seed: int
+) -> None:
+    def label(n: int) -> str | float:
+        return n / 7 if labels == "numbers" else "ab"[n % 2] if labels == "two" else "a"
+
+    # Ids that are the names of groups, too: they are no groups.
+    rows = [Row(n, str(n), {}, label(n), None, None if g is None else str(g)) for n, g in enumerate(groups)]
+    book = Book([], Split.TRAIN)
+    for made in rows:
+        book.add(made, b"")
+    wanted = {Split.TEST: shares[1], Split.VALIDATION: shares[0]}
+    held_out = sum(share > 0 for share in wanted.values())
+
+    if book.closed().parts <= held_out:
+        with pytest.raises(EngineError):
+            assign_splits(rows, seed, wanted)
+        return
+    splits = assign_splits(rows, seed, wanted)
+
+    assert splits[Split.TRAIN]
+    assert splits[Split.VALIDATION]
+    assert bool(splits[Split.TEST]) == (shares[1] > 0)
+
+
+def test_a_group_that_is_almost_all_is_not_held_out_for_a_tenth() -> None:
+    rows = [row(n, group="large" if n else "small") for n in range(20)]
+
+    for seed in range(20):
+        assert assign_splits(rows, seed, TENTH)[Split.VALIDATION] == [0]

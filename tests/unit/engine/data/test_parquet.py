@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from domain.manifest import Schema
@@ -19,7 +20,7 @@ from engine.data.check import check
 from engine.data.formats import parquet as format_of
 from engine.data.manifest import Dataset, open_dataset
 from support.datasets import png, shape, tone, wav
-from support.parquets import media, parquet
+from support.parquets import MEDIA, media, parquet
 
 PICTURE = png(np.zeros((4, 4, 3), np.uint8))
 
@@ -196,3 +197,87 @@ def test_any_damage_ends_in_a_report() -> None:
         table = formats.read_table(io.BytesIO(bytes(data)), "parquet")
         if table.embedded:
             table.embedded.close()
+
+
+def test_moments_that_python_cannot_hold_are_words_all_the_same(tmp_path: Path) -> None:
+    columns = {
+        "exact": pa.array([1_700_000_000_123_456_789], pa.timestamp("ns")),
+        "elsewhere": pa.array([1_700_000_000_000_000], pa.timestamp("us", "Mars/Base")),
+        "far": pa.array([300_000_000_000], pa.timestamp("s")),
+        "long": pa.array([1], pa.duration("ns")),
+    }
+
+    with opened(tmp_path, parquet(columns)) as dataset:
+        (row,) = dataset.rows
+        assert dataset.issues == []
+        assert row.values["exact"] == "2023-11-14 22:13:20.123456789"
+        assert row.values["elsewhere"] == "2023-11-14 22:13:20.000000"
+        assert set(types(dataset).values()) == {"text"}
+
+
+def test_what_no_column_is_made_of_is_not_read(tmp_path: Path) -> None:
+    twice = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"])
+    pictures = pa.array([[{"bytes": PICTURE, "path": "a.png"}]], pa.list_(MEDIA))
+    columns = {"twice": twice, "pictures": pictures, "far": pa.array([[10**12]], pa.list_(pa.date64()))}
+
+    with opened(tmp_path, parquet({**columns, "text": ["a"]})) as dataset:
+        assert types(dataset) == {"text": "text"}
+        assert {(i.column, i.severity) for i in dataset.issues} == {(name, "warning") for name in columns}
+
+
+def test_two_columns_without_a_name_and_odd_metadata_do_no_harm(tmp_path: Path) -> None:
+    table = pa.table(
+        [pa.array([1]), pa.array([2]), pa.array([PICTURE], pa.binary())], names=["", "", "image"]
+    )
+    table = table.replace_schema_metadata({"huggingface": '{"info": {"features": {"image": {"_type": []}}}}'})
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(table, buffer)
+
+    with opened(tmp_path, buffer.getvalue()) as dataset:
+        assert types(dataset) == {"image": "image"}
+
+
+@pytest.mark.parametrize(
+    "labels", [["cat", "dog"], [0.0, 1.0], pa.array(["cat", "dog"]).dictionary_encode(), [0, 1]], ids=str
+)
+def test_names_of_classes_are_kept_however_the_label_is_stored(tmp_path: Path, labels: Any) -> None:
+    features = {"label": {"_type": "ClassLabel", "names": ["cat", "dog"]}}
+
+    with opened(tmp_path, parquet({"text": ["a", "b"], "label": labels}, features)) as dataset:
+        assert [row.label for row in dataset.rows] == ["cat", "dog"]
+
+
+def test_pictures_that_are_stored_once_for_many_rows_are_pictures(tmp_path: Path) -> None:
+    encoded = pa.array([PICTURE, PICTURE, None], pa.binary()).dictionary_encode()
+
+    with opened(tmp_path, parquet({"image": encoded})) as dataset:
+        assert types(dataset) == {"image": "image"}
+        assert [ref and dataset.read(ref) for ref in (row.values["image"] for row in dataset.rows)] == [
+            PICTURE,
+            PICTURE,
+            None,
+        ]
+
+
+def test_a_small_file_that_unpacks_to_many_pictures_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.data.archive.RATIO_FLOOR_BYTES", 2**20)
+    noise = np.random.default_rng(0).bytes(100_000)
+
+    with opened(
+        tmp_path, parquet({"image": pa.array([noise] * 500, pa.binary()).dictionary_encode()})
+    ) as data:
+        assert [i.code for i in data.issues if i.severity == "error"] == ["too_large"]
+        assert len(data.rows) < 500
+
+
+def test_a_table_that_breaks_off_in_an_error_of_ours_leaves_no_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.data.spool.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("engine.data.manifest.lay_out", lambda *_: 1 / 0)
+
+    # An open file would be a warning, which fails the test.
+    with pytest.raises(ZeroDivisionError):
+        opened(tmp_path, parquet({"image": media([(PICTURE, None)])}))

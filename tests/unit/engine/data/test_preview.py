@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from engine.data.preview import preview
 from support.datasets import png, wav, zip_of
 
 
-def previewed(folder: Path, rows: list[dict[str, Any]], media: dict[str, bytes], **schema: Any) -> list[Any]:
+def previewed(
+    folder: Path, rows: Sequence[dict[str, Any] | str], media: dict[str, bytes], **schema: Any
+) -> list[Any]:
     path = zip_of(folder / "a.zip", rows, media)
     with open_dataset(path, schema=Schema.model_validate(schema)) as dataset:
         shown = preview(dataset)
@@ -69,3 +72,12 @@ def test_a_picture_in_the_table_is_shown_without_its_bytes_in_the_name(tmp_path:
     (shown,) = previewed(tmp_path, [{"photo": url}], {})
 
     assert shown["cells"]["photo"]["name"] == "data:image/png;base64,…"
+
+
+def test_long_words_are_cut_and_numbers_are_those_of_json(tmp_path: Path) -> None:
+    rows = [{"id": "i" * 9999, "text": "a", "label": 1e999}, {"text": "b", "label": ["l" * 9999] * 99}]
+
+    first, second = previewed(tmp_path, [json.dumps(row).replace("Infinity", "1e999") for row in rows], {})
+
+    assert (len(first["id"]), first["label"]) == (500, None)
+    assert (len(second["label"]), len(second["label"][0])) == (50, 500)

@@ -103,3 +103,24 @@ def test_an_excerpt_is_short_and_can_be_stored_anywhere() -> None:
     assert excerpt("a\0b\ud800\n" + "x" * 500).startswith("a\\x00b\\ud800\\nxxx")
     assert len(excerpt("x" * 500)) == 200
     assert excerpt([[[]]]) == "a list"
+
+
+def test_a_line_that_is_nested_deeply_is_named_as_it_could_not_be_read_back() -> None:
+    for depth in (60, 500, 987, 5000):
+        table = read_table(b'{"a": ' + b"[" * depth + b"]" * depth + b"}\n", "jsonl")
+        assert named(table) == [(1, "invalid_json")]
+
+    assert len(read_table(b'{"a": ' + b"[" * 40 + b"]" * 40 + b"}\n", "jsonl").rows) == 1
+
+
+def test_a_line_without_end_is_not_held_whole() -> None:
+    table = read_table(b"a,b\n1,2\n" + b"," * (MAX_LINE_BYTES + 10), "csv")
+
+    assert (len(table.rows), named(table), table.is_whole) == (1, [(3, "too_large")], False)
+
+
+def test_a_long_line_that_begins_with_blanks_is_not_passed_over() -> None:
+    table = read_table(b" " * (MAX_LINE_BYTES + 10) + b'{"a": 1}\n{"a": 2}\n', "jsonl")
+
+    assert named(table) == [(1, "too_large")]
+    assert [row.line for row in table.rows] == [2]
