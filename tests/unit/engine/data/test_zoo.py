@@ -1,6 +1,8 @@
 """Every kind of film and sound decodes to what was put in, in order and at its time."""
 
+import os
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,3 +121,12 @@ def test_samples_of_any_width_are_what_they_were(name: str) -> None:
 
     wave = 0.5 * np.sin(2 * np.pi * zoo.PITCH * np.arange(rate) / rate)
     np.testing.assert_allclose(sound, wave, atol=0.01 if name == "mka 8 bit" else 1e-4)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="this system has no real-time priority")
+def test_no_film_changes_the_priority_of_the_process_that_reads_it() -> None:
+    for kind in FILMS.values():
+        decode.video(zoo.filmed(kind), num_frames=2, threads=2)
+
+    threads = [int(path.name) for path in Path("/proc/self/task").iterdir()]
+    assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_OTHER}
