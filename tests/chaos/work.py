@@ -115,10 +115,10 @@ def _small(
         body = {"model": "late-fusion", "training_file": files[tenant, BAD]}
         return Task(f"tune-{number}", tenant, "/v1/fine_tuning/jobs", body, "failed", 1)
     if kind < 0.35:
-        path, results = f"/v1/files/{files[tenant, BAD]}/validate", 1
+        path, results = f"/v1/files/{files[tenant, BAD]}/validate", 2
     else:
         name = rng.choices(list(GOOD), weights=(5, 4, 1))[0]
-        path, results = f"/v1/files/{files[tenant, name]}/validate", 0
+        path, results = f"/v1/files/{files[tenant, name]}/validate", 1
     return Task(f"check-{number}", tenant, path, {}, "succeeded", results)
 
 

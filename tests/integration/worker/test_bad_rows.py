@@ -77,7 +77,7 @@ def uploaded(plait: Stack, file_id: str) -> File:
 
 @pytest.mark.parametrize(
     ("policy", "skipped", "masked"),
-    [pytest.param("skip", 4, 0, marks=pytest.mark.slow), ("mask", 2, 2)],
+    [pytest.param("skip", 4, 0, marks=pytest.mark.slow), pytest.param("mask", 2, 2, marks=pytest.mark.slow)],
 )
 def test_a_training_does_without_exactly_the_rows_that_its_check_left_out(
     plait: Stack, tmp_path: Path, policy: str, skipped: int, masked: int

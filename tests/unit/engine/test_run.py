@@ -376,6 +376,7 @@ def test_a_trained_tower_runs_in_half_precision_too(place: Place) -> None:
     assert {w.dtype for w in weights.values()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_two_runs_with_one_seed_are_one(place: Place) -> None:
     one = place.train(TRAINED, out="one")
     losses = place.metric("train_loss")
