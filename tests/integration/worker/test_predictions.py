@@ -122,6 +122,16 @@ def running(job: Job) -> bool:
     return job.state == State.RUNNING
 
 
+def at_work(plait: Plait, rows: int) -> tuple[psutil.Process, str]:
+    """A child that stayed, in the middle of the job that is told too: one that has not heard of it yet dies for free."""
+    plait.answers({"text": "a"})
+    child = plait.child()
+    idle_s = child.cpu_times().user
+    job_id = plait.submit(*slow(plait, rows))
+    until(lambda: child.cpu_times().user - idle_s, lambda spent_s: spent_s > 0.3, limit_s=60)
+    return child, job_id
+
+
 def loads(process: psutil.Process, library: str) -> bool:
     return any(library in mapped.path for mapped in process.memory_maps())
 
@@ -255,10 +265,7 @@ def test_a_running_prediction_is_cancelled_at_once_and_its_child_serves_the_next
 
 
 def test_a_prediction_whose_child_is_killed_goes_on_in_another(plait: Plait) -> None:
-    plait.answers({"text": "a"})
-    before = plait.child()
-    job_id = plait.submit(*slow(plait, 30))
-    plait.stack.until(job_id, running)
+    before, job_id = at_work(plait, rows=30)
 
     before.kill()
 
@@ -270,13 +277,12 @@ def test_a_prediction_whose_child_is_killed_goes_on_in_another(plait: Plait) -> 
 
 
 def test_a_prediction_that_kills_three_children_is_given_up(plait: Plait) -> None:
-    worker = plait.worker()
-    job_id = plait.submit(*slow(plait, 200))
-    plait.stack.until(job_id, running)
-    killed: set[int] = set()
-    for _ in range(3):
+    first, job_id = at_work(plait, rows=200)
+    first.kill()
+    killed = {first.pid}
+    for _ in range(2):
         living = until(
-            lambda: [c for c in children_of(worker.pid) if c.pid not in killed],
+            lambda: [c for c in children_of(plait.worker().pid) if c.pid not in killed],
             lambda found: bool(found),
             limit_s=30,
         )
