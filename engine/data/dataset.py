@@ -3,7 +3,7 @@
 Knows files through `engine.data.manifest` only, and no training.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +19,10 @@ from engine.data.decode import Undecodable
 from engine.data.manifest import Dataset, MediaRef, Row
 from engine.models.encoders import Encoder, Reading
 from engine.models.multimodal import Live
+
+
+#: How a cell's bytes become a value; raises Undecodable. `read_value` is the plain one.
+Read = Callable[[bytes, Reading], Any]
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,10 @@ class Example:
         except (OSError, KeyError) as error:
             raise self._unusable(Code.MISSING_MEDIA, column, str(error)) from error
 
-    def value(self, column: str, reading: Reading) -> Any:
+    def value(self, column: str, reading: Reading, read: Read) -> Any:
         """What the cell means to an encoder. An unreadable one ends the job: nothing is put in its place."""
         try:
-            return read_value(self.bytes(column), reading)
+            return read(self.bytes(column), reading)
         except Undecodable as error:
             raise self._unusable(error.code, column, error.message) from error
 
@@ -97,16 +101,17 @@ class LiveColumn:
     examples: Sequence[Example]
     name: str
     encoder: Encoder
+    read: Read
 
     def fetch(self, index: Tensor) -> Live:
         chosen = [self.examples[i] for i in index.tolist()]
         rows = [place for place, example in enumerate(chosen) if example.has(self.name)]
-        values = [chosen[place].value(self.name, self.encoder.reading) for place in rows]
+        values = [chosen[place].value(self.name, self.encoder.reading, self.read) for place in rows]
         inputs = self.encoder.prepare(values) if values else {}
         return Live(inputs, torch.tensor(rows, dtype=torch.long))
 
     def part(self, rows: range) -> "LiveColumn":
-        return LiveColumn(self.examples[rows.start : rows.stop], self.name, self.encoder)
+        return LiveColumn(self.examples[rows.start : rows.stop], self.name, self.encoder, self.read)
 
 
 @dataclass(frozen=True)

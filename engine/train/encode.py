@@ -14,7 +14,7 @@ from domain.errors import EngineError
 from domain.manifest import ColumnType
 from engine.data.cache import FeatureCache, key
 from engine.data.collate import ahead
-from engine.data.dataset import CachedColumn, Example
+from engine.data.dataset import CachedColumn, Example, Read
 from engine.models.encoders import Encoder
 from engine.train.threads import one_thread
 from engine.train.words import Progress, ShouldStop, heed
@@ -37,6 +37,7 @@ class Tower:
     #: Of each row, or None where it is missing.
     keys: Sequence[str | None]
     cache: FeatureCache
+    read: Read
 
     @property
     def wanted(self) -> dict[str, Example]:
@@ -44,13 +45,18 @@ class Tower:
 
 
 def open_tower(
-    name: str, encoder: Encoder, examples: Sequence[Example], root: Path, should_stop: ShouldStop
+    name: str,
+    encoder: Encoder,
+    examples: Sequence[Example],
+    root: Path,
+    read: Read,
+    should_stop: ShouldStop,
 ) -> Tower:
     keys: list[str | None] = []
     for example in examples:
         heed(should_stop)
         keys.append(key(example.bytes(name)) if example.has(name) else None)
-    return Tower(name, encoder, examples, keys, FeatureCache(root / tower_key(encoder), encoder.width))
+    return Tower(name, encoder, examples, keys, FeatureCache(root / tower_key(encoder), encoder.width), read)
 
 
 def tower_key(encoder: Encoder) -> str:
@@ -119,7 +125,7 @@ def _fill(tower: Tower, todo: set[str], meter: Meter, should_stop: ShouldStop) -
     wanted = tower.wanted
 
     def encode(keys: list[str]) -> tuple[list[str], torch.Tensor]:
-        values = [wanted[k].value(tower.name, tower.encoder.reading) for k in keys]
+        values = [wanted[k].value(tower.name, tower.encoder.reading, tower.read) for k in keys]
         inputs = tower.encoder.prepare(values)
         with torch.inference_mode():
             return keys, tower.encoder({name: x.to(device) for name, x in inputs.items()}).cpu()

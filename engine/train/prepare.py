@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.data.cache import keep_speedup, kept_speedup, speedup_record
-from engine.data.dataset import Column, Examples, LiveColumn, gather
+from engine.data.dataset import Column, Examples, LiveColumn, Read, gather, read_value
 from engine.data.splits import Splits
 from engine.models.multimodal import Multimodal
 from engine.train import encode
@@ -42,18 +42,19 @@ def prepare(
     *,
     report: Callable[[Progress], None],
     should_stop: ShouldStop,
+    read: Read = read_value,
 ) -> Inputs:
     """Encodes for the frozen towers what `cache` lacks. Raises StopAsked."""
     examples = splits.all
     frozen = [
-        encode.open_tower(name, model.encoder(name), examples, cache, should_stop)
+        encode.open_tower(name, model.encoder(name), examples, cache, read, should_stop)
         for name in sorted(model.frozen)
     ]
     made = encode.fill(frozen, report=report, should_stop=should_stop)
     columns: dict[str, Column] = {tower.name: encode.read_back(tower) for tower in frozen}
     for name in model.names:
         if name not in columns:
-            columns[name] = LiveColumn(examples, name, model.encoder(name))
+            columns[name] = LiveColumn(examples, name, model.encoder(name), read)
     whole, ends = gather(examples, columns, splits.targets), len(splits.train) + len(splits.validation)
     training = range(len(splits.train))
     return Inputs(
