@@ -3,7 +3,7 @@
 Knows files through `engine.data.manifest` only, and no training.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,18 +11,14 @@ import torch
 from torch import Tensor
 
 from domain.errors import EngineError
-from domain.manifest import Code, ColumnType
-from engine.data import decode
+from domain.manifest import Code
 from engine.data.classes import Label
 from engine.data.collate import Batch
 from engine.data.decode import Undecodable
 from engine.data.manifest import Dataset, MediaRef, Row
-from engine.models.encoders import Encoder, Reading
+from engine.data.values import Read, Reading
+from engine.models.encoders import Encoder
 from engine.models.multimodal import Live
-
-
-#: How a cell's bytes become a value; raises Undecodable. `read_value` is the plain one.
-Read = Callable[[bytes, Reading], Any]
 
 
 @dataclass(frozen=True)
@@ -53,24 +49,6 @@ class Example:
 
     def _unusable(self, code: str, column: str, why: str) -> EngineError:
         return EngineError(code, f"line {self.row.line}, column '{column}': {why}", param=column)
-
-
-def read_value(data: bytes, reading: Reading) -> Any:
-    if reading.kind is ColumnType.IMAGE:
-        return decode.image(data)
-    if reading.kind is ColumnType.AUDIO:
-        assert reading.sampling_rate is not None
-        return decode.audio(data, sampling_rate=reading.sampling_rate, max_seconds=reading.max_seconds)
-    if reading.kind is ColumnType.VIDEO:
-        assert reading.num_frames is not None
-        return decode.video(
-            data,
-            num_frames=reading.num_frames,
-            sampling=reading.sampling,
-            max_seconds=reading.max_seconds,
-            size=reading.frame_size,
-        )
-    return data.decode()
 
 
 class Column(Protocol):

@@ -11,11 +11,10 @@ import soundfile
 from PIL import Image, ImageOps
 
 from domain.manifest import Code, ColumnType
-from engine.data.dataset import read_value
 from engine.data.infer import is_missing
 from engine.data.probe import Undecodable
+from engine.data.values import Reading, read_value
 from engine.infer.answers import Problem
-from engine.models.encoders import Reading
 
 #: Encoders cut long before; a tokenizer takes seconds for a book.
 MAX_TEXT_BYTES = 2**20

@@ -1,7 +1,6 @@
 """A pretrained encoder as one thing: values in, one vector a row out. Knows no column, cache or training."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from domain.errors import EngineError
 from domain.manifest import ColumnType
 from domain.specs import Tower
-from engine.data.schedule import Sampling
+from engine.data.values import Reading
 from engine.models import audio, image, text, video
 from engine.models.parts import Parts
 from engine.models.pretrained import fingerprint
@@ -25,18 +24,6 @@ _OPENERS: dict[ColumnType, Callable[[Path, Tower], Parts]] = {
     ColumnType.AUDIO: audio.open_parts,
     ColumnType.VIDEO: video.open_parts,
 }
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a column's bytes become values: what the decoder must know."""
-
-    kind: ColumnType
-    sampling_rate: int | None = None
-    max_seconds: float | None = None
-    num_frames: int | None = None
-    sampling: Sampling = "uniform"
-    frame_size: int | None = None
 
 
 class Encoder(nn.Module):

@@ -14,7 +14,8 @@ from domain.errors import EngineError
 from domain.manifest import ColumnType
 from engine.data.cache import FeatureCache, key
 from engine.data.collate import ahead
-from engine.data.dataset import CachedColumn, Example, Read
+from engine.data.dataset import CachedColumn, Example
+from engine.data.values import Read
 from engine.models.encoders import Encoder
 from engine.train.threads import one_thread
 from engine.train.words import Progress, ShouldStop, heed

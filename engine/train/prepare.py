@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.data.cache import keep_speedup, kept_speedup, speedup_record
-from engine.data.dataset import Column, Examples, LiveColumn, Read, gather, read_value
+from engine.data.dataset import Column, Examples, LiveColumn, gather
 from engine.data.splits import Splits
+from engine.data.values import Read, read_value
 from engine.models.multimodal import Multimodal
 from engine.train import encode
 from engine.train.words import Progress, ShouldStop

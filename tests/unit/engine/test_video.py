@@ -12,9 +12,9 @@ import torch
 from domain.manifest import ColumnType
 from domain.specs import Multimodal, Tower
 from engine.data.check import check
-from engine.data.dataset import read_value
 from engine.data.manifest import open_dataset
 from engine.data.preview import preview
+from engine.data.values import read_value
 from engine.infer import load
 from engine.models.encoders import Encoder, load_encoder
 from engine.train.run import Finished, train
