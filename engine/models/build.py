@@ -1,19 +1,20 @@
 """Spec -> network, in one place: below it modules take plain values."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import nn
 
 from domain.errors import EngineError
 from domain.manifest import Column, Schema
+from domain.specs import FUSION_OPTIONS, Tower
+from domain.specs import Fusion as FusionSpec
 from domain.specs import Multimodal as Spec
-from domain.specs import Tower
 from domain.tasks import Task
 from engine.models import heads
 from engine.models.encoders import Encoder, load_encoder
 from engine.models.freeze import freeze_share
-from engine.models.fusion import FUSIONS
+from engine.models.fusion import FUSIONS, Fusion
 from engine.models.multimodal import Multimodal
 
 #: Of the fused vector's entries, before the head, in training.
@@ -27,9 +28,14 @@ def build_model(spec: Spec, schema: Schema, classes: int, folders: Mapping[str, 
     """
     encoders = {name: _encoder(spec, schema, name, folders[name]) for name in sorted(spec.towers)}
     widths = [encoder.width for encoder in encoders.values()]
-    fusion = FUSIONS[spec.fusion.type](widths, spec.fusion.dim, spec.fusion.modality_dropout)
+    fusion = _fusion(spec.fusion, widths)
     frozen = frozenset(name for name, tower in spec.towers.items() if tower.is_frozen)
     return Multimodal(encoders, frozen, fusion, _head(spec, classes))
+
+
+def _fusion(spec: FusionSpec, widths: Sequence[int]) -> Fusion:
+    said = {name: getattr(spec, name) for name in FUSION_OPTIONS if getattr(spec, name) is not None}
+    return FUSIONS[spec.type](widths, spec.dim, spec.modality_dropout, **said)
 
 
 def _head(spec: Spec, classes: int) -> nn.Module:

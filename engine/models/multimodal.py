@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:  # the loop knows this network, and must not load an encoder library for it
     from engine.models.encoders import Encoder
+    from engine.models.fusion import Fusion
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Multimodal(nn.Module):
     """Names are sorted, so that weights load alike everywhere; `present` has its columns in that order."""
 
     def __init__(
-        self, encoders: Mapping[str, "Encoder"], frozen: frozenset[str], fusion: nn.Module, head: nn.Module
+        self, encoders: Mapping[str, "Encoder"], frozen: frozenset[str], fusion: "Fusion", head: nn.Module
     ) -> None:
         super().__init__()
         self.names = sorted(encoders)
@@ -43,8 +44,15 @@ class Multimodal(nn.Module):
 
     def forward(self, inputs: Mapping[str, Tensor | Live], present: Tensor) -> Tensor:
         """Logits. A tower's input is its features (cached) or what its encoder reads."""
-        pooled = [self._pooled(name, inputs[name], len(present)) for name in self.names]
-        return self.head(self.fusion(pooled, present))
+        return self.head(self.fusion(self._all_pooled(inputs, present), present))
+
+    def learn(self, inputs: Mapping[str, Tensor | Live], present: Tensor) -> tuple[Tensor, Tensor | None]:
+        """As `forward`, and what the fusion wants small besides the task's loss, if anything."""
+        fused, besides = self.fusion.learn(self._all_pooled(inputs, present), present)
+        return self.head(fused), besides
+
+    def _all_pooled(self, inputs: Mapping[str, Tensor | Live], present: Tensor) -> list[Tensor]:
+        return [self._pooled(name, inputs[name], len(present)) for name in self.names]
 
     def _pooled(self, name: str, given: Tensor | Live, rows: int) -> Tensor:
         if isinstance(given, Tensor):

@@ -58,8 +58,11 @@ def fine_tune(
                 return Stopped(memory.step, why), memory
             batch = batch.to(device)
             with autocast(plan.precision, device):
-                outputs = model(batch.inputs, batch.present)
-            loss = criterion(outputs, batch.targets) * piece.share
+                outputs, besides = model.learn(batch.inputs, batch.present)
+            loss = criterion(outputs, batch.targets)
+            if besides is not None:
+                loss = loss + besides
+            loss = loss * piece.share
             scaling.scale(loss).backward()
             step_loss += loss.item()
             if not piece.ends_step:

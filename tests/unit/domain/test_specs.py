@@ -50,7 +50,13 @@ def test_a_number_that_may_be_auto_says_so() -> None:
 def test_an_unknown_field_lists_what_is_allowed_there() -> None:
     found = problems(multimodal={"fusion": {"kind": "concat"}})
 
-    assert found["multimodal.fusion.kind"]["allowed"] == ["dim", "modality_dropout", "type"]
+    assert found["multimodal.fusion.kind"]["allowed"] == [
+        "alignment",
+        "dim",
+        "modality_dropout",
+        "rank",
+        "type",
+    ]
 
 
 def test_an_unknown_model_is_a_problem_of_the_model() -> None:
@@ -118,6 +124,25 @@ def test_a_spec_that_an_earlier_version_stored_is_still_read() -> None:
 
     assert [tower.frozen_share for tower in spec.towers.values()] == [1.0, 0.0]
     assert spec.towers["a"].is_frozen
+
+
+@pytest.mark.parametrize(
+    ("fusion", "option", "told"),
+    [
+        ({"type": "concat", "rank": 8}, "rank", "low_rank_tensor"),
+        ({"alignment": 0.5}, "alignment", "mmd and adversarial"),
+    ],
+)
+def test_an_option_of_another_fusion_is_refused(fusion: dict[str, Any], option: str, told: str) -> None:
+    found = problems(multimodal={"fusion": fusion})
+
+    assert told in found[f"multimodal.fusion.{option}"]["message"]
+
+
+def test_a_fusion_takes_its_own_option() -> None:
+    fusion = {"type": "low_rank_tensor", "rank": 8}
+
+    assert parse(FineTune, GOOD | {"multimodal": {"fusion": fusion}}).multimodal.fusion.rank == 8
 
 
 @pytest.mark.parametrize(

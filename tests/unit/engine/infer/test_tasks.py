@@ -87,8 +87,9 @@ def test_weights_of_a_fusion_without_gates_are_found_by_leaving_out(trained: Tra
     assert part.modalities.weights == {"other": 1.0}
 
 
-def test_a_gated_fusion_says_itself_what_each_column_counts_for(trained: Trained) -> None:
-    model = trained(lambda text: _names(text)[0], ("one", "other"), "gated")
+@pytest.mark.parametrize("fusion", ["gated", "attention"])
+def test_a_weighing_fusion_says_itself_what_each_column_counts_for(trained: Trained, fusion: str) -> None:
+    model = trained(lambda text: _names(text)[0], ("one", "other"), fusion)
 
     whole, part = model.predict([{"one": ROWS[0], "other": ROWS[1]}, {"one": ROWS[0]}])
 
