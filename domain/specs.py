@@ -130,11 +130,22 @@ _Weight = Annotated[float, Field(gt=0, le=1e6)]
 class Loss(Shape):
     """What training makes small; `auto` is the task's own."""
 
-    type: Literal["auto", "cross_entropy", "bce", "mse"] = "auto"
+    type: Literal["auto", "cross_entropy", "bce", "mse", "focal"] = "auto"
+    gamma: float | None = Field(
+        default=None, ge=0, le=10, description="focal only: how little what is sure counts; 2 if not said"
+    )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="cross_entropy only")
     class_weights: Literal["none", "balanced"] | dict[_ClassName, _Weight] = Field(
         default="none", description="balanced: rare classes count more; or weights by class, 1 if not named"
     )
+
+    @model_validator(mode="after")
+    def _options_fit_the_type(self) -> "Loss":
+        if self.gamma is not None and self.type != "focal":
+            raise wrong("gamma", f"the loss is {self.type}; gamma goes with focal")
+        if self.label_smoothing and self.type == "focal":
+            raise wrong("label_smoothing", "a focal loss takes labels as they are; leave one of the two out")
+        return self
 
 
 class HoldOut(Shape):
@@ -181,7 +192,10 @@ class Multimodal(Shape):
         """The path and the reason of every option that makes no sense for `task`."""
         kind, loss = f"the task is {task}", self.loss
         if loss.type not in ("auto", *LOSSES[task]):
-            yield "loss.type", f"{kind}, which {loss.type} does not fit; allowed: auto, {LOSSES[task][0]}"
+            yield (
+                "loss.type",
+                f"{kind}, which {loss.type} does not fit; allowed: {', '.join(('auto', *LOSSES[task]))}",
+            )
         if loss.label_smoothing and task is not Task.CLASSIFICATION:
             yield "loss.label_smoothing", f"{kind}; labels are smoothed for a classification only"
         if loss.class_weights != "none" and task is Task.REGRESSION:

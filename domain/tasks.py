@@ -11,8 +11,8 @@ class Task(StrEnum):
 
 #: The losses that fit; the first is taken where the spec says `auto`.
 LOSSES: dict[Task, tuple[str, ...]] = {
-    Task.CLASSIFICATION: ("cross_entropy",),
-    Task.MULTILABEL: ("bce",),
+    Task.CLASSIFICATION: ("cross_entropy", "focal"),
+    Task.MULTILABEL: ("bce", "focal"),
     Task.REGRESSION: ("mse",),
 }
 

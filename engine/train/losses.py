@@ -18,14 +18,23 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 #: A label that one row in thousands has must not outweigh all others.
 LARGEST_WEIGHT = 100.0
 
+#: The paper's best (Lin et al. 2017, arXiv:1708.02002, table 1b).
+FOCAL_GAMMA = 2.0
+
 
 def criterion(loss: Loss, goal: Goal, targets: Tensor) -> Criterion:
     """The loss for `goal`; `targets` are the training rows', by which classes are weighed."""
     if goal.task is Task.REGRESSION:
         return mse
+    gamma = FOCAL_GAMMA if loss.gamma is None else loss.gamma
     if goal.task is Task.MULTILABEL:
-        return partial(bce, weights=_label_weights(loss, goal, targets))
+        of_labels = _label_weights(loss, goal, targets)
+        if loss.type == "focal":
+            return partial(focal_bce, gamma=gamma, weights=of_labels)
+        return partial(bce, weights=of_labels)
     weights = _class_weights(loss, goal, targets)
+    if loss.type == "focal":
+        return partial(focal, gamma=gamma, weights=weights)
     return partial(cross_entropy, weights=weights, smoothing=loss.label_smoothing)
 
 
@@ -39,6 +48,28 @@ def cross_entropy(
         outputs.float(), targets, weights.to(outputs.device), label_smoothing=smoothing, reduction="sum"
     )
     return weighed / len(targets)
+
+
+def focal(outputs: Tensor, targets: Tensor, *, gamma: float, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy in which a row counts (1 - p) ** gamma, p being its class's probability (Lin et al. 2017)."""
+    costs = F.cross_entropy(outputs.float(), targets, reduction="none")
+    costs = costs * _unsure(costs, gamma)
+    return (costs if weights is None else costs * weights.to(outputs.device)[targets]).mean()
+
+
+def focal_bce(outputs: Tensor, targets: Tensor, *, gamma: float, weights: Tensor | None = None) -> Tensor:
+    """The same for each label; `weights` are those of a label's positive rows."""
+    truth = targets.float()
+    costs = F.binary_cross_entropy_with_logits(outputs.float(), truth, reduction="none")
+    costs = costs * _unsure(costs, gamma)
+    return (
+        costs if weights is None else torch.where(truth > 0, costs * weights.to(outputs.device), costs)
+    ).mean()
+
+
+def _unsure(costs: Tensor, gamma: float) -> Tensor:
+    """(1 - p) ** gamma of costs -log(p). At p = 1 its slope is infinite for gamma below 1, and so p is kept off it."""
+    return (-torch.expm1(-costs)).clamp(min=torch.finfo(costs.dtype).tiny) ** gamma
 
 
 def bce(outputs: Tensor, targets: Tensor, *, weights: Tensor | None = None) -> Tensor:

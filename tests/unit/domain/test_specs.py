@@ -87,6 +87,7 @@ def test_a_newer_spec_is_refused() -> None:
         ("classification", {"loss": {"type": "bce"}}, "loss.type"),
         ("multilabel", {"loss": {"label_smoothing": 0.1}}, "loss.label_smoothing"),
         ("regression", {"loss": {"class_weights": "balanced"}}, "loss.class_weights"),
+        ("regression", {"loss": {"type": "focal"}}, "loss.type"),
         (
             "regression",
             {"hyperparameters": {"metric_for_best_model": "accuracy"}},
@@ -124,6 +125,17 @@ def test_a_spec_that_an_earlier_version_stored_is_still_read() -> None:
 
     assert [tower.frozen_share for tower in spec.towers.values()] == [1.0, 0.0]
     assert spec.towers["a"].is_frozen
+
+
+@pytest.mark.parametrize(
+    ("loss", "option", "told"),
+    [
+        ({"gamma": 2.0}, "gamma", "focal"),
+        ({"type": "focal", "label_smoothing": 0.1}, "label_smoothing", "leave"),
+    ],
+)
+def test_an_option_of_another_loss_is_refused(loss: dict[str, Any], option: str, told: str) -> None:
+    assert told in problems(multimodal={"loss": loss})[f"multimodal.loss.{option}"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,9 @@ def test_a_regression_is_squared_error_of_one_column() -> None:
 
 
 @pytest.mark.parametrize("weights", ["none", "balanced", {"a": 3.0}])
-def test_micro_batches_add_up_to_the_whole(weights: str | dict[str, float]) -> None:
-    loss, logits = criterion(Loss(class_weights=weights), CLASSES, PLACES), _logits(9, 3)
+@pytest.mark.parametrize("kind", ["cross_entropy", "focal"])
+def test_micro_batches_add_up_to_the_whole(weights: str | dict[str, float], kind: str) -> None:
+    loss, logits = criterion(Loss(type=kind, class_weights=weights), CLASSES, PLACES), _logits(9, 3)
 
     parts = [loss(logits[rows], PLACES[rows]) * len(PLACES[rows]) / 9 for rows in (slice(0, 6), slice(6, 9))]
 
@@ -114,3 +115,48 @@ def test_a_weight_for_a_class_that_no_row_has_is_refused() -> None:
         criterion(Loss(class_weights={"dog": 2.0}), CLASSES, PLACES)
 
     assert refused.value.param == "multimodal.loss.class_weights"
+
+
+def test_a_focal_loss_is_the_papers() -> None:
+    logits = _logits(9, 3)
+
+    loss = criterion(Loss(type="focal", gamma=1.5), CLASSES, PLACES)(logits, PLACES)
+
+    p = logits.softmax(1)[torch.arange(9), PLACES]
+    torch.testing.assert_close(loss, (-((1 - p) ** 1.5) * p.log()).mean())
+
+
+def test_a_focal_loss_of_labels_is_the_papers_for_each() -> None:
+    logits = _logits(4, 2)
+
+    loss = criterion(Loss(type="focal"), LABELS, HOT)(logits, HOT)
+
+    p = torch.where(HOT, logits.sigmoid(), 1 - logits.sigmoid())
+    torch.testing.assert_close(loss, (-((1 - p) ** 2) * p.log()).mean())
+
+
+@pytest.mark.parametrize(("goal", "targets"), [(CLASSES, PLACES), (LABELS, HOT)])
+def test_a_focal_loss_without_focus_is_the_usual_one(goal: Goal, targets: torch.Tensor) -> None:
+    logits = _logits(len(targets), 3 if goal is CLASSES else 2)
+    weighed = {"class_weights": "balanced"}
+
+    losses = [
+        criterion(Loss(**options, **weighed), goal, targets)(logits, targets)
+        for options in ({"type": "focal", "gamma": 0.0}, {})
+    ]
+
+    torch.testing.assert_close(*losses)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("sure", [60.0, 1e4, -1e4])
+def test_whatever_a_network_is_sure_of_a_focal_loss_has_a_slope(gamma: float, sure: float) -> None:
+    for goal, targets, width in ((CLASSES, PLACES, 3), (LABELS, HOT, 2)):
+        hot = F.one_hot(targets, 3) if goal is CLASSES else targets
+        logits = (sure * hot.float()).requires_grad_()
+
+        loss = criterion(Loss(type="focal", gamma=gamma), goal, targets)(logits, targets)
+        loss.backward()
+
+        assert loss.isfinite()
+        assert logits.grad.isfinite().all(), (goal, width)
