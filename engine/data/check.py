@@ -36,13 +36,13 @@ class Report:
 
     rows: int
     columns: dict[str, ColumnType]
-    #: Those that towers read: the spec's, or those that towers are made of where it names none.
-    used: dict[str, ColumnType] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
     #: The spec's, or what its labels mean.
     task: Task = Task.CLASSIFICATION
     #: Rows by split, as the file has them: nothing is held out yet.
     counts: dict[str, int] = field(default_factory=dict)
+    #: The columns that towers read: the spec's, or those that towers are made of where it names none.
+    used: dict[str, ColumnType] = field(default_factory=dict)
     issues: list[Issue] = field(default_factory=list)
     #: What is left out or taken as missing; empty unless the spec's `on_bad_row` allows it.
     bad: BadRows = field(default_factory=BadRows)
@@ -72,7 +72,7 @@ def check(
     """
     types = {name: column.type for name, column in dataset.schema.columns.items()}
     used, idle = _used(dataset, spec, types, trained, should_stop)
-    report = Report(len(dataset.rows), types, used, issues=[*relevant(dataset, used, role), *idle])
+    report = Report(len(dataset.rows), types, used=used, issues=[*relevant(dataset, used, role), *idle])
     if not dataset.rows:
         return report
     report.issues += _column_issues(spec, types, used)
@@ -105,8 +105,8 @@ def _used(
     should_stop: Callable[[], bool],
 ) -> tuple[dict[str, ColumnType], list[Issue]]:
     """The columns that towers read, and warnings of those that none is made of. The training file decides for all."""
-    if spec.towers or trained is not None:
-        return used_columns(spec.towers or (trained.used if trained else ()), types), []
+    if towers := spec.towers or (trained.used if trained else {}):
+        return used_columns(towers, types), []
     return default_columns(dataset.rows, types, should_stop)
 
 

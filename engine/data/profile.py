@@ -80,13 +80,13 @@ class Profile:
         """What is to be said of a tower that was asked for."""
         if self.is_constant:
             message = (
-                f"'{name}' has one value at most, so that its tower learns nothing but whether it is missing."
+                f"'{name}' has one value at most, of which nothing is learned; remove it from the towers."
             )
             return Issue(Code.CONSTANT_COLUMN, message, column=name, severity="warning")
         if self.has_many_values:
             message = (
                 f"'{name}' has very many values: what few rows have is hardly learned, and beyond the "
-                f"{MOST_VALUES} most frequent ones all are taken as one. Join rare values, or leave the column out."
+                f"{MOST_VALUES} most frequent ones all are one. Give rare values one name, or remove it."
             )
             return Issue(Code.HIGH_CARDINALITY, message, column=name, severity="warning")
         return None

@@ -164,7 +164,13 @@ def test_a_run_is_fetched_cancelled_and_listed(client, server):
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(7, "not int"), ({"url": "x"}, "a mapping must be"), ([b"x"], "not list")]
+    ("value", "said"),
+    [
+        (7j, "not complex"),
+        (float("nan"), "must be finite"),
+        ({"url": "x"}, "a mapping must be"),
+        ([b"x"], "not list"),
+    ],
 )
 def test_a_value_that_is_none_of_those_is_told_with_its_place(client, server, value, said):
     with pytest.raises(TypeError, match=rf"inputs\[1\]\['image'\].*{said}"):
