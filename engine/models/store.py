@@ -84,11 +84,12 @@ def load_model(folder: Path, encoders: Callable[[str], Path]) -> tuple[Multimoda
 
 
 def _statistics(config: dict[str, Any], schema: Schema, folder: Path) -> dict[str, Statistics]:
+    """Of all towers that have no encoder to be read by."""
     try:
         return {
             name: read_statistics(tower["statistics"], schema.columns[name].type)
             for name, tower in config["towers"].items()
-            if "statistics" in tower
+            if "encoder" not in tower
         }
     except (KeyError, TypeError, ValueError) as error:
         message = f"{folder} does not say what its number and category columns are read by: {error!r}"
