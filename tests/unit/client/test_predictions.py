@@ -39,7 +39,7 @@ def test_text_and_small_media_travel_as_json(client, server, tmp_path):
         MODEL,
         [
             {"id": "a", "image": tmp_path / "seven.png", "audio": b"sound", "text": None},
-            {"text": "a seven", "image": {"file_id": "file-1"}},
+            {"text": "a seven", "image": {"file_id": "file-1"}, "price": 3.5, "floor": 2, "new": True},
         ],
         top_k=3,
         on_bad_input="mask",
@@ -57,7 +57,7 @@ def test_text_and_small_media_travel_as_json(client, server, tmp_path):
                 "audio": "data:application/octet-stream;base64," + base64.b64encode(b"sound").decode(),
                 "text": None,
             },
-            {"text": "a seven", "image": {"file_id": "file-1"}},
+            {"text": "a seven", "image": {"file_id": "file-1"}, "price": 3.5, "floor": 2, "new": True},
         ],
         "top_k": 3,
         "return_embeddings": False,

@@ -47,6 +47,8 @@ def test_what_is_called_text_is_text(text: str) -> None:
         ("", None),
         (7, "7"),
         (1.5, "1.5"),
+        (1e300, "1e+300"),
+        (True, True),
         ("data: it was cold, and late", "data: it was cold, and late"),
         ("see https://example.com", "see https://example.com"),
         ("data:,%89PNG%0D%0A%1A%0A", PNG),
