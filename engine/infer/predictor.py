@@ -13,6 +13,7 @@ from domain.errors import EngineError
 from domain.manifest import Code
 from domain.tasks import Task
 from engine.data.column_statistics import Vocabulary
+from engine.data.tables import excerpt
 from engine.hub.mirror import resolve
 from engine.infer.answers import Modalities, Prediction, Problem, WeightsBy
 from engine.infer.cells import Cells, category, sort_out
@@ -181,7 +182,7 @@ class Predictor:
     def _unseen(self, cells: Cells) -> Iterator[str]:
         for name, known in self._vocabularies.items():
             if name in cells.used and (word := category(cells.values[name])) not in known:
-                yield f"column '{name}': training saw no '{word[:100]}'; it counts as an unseen value"
+                yield f"column '{name}': training saw no '{excerpt(word)}'; it counts as an unseen value"
 
 
 @dataclass(frozen=True)

@@ -212,6 +212,14 @@ def test_a_value_that_training_did_not_see_is_answered_with_a_warning(shared: Pl
     assert len(warned) == (shop != "")
 
 
+def test_an_unseen_value_is_told_in_characters_that_any_database_takes(shared: Place) -> None:
+    [answer] = shared.model().predict([{"shop": "a\0\ud800" + "x" * 5000}])
+
+    (warning,) = answer.warnings
+    assert warning.isprintable()
+    assert len(warning.encode()) < 400
+
+
 @pytest.mark.parametrize(
     "price", [1e300, -1e300, 1.7e308, 10**40, 5e-324, np.float32(3.5), np.int64(3), "3.5", " -1e300 "]
 )
