@@ -41,8 +41,7 @@ def _encoder_id(value: str) -> str:
 
 
 class Tower(Shape):
-    """One column's encoder and how its input is read. Number and category columns have no pretrained encoder: their
-    towers are trained always, and take `lr` alone."""
+    """One column's encoder and how its input is read; those of numbers and categories have none, and take `lr` alone."""
 
     encoder: Annotated[str, AfterValidator(_encoder_id), Field(max_length=300)] | None = Field(
         default=None,
