@@ -117,7 +117,7 @@ def test_what_one_column_alone_decides_is_learned_from_it(
     assert answer.modalities.weights[deciding] > 0.5
 
 
-@pytest.mark.parametrize("fusion", ["concat", "max"])
+@pytest.mark.parametrize("fusion", ["concat", pytest.param("max", marks=pytest.mark.slow)])
 def test_a_picture_and_a_number_that_only_together_decide_are_learned(place: Place, fusion: str) -> None:
     rng = np.random.default_rng(0)
     media = {f"{n}.png": png(shape(n, 32, rng)) for n in range(2)}
@@ -148,6 +148,7 @@ def test_a_regression_over_numbers_and_categories(place: Place) -> None:
     assert ending.metrics["valid_r2"] > 0.8
 
 
+@pytest.mark.slow
 def test_several_labels_over_numbers_and_categories(place: Place) -> None:
     data = place.table([row(n, lambda c: [expensive(c), coastal(c)]) for n in range(160)])
 
@@ -405,7 +406,7 @@ def test_these_towers_train_at_the_heads_rate_unless_they_have_their_own(place: 
     assert "cached_epoch_speedup" not in ending.metrics
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_a_run_that_stops_and_goes_on_is_the_run_that_did_not_stop(place: Place, precision: str) -> None:
     rows = [row(n, coastal) for n in range(60)]
     rows[8]["price"] = rows[9]["shop"] = None

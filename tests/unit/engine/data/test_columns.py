@@ -15,12 +15,18 @@ from engine.data.manifest import open_dataset
 from engine.data.profile import MOST_VALUES, Profile
 
 
-def report(folder: Path, rows: list[dict[str, Any]], spec: dict[str, Any] | None = None) -> Report:
+def report(
+    folder: Path,
+    rows: list[dict[str, Any]],
+    spec: dict[str, Any] | None = None,
+    schema: dict[str, Any] | None = None,
+) -> Report:
     path = folder / "rows.jsonl"
     path.write_text("".join(json.dumps({**row, "label": "ab"[n % 2]}) + "\n" for n, row in enumerate(rows)))
     asked = Multimodal.model_validate(spec or {})
-    schema = {"columns": {name: {"type": "category"} for name in rows[0] if name.startswith("kind")}}
-    with open_dataset(path, schema=Schema.model_validate(schema)) as dataset:
+    columns = {name: {"type": "category"} for name in rows[0] if name.startswith("kind")}
+    told = Schema.model_validate({"columns": columns, **(schema or {})})
+    with open_dataset(path, schema=told) as dataset:
         return check(dataset, asked)
 
 
@@ -67,9 +73,7 @@ def test_a_column_that_teaches_nothing_gets_none_and_the_check_says_why(
 def test_what_has_another_role_is_no_tower(tmp_path: Path, role: str, name: str) -> None:
     rows = [{"price": n * 7 % 30, "who": n % 5, "split": "train"} for n in range(30)]
 
-    found = report(tmp_path, rows, {"schema": {role: name}})
-    with open_dataset(tmp_path / "rows.jsonl", schema=Schema.model_validate({role: name})) as dataset:
-        found = check(dataset, Multimodal())
+    found = report(tmp_path, rows, schema={role: name})
 
     assert name not in found.used
 
