@@ -131,7 +131,7 @@ class Intake:
             kept["values"][column] = found
         return kept, {"id": kept["id"], "cells": told}
 
-    def _kept(self, cell: Media | str | FileRef | Flaw | None) -> Any:
+    def _kept(self, cell: Media | str | bool | FileRef | Flaw | None) -> Any:
         if isinstance(cell, str):
             self._texts -= len(cell)
             if self._texts < 0:

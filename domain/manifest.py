@@ -20,6 +20,9 @@ class ColumnType(StrEnum):
 #: The types that a pretrained encoder reads; each tower takes one such column.
 MODALITIES = frozenset({ColumnType.TEXT, ColumnType.IMAGE, ColumnType.AUDIO, ColumnType.VIDEO})
 
+#: The types whose towers are small networks that each job trains from nothing.
+TABULAR = frozenset({ColumnType.NUMBER, ColumnType.CATEGORY})
+
 
 #: Of one film; each goes through the encoder.
 MOST_FRAMES = 128
@@ -105,6 +108,8 @@ class Code(StrEnum):
     DUPLICATE_ROW = "duplicate_row"
     TRAIN_VALID_OVERLAP = "train_valid_overlap"
     TEXT_TOO_LONG = "text_too_long"
+    HIGH_CARDINALITY = "high_cardinality"
+    CONSTANT_COLUMN = "constant_column"
     TOO_MANY_BAD_ROWS = "too_many_bad_rows"
     ENCODER_UNAVAILABLE = "encoder_unavailable"
 

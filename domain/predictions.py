@@ -63,8 +63,8 @@ class FileRef:
     id: str
 
 
-#: Text, media bytes, an uploaded file, nothing - or what is wrong.
-Cell = str | bytes | FileRef | Flaw | None
+#: Text (which may write a number), true or false, media bytes, an uploaded file, nothing - or what is wrong.
+Cell = str | bool | bytes | FileRef | Flaw | None
 
 
 def _fine_tuned(model: str) -> str:
@@ -81,9 +81,10 @@ def _row_id(value: Any) -> Any:
 
 
 _CELL_SCHEMA = {
-    "description": "Text; a data: URL or an uploaded file for a picture or a sound; null where there is none.",
+    "description": "Text; a number; a category's word, whole number, true or false; a data: URL or an uploaded file for a picture, "
+    "a sound or a film; null where there is none.",
     "anyOf": [
-        {"type": ["string", "number", "null"]},
+        {"type": ["string", "number", "boolean", "null"]},
         {
             "type": "object",
             "properties": {"file_id": {"type": "string"}},
@@ -149,16 +150,20 @@ class Predict(Shape):
 
 
 def read_cell(value: Any) -> Cell:
-    """What a row's value is, as JSON gives it."""
+    """What a row's value is, as JSON gives it. Whether its column takes that, the model knows."""
     if isinstance(value, str):
         return _of_string(value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
         return str(value)
     if isinstance(value, dict) and len(value) == 1:
         return _of_object(*next(iter(value.items())))
     if value is None:
         return None
-    return Flaw(Code.INVALID_VALUE, "must be text, a number, null, a data: URL or {'file_id': '...'}")
+    return Flaw(
+        Code.INVALID_VALUE, "must be text, a number, true or false, null, a data: URL or {'file_id': '...'}"
+    )
 
 
 def _of_object(name: str, value: Any) -> Cell:

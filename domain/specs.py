@@ -4,13 +4,13 @@ Names are Hugging Face's; OpenAI's are accepted as aliases. A stored spec carrie
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from domain.hyperparameters import Hyperparameters
-from domain.manifest import MOST_FRAMES, ColumnType, Schema
+from domain.manifest import MOST_FRAMES, TABULAR, ColumnType, Schema
 from domain.shapes import Shape, parse, wrong
 from domain.tasks import LOSSES, METRICS, Task, fits
 
@@ -22,6 +22,12 @@ DEFAULT_ENCODERS = {
     ColumnType.AUDIO: "openai/whisper-tiny.en",
     ColumnType.VIDEO: "google/mobilenet_v2_1.0_224",
 }
+
+#: As many columns as a row of a prediction may have.
+MOST_TOWERS = 64
+
+#: What makes sense for a tower that no pretrained encoder is in.
+_TABULAR_FIELDS = frozenset({"lr"})
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]{0,95}(/[A-Za-z0-9][\w.\-]{0,95})?")
 
@@ -35,13 +41,16 @@ def _encoder_id(value: str) -> str:
 
 
 class Tower(Shape):
-    """One column's pretrained encoder and how its input is read."""
+    """One column's encoder and how its input is read; those of numbers and categories have none, and take `lr` alone."""
 
-    encoder: Annotated[str, AfterValidator(_encoder_id), Field(max_length=300)] = Field(
-        description="a Hub id, looked for in the mirror first, or an allowed absolute folder"
+    encoder: Annotated[str, AfterValidator(_encoder_id), Field(max_length=300)] | None = Field(
+        default=None,
+        description="a Hub id, looked for in the mirror first, or an allowed absolute folder; none: the default of "
+        "its column's type",
     )
-    freeze: bool | Annotated[float, Field(ge=0, le=1)] = Field(
-        default=True, description="true, or the share of its layers that is frozen, counted from the input"
+    freeze: bool | Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="true, or the share of its layers that is frozen, counted from the input; none: true",
     )
     lr: float | None = Field(default=None, gt=0, le=1, description="its own learning rate, if it is trained")
     image_size: int | None = Field(
@@ -66,12 +75,44 @@ class Tower(Shape):
     @property
     def is_frozen(self) -> bool:
         """Nothing of it is trained."""
-        return self.freeze >= 1
+        return self.frozen_share >= 1
 
     @property
     def frozen_share(self) -> float:
         """Of its layers, 0 to 1."""
-        return float(self.freeze)
+        return 1.0 if self.freeze is None else float(self.freeze)
+
+    def misfits(self, kind: ColumnType) -> Iterator[tuple[str, str]]:
+        """The name and the reason of every field that makes no sense for a column of type `kind`."""
+        if kind not in TABULAR:
+            return
+        for name, field in type(self).model_fields.items():
+            said = getattr(self, name)
+            # A settled tower says that it is not frozen, which is true.
+            if name in _TABULAR_FIELDS or said == field.default or (name == "freeze" and said == 0):
+                continue
+            yield (
+                name,
+                _TABULAR_REASONS.get(name, "does not apply to a column of type {kind}").format(kind=kind),
+            )
+
+    def settled(self, kind: ColumnType) -> "Tower":
+        """With its encoder and what is frozen decided, for a column of type `kind` that it fits."""
+        if kind in TABULAR:
+            return self.model_copy(update={"freeze": False})
+        decided = {"encoder": self.encoder or DEFAULT_ENCODERS[kind]}
+        return self.model_copy(update=decided | ({"freeze": True} if self.freeze is None else {}))
+
+
+_TABULAR_REASONS = {
+    "encoder": "a column of type {kind} has no pretrained encoder; leave it out",
+    "freeze": "the tower of a column of type {kind} is always trained; leave it out",
+}
+
+
+def settled_towers(towers: Mapping[str, Tower], types: Mapping[str, ColumnType]) -> dict[str, Tower]:
+    """`towers` with nothing left open; one whose column is not among `types` stays as it is."""
+    return {name: tower.settled(types[name]) if name in types else tower for name, tower in towers.items()}
 
 
 #: Which fusions have an option of their own.
@@ -164,7 +205,9 @@ class Multimodal(Shape):
     )
     family: Literal["late-fusion"] = Field(default="late-fusion", description="the kind of network")
     towers: dict[Annotated[str, Field(max_length=200)], Tower] = Field(
-        default_factory=dict, max_length=16, description="by column; none: a default encoder for each column"
+        default_factory=dict,
+        max_length=MOST_TOWERS,
+        description="by column; none: one for each column that can be learned from",
     )
     schema_: Schema | None = Field(default=None, alias="schema", description="what is left out is inferred")
     test_file: str | None = Field(
@@ -187,6 +230,21 @@ class Multimodal(Shape):
             for field, reason in self.misfits(Task(self.task)):
                 raise wrong(field, reason)
         return self
+
+    @model_validator(mode="after")
+    def _towers_fit_the_columns(self) -> "Multimodal":
+        """As far as the schema tells the columns' types; what the data tell is the check's to compare."""
+        columns = self.schema_.columns if self.schema_ else {}
+        for field, reason in self.tower_misfits({name: column.type for name, column in columns.items()}):
+            raise wrong(field, reason)
+        return self
+
+    def tower_misfits(self, types: Mapping[str, ColumnType]) -> Iterator[tuple[str, str]]:
+        """The path and the reason of every field of a tower that makes no sense for its column's type."""
+        for name, tower in sorted(self.towers.items()):
+            if name in types:
+                for field, reason in tower.misfits(types[name]):
+                    yield f"towers.{name}.{field}", reason
 
     def misfits(self, task: Task) -> Iterator[tuple[str, str]]:
         """The path and the reason of every option that makes no sense for `task`."""

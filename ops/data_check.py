@@ -15,7 +15,7 @@ from rich.text import Text
 
 from domain.checks import Check, Role
 from domain.errors import BadRequest, InvalidSpec
-from domain.manifest import Schema, sorted_issues
+from domain.manifest import TABULAR, Schema, sorted_issues
 from domain.shapes import parse
 from domain.specs import Multimodal
 from engine.data.check import Report, check
@@ -89,6 +89,10 @@ def show(report: Report) -> None:
     console.print(
         Text(f"{_counted(report.rows, 'row')}{f' ({splits})' if splits else ''}; columns: {columns}")
     )
+    if TABULAR & set(report.columns.values()):
+        # Of such columns some may have no tower; all others always have one, unless the spec names others.
+        towers = ", ".join(printable(name) for name in sorted(report.used)) or "none"
+        console.print(Text(f"towers: {towers}"))
     if report.classes:
         console.print(
             Text(

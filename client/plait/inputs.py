@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import mimetypes
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -19,9 +20,10 @@ MOST_ROWS = 256
 _INLINE_BYTES, _ALL_INLINE_BYTES = 64 * 1024, 1024 * 1024
 _UNKNOWN = "application/octet-stream"
 
-#: Text, media on this machine, media as bytes, `{"file_id": "file-…"}`, or None for what is missing. A text that
-#: looks like an address or a data: URL is written `{"text": "…"}`.
-Value = str | PathLike[str] | bytes | Mapping[str, Any] | None
+#: Text, a number, a category's word, whole number, True or False, media on this machine, media as bytes,
+#: `{"file_id": "file-…"}`, or None for what is missing. A text that looks like an address or a data: URL is written
+#: `{"text": "…"}`.
+Value = str | float | PathLike[str] | bytes | Mapping[str, Any] | None
 
 _TYPES = mimetypes.MimeTypes()
 for _suffix, _kind in {
@@ -58,7 +60,13 @@ class Packed:
         for column, value in row.items():
             if isinstance(value, (bytes, bytearray, PathLike)):
                 self._add_media(place, cells, column, value)
-            elif value is None or isinstance(value, str):
+            elif value is None or isinstance(value, (str, int)):
+                cells[column] = value
+            elif isinstance(value, float):
+                if not math.isfinite(value):
+                    raise TypeError(
+                        f"inputs[{place}][{column!r}]: a number must be finite, or None if it is missing"
+                    )
                 cells[column] = value
             elif isinstance(value, Mapping) and set(value) in ({"file_id"}, {"text"}):
                 cells[column] = dict(value)
@@ -125,4 +133,5 @@ def _data_url(data: bytes, kind: str) -> str:
 def _wrong(value: object) -> str:
     if isinstance(value, Mapping):
         return 'a mapping must be {"file_id": "file-…"} or {"text": "…"}'
-    return f"a value is text, a pathlib.Path, bytes, {{'file_id': …}} or None, not {type(value).__name__}"
+    kinds = "text, a number, True or False, a pathlib.Path, bytes, {'file_id': …} or None"
+    return f"a value is {kinds}, not {type(value).__name__}"

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
-from domain.manifest import Code, ColumnType, Issue, errors_in
+from domain.manifest import MODALITIES, Code, ColumnType, Issue, errors_in
 from engine.data.lengths import TextLimit
 from engine.data.manifest import Dataset, MediaRef, Row, Unreadable
 from engine.data.probe import Undecodable, probe_audio, probe_image, probe_video
@@ -38,9 +38,12 @@ class Cells:
         self._looks: dict[tuple[str, MediaRef], _Look] = {}
 
     def look(self, row: Row) -> tuple[bytes | None, list[Issue]]:
-        """A digest of what the row's used cells hold, None if they hold nothing; and what is wrong with them."""
+        """A digest of what the row's used cells hold, and what is wrong with them.
+
+        None if they hold nothing, or numbers and categories alone: such rows are often equal, and rightly so.
+        """
         issues: list[Issue] = []
-        whole, is_empty = sha256(), True
+        whole, is_empty, is_telling = sha256(), True, False
         for name in self._used:
             value = row.values[name]
             content = b""
@@ -51,13 +54,14 @@ class Cells:
             elif value is not None:
                 content = str(value).encode()
             is_empty = is_empty and value is None
+            is_telling = is_telling or (value is not None and self._used[name] in MODALITIES)
             # With its length, so that no content can pass for two.
             whole.update(len(content).to_bytes(8) + content)
         # A cell that was refused is no missing one, and has its issue already.
         if is_empty and self._used and not any((row.line, name) in self._named for name in self._used):
             message = f"The row has none of {', '.join(self._used)}; give it one, or remove it."
             issues.append(Issue(Code.ALL_MODALITIES_MISSING, message, row.line))
-        return None if is_empty else whole.digest(), issues
+        return whole.digest() if is_telling else None, issues
 
     def _media_issues(self, name: str, ref: MediaRef, look: _Look, line: int) -> Iterator[Issue]:
         if look.problem:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from domain.bad_rows import BadRows
 from domain.manifest import Code, ColumnType, Issue, Split, errors_in
-from domain.specs import Multimodal
+from domain.specs import MOST_TOWERS, Multimodal
 from domain.tasks import Task
 from engine.data.balance import class_imbalance, lone_classes, missing_rates
 from engine.data.cells import Cells, Texts
@@ -16,6 +16,7 @@ from engine.data.ledger import Book, Ledger
 from engine.data.lengths import DEFAULT_MAX_SECONDS, TextLimit
 from engine.data.manifest import Dataset, class_name
 from engine.data.overlap import Contents, contents_of, overlap, repeated
+from engine.data.profile import Profiles, default_columns
 from engine.data.readings import class_issues
 from engine.data.sieve import is_of_row, relevant, sieved, used_columns, widened
 
@@ -40,6 +41,8 @@ class Report:
     task: Task = Task.CLASSIFICATION
     #: Rows by split, as the file has them: nothing is held out yet.
     counts: dict[str, int] = field(default_factory=dict)
+    #: The columns that towers read: the spec's, or those that towers are made of where it names none.
+    used: dict[str, ColumnType] = field(default_factory=dict)
     issues: list[Issue] = field(default_factory=list)
     #: What is left out or taken as missing; empty unless the spec's `on_bad_row` allows it.
     bad: BadRows = field(default_factory=BadRows)
@@ -68,11 +71,14 @@ def check(
     given. `progress` hears of rows done and of all rows. The report is unfinished if `should_stop` ever said so.
     """
     types = {name: column.type for name, column in dataset.schema.columns.items()}
-    used = used_columns(spec.towers, types)
-    report = Report(len(dataset.rows), types, issues=list(relevant(dataset, used, role)))
+    used, idle = _used(dataset, spec, types, trained, should_stop)
+    report = Report(len(dataset.rows), types, used=used, issues=[*relevant(dataset, used, role), *idle])
     if not dataset.rows:
         return report
     report.issues += _column_issues(spec, types, used)
+    if trained is None:
+        report.issues += _tower_issues(spec, types, used)
+    profiles = Profiles(used if spec.towers and role == "training" else {})
     cells, texts = Cells(dataset, used, _seconds(dataset, spec)), Texts(text_limits or {})
     book = Book(used, _SPLIT_OF_ROLE[role])
     for number, row in enumerate(dataset.rows):
@@ -83,11 +89,25 @@ def check(
         report.issues += issues
         texts.add(row)
         book.add(row, content)
+        profiles.add(row)
     texts.close()
-    report.issues += texts.issues
+    report.issues += [*texts.issues, *profiles.doubts()]
     progress(len(dataset.rows), len(dataset.rows))
     whole = _Whole(spec, dataset, role, trained, hold_out)
     return _settled(report, dataset, spec, used, whole, book.closed())
+
+
+def _used(
+    dataset: Dataset,
+    spec: Multimodal,
+    types: Mapping[str, ColumnType],
+    trained: Report | None,
+    should_stop: Callable[[], bool],
+) -> tuple[dict[str, ColumnType], list[Issue]]:
+    """The columns that towers read, and warnings of those that none is made of. The training file decides for all."""
+    if towers := spec.towers or (trained.used if trained else {}):
+        return used_columns(towers, types), []
+    return default_columns(dataset.rows, types, should_stop)
 
 
 def _column_issues(
@@ -95,13 +115,27 @@ def _column_issues(
 ) -> Iterator[Issue]:
     there = ", ".join(f"{name} ({kind})" for name, kind in sorted(types.items())[:50]) or "none"
     if not spec.towers and not used:
-        message = f"No column is text, image, audio or video; there are: {there}. Add one, or name it in the schema."
+        message = f"No column can be learned from; there are: {there}. Add one, or name it in the schema."
         yield Issue(Code.MISSING_COLUMN, message)
-    for name in sorted(set(spec.towers) - set(used)):
-        why = f"reads text, image, audio or video, not {types[name]}" if name in types else "has no column"
-        message = f"The tower '{name}' {why}; name one of: {there}."
-        code = Code.SCHEMA_MISMATCH if name in types else Code.MISSING_COLUMN
-        yield Issue(code, message, column=name, param=f"multimodal.towers.{name}")
+    for name in sorted(set(spec.towers) - set(types)):
+        message = f"The tower '{name}' has no column; name one of: {there}."
+        yield Issue(Code.MISSING_COLUMN, message, column=name, param=f"multimodal.towers.{name}")
+
+
+def _tower_issues(
+    spec: Multimodal, types: Mapping[str, ColumnType], used: Mapping[str, ColumnType]
+) -> Iterator[Issue]:
+    """What the spec could not know before the columns had their types."""
+    if len(used) > MOST_TOWERS:
+        message = (
+            f"{len(used)} columns can be learned from, and a model has at most {MOST_TOWERS} towers; "
+            "write the spec's towers down."
+        )
+        yield Issue(Code.SCHEMA_MISMATCH, message, param="multimodal.towers")
+    for path, reason in spec.tower_misfits(types):
+        name = path.split(".", 1)[1].rpartition(".")[0]
+        message = f"{path}: {reason}."
+        yield Issue(Code.SCHEMA_MISMATCH, message, column=name, param=f"multimodal.{path}")
 
 
 def _seconds(dataset: Dataset, spec: Multimodal) -> dict[str, float | None]:

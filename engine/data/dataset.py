@@ -1,4 +1,4 @@
-"""Rows with their labels, and the two ways to make a column's input of them: cached features, or live.
+"""Rows with their labels, and the ways to make a column's input of them: cached features, live, or plain values.
 
 Knows files through `engine.data.manifest` only, and no training.
 """
@@ -93,6 +93,31 @@ class LiveColumn:
 
 
 @dataclass(frozen=True)
+class PlainColumn:
+    """A number or category column: all its inputs are in memory, of rows without one they are anything."""
+
+    inputs: Mapping[str, Tensor]
+    has: Tensor
+
+    @classmethod
+    def of(cls, examples: Sequence[Example], name: str, encoder: Encoder) -> "PlainColumn":
+        has = torch.tensor([example.has(name) for example in examples], dtype=torch.bool)
+        made = encoder.prepare([e.row.values[name] for e in examples if e.has(name)])
+        inputs = {key: x.new_zeros(len(examples), *x.shape[1:]) for key, x in made.items()}
+        for key, x in made.items():
+            inputs[key][has] = x
+        return cls(inputs, has)
+
+    def fetch(self, index: Tensor) -> Live:
+        rows = self.has[index].nonzero().flatten()
+        return Live({key: x[index[rows]] for key, x in self.inputs.items()}, rows)
+
+    def part(self, rows: range) -> "PlainColumn":
+        chosen = slice(rows.start, rows.stop)
+        return PlainColumn({key: x[chosen] for key, x in self.inputs.items()}, self.has[chosen])
+
+
+@dataclass(frozen=True)
 class Examples:
     """One split, ready to be fetched by row numbers."""
 
@@ -105,7 +130,8 @@ class Examples:
 
     @property
     def is_cached(self) -> bool:
-        return all(isinstance(column, CachedColumn) for column in self.columns.values())
+        """Nothing is left to be read or decoded."""
+        return all(isinstance(column, CachedColumn | PlainColumn) for column in self.columns.values())
 
     def batch(self, index: Tensor) -> Batch:
         inputs = {name: column.fetch(index) for name, column in self.columns.items()}

@@ -54,9 +54,9 @@ def text_limits(
     limits: dict[str, TextLimit] = {}
     for name in spec.towers or types:
         if types.get(name) is ColumnType.TEXT:
-            tower = spec.towers.get(name) or Tower(encoder=DEFAULT_ENCODERS[ColumnType.TEXT])
+            tower = spec.towers.get(name) or Tower()
             try:
-                limit = _limit(find(tower.encoder), tower.max_length)
+                limit = _limit(find(tower.encoder or DEFAULT_ENCODERS[ColumnType.TEXT]), tower.max_length)
             except EngineError:
                 continue
             if limit is not None:

@@ -15,6 +15,8 @@ from engine.data.tables import excerpt
 
 #: In CSV, what a number with a fraction looks like: a measured value, not a class.
 _FRACTION = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?")
+#: Characters: a model keeps the values of a category column.
+LONGEST_CATEGORY = 200
 
 
 @dataclass(frozen=True)
@@ -149,9 +151,9 @@ def _value(cell: Any, kind: ColumnType, typed: bool) -> Value:
             raise _Mismatch("a finite number, or null if it is missing")
         return number
     if kind is ColumnType.CATEGORY:
-        if isinstance(cell, str | int):
-            return class_name(cell)
-        raise _Mismatch("a word, a whole number or true or false")
+        if isinstance(cell, str | int) and len(name := class_name(cell)) <= LONGEST_CATEGORY:
+            return name
+        raise _Mismatch(f"a word of at most {LONGEST_CATEGORY} characters, a whole number or true or false")
     if isinstance(cell, Embedded) and kind in MEDIA:
         return MediaRef(str(cell), cell.place)
     if not isinstance(cell, str):

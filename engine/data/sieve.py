@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from domain.bad_rows import BadRows
-from domain.manifest import MODALITIES, Code, ColumnType, Issue
+from domain.manifest import Code, ColumnType, Issue
 from domain.specs import OnBadRow
 from engine.data.manifest import Dataset
 
@@ -23,8 +23,8 @@ def relevant(dataset: Dataset, used: Collection[str], role: str) -> Iterator[Iss
 
 
 def used_columns(towers: Collection[str], types: Mapping[str, ColumnType]) -> dict[str, ColumnType]:
-    """The columns that the towers read; all that an encoder can read if none is named."""
-    return {name: types[name] for name in sorted(towers or types) if types.get(name) in MODALITIES}
+    """The columns that the towers read, as far as the data have them."""
+    return {name: types[name] for name in sorted(towers) if name in types}
 
 
 def is_of_row(issue: Issue) -> bool:

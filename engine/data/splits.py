@@ -1,6 +1,6 @@
 """The files of a job as labelled rows: which train, which validate, which test, and the classes they have."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,14 +10,16 @@ from torch import Tensor
 
 from domain.bad_rows import BadRows
 from domain.errors import EngineError
-from domain.manifest import Code, Schema, Split, errors_in
+from domain.manifest import TABULAR, Code, ColumnType, Schema, Split, errors_in
 from domain.specs import Multimodal
 from domain.tasks import Task
 from engine.data.classes import Label, Mislabelled, names_of, read_label, task_of
+from engine.data.column_statistics import Statistics, measured
 from engine.data.dataset import Example
 from engine.data.holdout import assign_splits
 from engine.data.ledger import Tally
 from engine.data.manifest import Dataset, Row, open_dataset
+from engine.data.profile import default_columns
 from engine.data.sieve import relevant, sieved, used_columns
 from engine.data.targets import Goal, goal_of, target_tensor
 
@@ -29,6 +31,8 @@ class Splits:
     train: list[Example]
     validation: list[Example]
     test: list[Example]
+    #: The columns that towers read: the spec's, or those that towers are made of where it names none.
+    used: Mapping[str, ColumnType]
     #: Rows that were left out, and rows with a cell that counts as missing.
     skipped: int = 0
     masked: int = 0
@@ -41,6 +45,15 @@ class Splits:
     def targets(self) -> Tensor:
         """Of `all`, as the loss takes them."""
         return target_tensor(self.goal, [example.label for example in self.all])
+
+    @cached_property
+    def statistics(self) -> dict[str, Statistics]:
+        """Of the number and category columns that towers read, over the rows that train."""
+        return {
+            name: measured([e.row.values[name] for e in self.train if e.has(name)], kind)
+            for name, kind in self.used.items()
+            if kind in TABULAR
+        }
 
 
 def open_splits(
@@ -57,7 +70,7 @@ def open_splits(
     `files` closes what stays open for reading media. What no tower reads may be wrong; `bad_rows` are, by the spec's field, what a check of the files decided to do without.
     """
     bad = bad_rows or {}
-    main = files.enter_context(_open(training, spec, spec.schema_, "training_file", bad))
+    main, used = _open(files, training, spec.schema_, "training_file", bad, spec.towers)
     task = task_of(Tally.of(main.rows), typed=main.typed) if spec.task == "auto" else Task(spec.task)
     rows = _labelled(main.rows, task)
     given = {Split.VALIDATION: (validation, "validation_file"), Split.TEST: (test, "multimodal.test_file")}
@@ -75,7 +88,7 @@ def open_splits(
     for split, (path, param) in given.items():
         if path is not None:
             schema = spec.schema_ or main.schema
-            other = files.enter_context(_open(path, spec, schema, param, bad))
+            other, _ = _open(files, path, schema, param, bad, used)
             made[split] = [Example(other, row, _label(row)) for row in _labelled(other.rows, task)]
     goal = goal_of(task, known, [example.label for example in made[Split.TRAIN]])
     _refuse_unknown(goal, made)
@@ -85,24 +98,34 @@ def open_splits(
         made[Split.TRAIN],
         made[Split.VALIDATION],
         made[Split.TEST],
+        used,
         skipped=sum(len(rows.skipped) for rows in bad.values()),
         masked=sum(len(rows.masked_rows) for rows in bad.values()),
     )
 
 
 def _open(
-    path: Path, spec: Multimodal, schema: Schema | None, param: str, bad_rows: Mapping[str, BadRows]
-) -> Dataset:
-    """A stored upload has no suffix: what is neither a zip nor JSON lines is read as CSV."""
-    dataset = open_dataset(path, schema=schema, filename=path.name if path.suffix else "table.csv")
+    files: ExitStack,
+    path: Path,
+    schema: Schema | None,
+    param: str,
+    bad_rows: Mapping[str, BadRows],
+    towers: Collection[str],
+) -> tuple[Dataset, dict[str, ColumnType]]:
+    """The data set, and the columns of it that `towers` read (none: those that towers are made of).
+
+    A stored upload has no suffix: what is neither a zip nor JSON lines is read as CSV.
+    """
+    name = path.name if path.suffix else "table.csv"
+    dataset = files.enter_context(open_dataset(path, schema=schema, filename=name))
+    types = {name: column.type for name, column in dataset.schema.columns.items()}
+    # Before it is sieved, as a check does: both must choose the same.
+    used = used_columns(towers, types) if towers else default_columns(dataset.rows, types)[0]
     dataset = sieved(dataset, bad_rows.get(param, BadRows()))
-    used = used_columns(spec.towers, {name: column.type for name, column in dataset.schema.columns.items()})
     role = "training" if param == "training_file" else "measuring"
-    problems = errors_in(list(relevant(dataset, used, role)))
-    if problems:
-        dataset.close()
+    if problems := errors_in(list(relevant(dataset, used, role))):
         raise EngineError(problems[0].code, problems[0].message, param=param)
-    return dataset
+    return dataset, used
 
 
 def _labelled(rows: Sequence[Row], task: Task) -> list[Row]:

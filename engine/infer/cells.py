@@ -11,8 +11,9 @@ import soundfile
 from PIL import Image, ImageOps
 
 from domain.manifest import Code, ColumnType
-from engine.data.infer import is_missing
+from engine.data.infer import as_number, is_missing
 from engine.data.probe import Undecodable
+from engine.data.rows import class_name
 from engine.data.values import Reading, read_value
 from engine.infer.answers import Problem
 
@@ -24,6 +25,8 @@ _WANTED = {
     ColumnType.IMAGE: "a picture's bytes (over HTTP: a file_id or a data: URL)",
     ColumnType.AUDIO: "a sound's bytes (over HTTP: a file_id or a data: URL)",
     ColumnType.VIDEO: "a film's bytes (over HTTP: a file_id or a data: URL)",
+    ColumnType.NUMBER: "a finite number",
+    ColumnType.CATEGORY: "a word, a whole number, true or false",
 }
 #: What PNG holds without loss; other pictures are brought to RGB first.
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
@@ -83,6 +86,10 @@ def _is_missing(value: Any) -> bool:
 
 def read_cell(value: Any, reading: Reading) -> Any:
     """What the cell means to an encoder. Raises Undecodable."""
+    if reading.kind is ColumnType.NUMBER:
+        return _number(value)
+    if reading.kind is ColumnType.CATEGORY:
+        return category(value)
     data = _bytes(value, reading.kind)
     if reading.kind is ColumnType.TEXT and len(data) > MAX_TEXT_BYTES:
         raise Undecodable(Code.TOO_LARGE, f"the text has more than {MAX_TEXT_BYTES} bytes; shorten it")
@@ -90,6 +97,26 @@ def read_cell(value: Any, reading: Reading) -> Any:
         return read_value(data, reading)
     except UnicodeDecodeError as error:
         raise Undecodable(Code.ENCODING_ERROR, f"the text is not UTF-8 ({error}); convert it") from error
+
+
+def _number(value: Any) -> float:
+    """A number, or a text that writes one: on a command line and in CSV every cell is a text."""
+    number = as_number(value.item() if isinstance(value, np.number) else value)
+    if number is None:
+        raise _mismatch(ColumnType.NUMBER)
+    return number
+
+
+def category(value: Any) -> str:
+    """The word that training data would have there. Raises Undecodable."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    if not isinstance(plain, str | int):
+        raise _mismatch(ColumnType.CATEGORY)
+    return class_name(plain)
+
+
+def _mismatch(kind: ColumnType) -> Undecodable:
+    return Undecodable(Code.SCHEMA_MISMATCH, f"this column takes {_WANTED[kind]}, or null if it is missing")
 
 
 def _bytes(value: Any, kind: ColumnType) -> bytes:
@@ -103,7 +130,7 @@ def _bytes(value: Any, kind: ColumnType) -> bytes:
         return _picture(value)
     if isinstance(value, tuple) and len(value) == 2 and kind is ColumnType.AUDIO:
         return _sound(*value)
-    raise Undecodable(Code.SCHEMA_MISMATCH, f"this column takes {_WANTED[kind]}, or null if it is missing")
+    raise _mismatch(kind)
 
 
 def _encoded(text: str) -> bytes:

@@ -1,7 +1,7 @@
 """A loaded model that predicts: rows in, one Prediction a row out. What a child, a test or a notebook calls."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +12,11 @@ from torch import Tensor
 from domain.errors import EngineError
 from domain.manifest import Code
 from domain.tasks import Task
+from engine.data.column_statistics import Vocabulary
+from engine.data.tables import excerpt
 from engine.hub.mirror import resolve
 from engine.infer.answers import Modalities, Prediction, Problem, WeightsBy
-from engine.infer.cells import Cells, sort_out
+from engine.infer.cells import Cells, category, sort_out
 from engine.infer.readout import readout
 from engine.infer.towers import Clock, Tower
 from engine.infer.weights import weigh
@@ -83,6 +85,11 @@ class Predictor:
         schema = card.schema
         named = (schema.label, schema.id, schema.split, schema.group)
         self._ignored = frozenset({*schema.columns, *(n for n in named if n)} - set(self.columns))
+        self._vocabularies = {
+            name: frozenset(known.values)
+            for name, known in card.statistics.items()
+            if isinstance(known, Vocabulary)
+        }
         self._readout = readout(Task(card.spec.task), card.classes, card.target)
 
     def predict(
@@ -96,7 +103,7 @@ class Predictor:
         """One Prediction a row, in their order.
 
         A row maps columns to values: `str` for text; `bytes` or a `Path` for media, or a PIL image, or
-        `(samples, sampling rate)`; None, or nothing, where it is missing. `on_bad_input="mask"` takes an
+        `(samples, sampling rate)`; a number, or a text that writes one; a category's word; None, or nothing, where it is missing. `on_bad_input="mask"` takes an
         unusable cell for a missing one, with a warning; else it is its row's error.
         """
         answer = self.run(rows, top_k=top_k, return_embeddings=return_embeddings, on_bad_input=on_bad_input)
@@ -168,9 +175,14 @@ class Predictor:
         return Prediction(
             modalities,
             embedding=found.embedding if embeds else None,
-            warnings=(*cells.warnings, *passed),
+            warnings=(*cells.warnings, *passed, *self._unseen(cells)),
             **self._readout.words(found.scores, top_k),
         )
+
+    def _unseen(self, cells: Cells) -> Iterator[str]:
+        for name, known in self._vocabularies.items():
+            if name in cells.used and (word := category(cells.values[name])) not in known:
+                yield f"column '{name}': training saw no '{excerpt(word)}'; it counts as an unseen value"
 
 
 @dataclass(frozen=True)

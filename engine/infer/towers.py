@@ -18,7 +18,14 @@ from engine.models.encoders import Encoder, Prepared
 from engine.train.words import ShouldStop, heed
 
 #: Rows encoded at once.
-ROWS_AT_ONCE = {ColumnType.TEXT: 32, ColumnType.IMAGE: 16, ColumnType.AUDIO: 16, ColumnType.VIDEO: 2}
+ROWS_AT_ONCE = {
+    ColumnType.TEXT: 32,
+    ColumnType.IMAGE: 16,
+    ColumnType.AUDIO: 16,
+    ColumnType.VIDEO: 2,
+    ColumnType.NUMBER: 1024,
+    ColumnType.CATEGORY: 1024,
+}
 #: What a network raises for inputs of a shape or size that it cannot take, or that do not fit in memory.
 _REFUSALS = (RuntimeError, ValueError, IndexError, MemoryError)
 
@@ -101,7 +108,7 @@ class Tower:
         return [found[place] for place in range(len(values))]
 
     def _read(self, value: Any) -> Any:
-        """A text, or a medium's inputs: prepared one by one, as a decoded picture is a thousand times larger."""
+        """A text, or the inputs of anything else: prepared one by one, as a decoded picture is a thousand times larger."""
         read = read_cell(value, self.encoder.reading)
         return read if self.encoder.reading.kind is ColumnType.TEXT else self.encoder.prepare([read])
 

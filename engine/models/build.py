@@ -11,22 +11,37 @@ from domain.specs import FUSION_OPTIONS, Tower
 from domain.specs import Fusion as FusionSpec
 from domain.specs import Multimodal as Spec
 from domain.tasks import Task
+from engine.data.column_statistics import Statistics
 from engine.models import heads
 from engine.models.encoders import Encoder, load_encoder
 from engine.models.freeze import freeze_share
 from engine.models.fusion import FUSIONS, Fusion
 from engine.models.multimodal import Multimodal
+from engine.models.tabular import tabular_encoder
 
 #: Of the fused vector's entries, before the head, in training.
 HEAD_DROPOUT = 0.2
 
 
-def build_model(spec: Spec, schema: Schema, classes: int, folders: Mapping[str, Path]) -> Multimodal:
+def build_model(
+    spec: Spec,
+    schema: Schema,
+    classes: int,
+    folders: Mapping[str, Path],
+    statistics: Mapping[str, Statistics] | None = None,
+) -> Multimodal:
     """The network of `spec`: its towers' columns are typed by `schema`, their encoders lie in `folders`.
 
-    `spec` has its task decided; `classes` are none for a regression.
+    `spec` has its task and its towers decided; `classes` are none for a regression; `statistics` are those of number
+    and category columns.
     """
-    encoders = {name: _encoder(spec, schema, name, folders[name]) for name in sorted(spec.towers)}
+    told = statistics or {}
+    encoders = {
+        name: tabular_encoder(schema.columns[name].type, told[name])
+        if name in told
+        else _encoder(spec, schema, name, folders)
+        for name in sorted(spec.towers)
+    }
     widths = [encoder.width for encoder in encoders.values()]
     fusion = _fusion(spec.fusion, widths)
     frozen = frozenset(name for name, tower in spec.towers.items() if tower.is_frozen)
@@ -44,14 +59,14 @@ def _head(spec: Spec, classes: int) -> nn.Module:
     return heads.classifier(spec.fusion.dim, classes, HEAD_DROPOUT)
 
 
-def _encoder(spec: Spec, schema: Schema, name: str, folder: Path) -> Encoder:
+def _encoder(spec: Spec, schema: Schema, name: str, folders: Mapping[str, Path]) -> Encoder:
     path = f"multimodal.towers.{name}"
     if name not in schema.columns:
         raise EngineError("missing_column", f"the data has no column '{name}'", param=path)
     column = schema.columns[name]
     tower = spec.towers[name]
     try:
-        encoder = load_encoder(folder, column.type, _within(tower, column))
+        encoder = load_encoder(folders[name], column.type, _within(tower, column))
         freeze_share(encoder.network, tower.frozen_share)
         return encoder
     except EngineError as error:

@@ -38,7 +38,7 @@ def _tags(config: Mapping[str, Any]) -> list[str]:
 
 def _public_encoders(config: Mapping[str, Any]) -> list[str] | None:
     """Hub ids only: a folder of the machine that trained says nothing elsewhere."""
-    return sorted({id_ for _, _, id_ in _towers(config) if not id_.startswith("/")}) or None
+    return sorted({id_ for _, _, id_ in _towers(config) if id_ and not id_.startswith("/")}) or None
 
 
 def _pipeline(config: Mapping[str, Any]) -> str | None:
@@ -54,14 +54,16 @@ def _metric_names(metrics: Mapping[str, float]) -> list[str] | None:
 
 
 def _towers(config: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Column, its type and its encoder."""
+    """Column, its type and its encoder; numbers and categories have none."""
     columns = config["schema"]["columns"]
-    return [(n, columns[n]["type"], t["encoder"]) for n, t in sorted(config["towers"].items())]
+    return [(n, columns[n]["type"], t.get("encoder", "")) for n, t in sorted(config["towers"].items())]
 
 
 def _body(config: Mapping[str, Any]) -> str:
     spec = config["spec"]
-    towers = "\n".join(f"| {_plain(n)} | {kind} | {_plain(e)} |" for n, kind, e in _towers(config))
+    towers = "\n".join(
+        f"| {_plain(n)} | {kind} | {_plain(e) or 'trained here'} |" for n, kind, e in _towers(config)
+    )
     return f"""# A {spec["task"]} model of Plait
 
 Late fusion (`{spec["fusion"]["type"]}`): each column goes through its encoder, the vectors become one, and a head
@@ -94,8 +96,19 @@ def _example(config: Mapping[str, Any]) -> str:
         "image": "open('a.png', 'rb').read()",
         "audio": "open('a.wav', 'rb').read()",
         "video": "open('a.mp4', 'rb').read()",
+        "number": "3.5",
     }
-    return "{" + ", ".join(f"{name!a}: {words[kind]}" for name, kind, _ in _towers(config)) + "}"
+    told = config["towers"]
+    cells = [
+        f"{name!a}: {_seen(told[name]) if kind == ColumnType.CATEGORY else words[kind]}"
+        for name, kind, _ in _towers(config)
+    ]
+    return "{" + ", ".join(cells) + "}"
+
+
+def _seen(tower: Mapping[str, Any]) -> str:
+    """A value that training saw, as a literal of one line."""
+    return ascii(next(iter(tower["statistics"]["values"]), "a word"))
 
 
 def _metrics(metrics: Mapping[str, float]) -> str:

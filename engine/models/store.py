@@ -1,8 +1,8 @@
 """A trained model as a folder. Frozen encoders are named, not copied; whatever was trained is in it."""
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from domain.errors import EngineError
 from domain.manifest import Schema
 from domain.specs import Multimodal as Spec
 from engine.data.cache import write_durably
+from engine.data.column_statistics import Statistics, as_json, read_statistics
 from engine.data.targets import Scale
 from engine.models.build import build_model
 from engine.models.card import model_card
@@ -32,6 +33,8 @@ class Card:
     metrics: dict[str, float]
     #: A regression's network gives standardised values, which `target.undone` turns into the data's own.
     target: Scale | None = None
+    #: Of number and category columns, by their training rows.
+    statistics: Mapping[str, Statistics] = field(default_factory=dict)
 
 
 def save_model(folder: Path, model: Multimodal, card: Card) -> None:
@@ -50,22 +53,26 @@ def _described(model: Multimodal, card: Card) -> dict[str, Any]:
         "schema": card.schema.model_dump(mode="json"),
         "classes": card.classes,
         "target": asdict(card.target) if card.target else None,
-        "towers": {
-            name: {"encoder": card.spec.towers[name].encoder, "fingerprint": model.encoder(name).fingerprint}
-            for name in model.names
-        },
+        "towers": {name: _tower(model, card, name) for name in model.names},
         "metrics": card.metrics,
     }
+
+
+def _tower(model: Multimodal, card: Card, name: str) -> dict[str, Any]:
+    if name in card.statistics:
+        return {"statistics": as_json(card.statistics[name])}
+    return {"encoder": card.spec.towers[name].encoder, "fingerprint": model.encoder(name).fingerprint}
 
 
 def load_model(folder: Path, encoders: Callable[[str], Path]) -> tuple[Multimodal, Card]:
     """The model as it was trained; refuses a newer format and encoders that are not the same."""
     config = _config(folder)
     spec, schema = Spec.model_validate(config["spec"]), Schema.model_validate(config["schema"])
-    folders = {name: encoders(tower.encoder) for name, tower in spec.towers.items()}
-    model = build_model(spec, schema, len(config["classes"]), folders)
+    folders = {name: encoders(tower.encoder) for name, tower in spec.towers.items() if tower.encoder}
+    statistics = _statistics(config, schema, folder)
+    model = build_model(spec, schema, len(config["classes"]), folders, statistics)
     for name, tower in config["towers"].items():
-        if model.encoder(name).fingerprint != tower["fingerprint"]:
+        if "fingerprint" in tower and model.encoder(name).fingerprint != tower["fingerprint"]:
             raise EngineError(
                 "encoder_changed", f"{tower['encoder']} is not the one the model was trained on"
             )
@@ -73,7 +80,20 @@ def load_model(folder: Path, encoders: Callable[[str], Path]) -> tuple[Multimoda
     model.eval()
     # Folders of the first version know no regression, and no target.
     target = Scale(**config["target"]) if config.get("target") else None
-    return model, Card(spec, schema, config["classes"], config["metrics"], target)
+    return model, Card(spec, schema, config["classes"], config["metrics"], target, statistics)
+
+
+def _statistics(config: dict[str, Any], schema: Schema, folder: Path) -> dict[str, Statistics]:
+    """Of all towers that have no encoder to be read by."""
+    try:
+        return {
+            name: read_statistics(tower["statistics"], schema.columns[name].type)
+            for name, tower in config["towers"].items()
+            if "encoder" not in tower
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"{folder} does not say what its number and category columns are read by: {error!r}"
+        raise EngineError("model_unreadable", message) from error
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -44,7 +44,9 @@ def finish(
     memory.history[-1].update(
         {name: value for name, value in found.items() if name not in memory.best_metrics}
     )
-    save_model(out / "model", model, Card(spec, splits.schema, splits.goal.classes, found, splits.goal.scale))
+    goal = splits.goal
+    card = Card(spec, splits.schema, goal.classes, found, goal.scale, splits.statistics)
+    save_model(out / "model", model, card)
     results.write_steps(out / "results", memory.history)
     results.write_report(out / "results", _report(spec, splits, memory, found, tested))
     report(_last_word(splits.goal.task, made, memory, found))

@@ -86,7 +86,7 @@ class Plan:
 def make_plan(spec: Multimodal, rows: int, precision: Precision = "fp32") -> Plan:
     """The plan for `rows` training rows; `spec` has its task decided."""
     hyper = spec.hyperparameters
-    cached = all(tower.is_frozen for tower in spec.towers.values())
+    cached = all(tower.is_frozen or tower.encoder is None for tower in spec.towers.values())
     size = _or(hyper.batch_size, AUTO_BATCH_CACHED if cached else AUTO_BATCH_LIVE)
     per_epoch = math.ceil(rows / (size * hyper.gradient_accumulation_steps))
     least, most = AUTO_EPOCHS_CACHED if cached else AUTO_EPOCHS_LIVE
@@ -123,8 +123,14 @@ def _warmup_steps(hyper: Hyperparameters, total: int) -> int:
 
 def _tower_lrs(spec: Multimodal) -> dict[str, float]:
     hyper = spec.hyperparameters
-    usual = _or(hyper.learning_rate, TOWER_LR[hyper.optimizer])
-    return {name: tower.lr or usual for name, tower in sorted(spec.towers.items()) if not tower.is_frozen}
+    pretrained = _or(hyper.learning_rate, TOWER_LR[hyper.optimizer])
+    # A number's or category's tower begins from nothing, as fusion and head do.
+    fresh = _or(hyper.learning_rate, HEAD_LR[hyper.optimizer])
+    return {
+        name: tower.lr or (pretrained if tower.encoder else fresh)
+        for name, tower in sorted(spec.towers.items())
+        if not tower.is_frozen
+    }
 
 
 def resolved(spec: Multimodal, plan: Plan) -> Multimodal:

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from domain.manifest import TABULAR
 from engine.data.cache import keep_speedup, kept_speedup, speedup_record
-from engine.data.dataset import Column, Examples, LiveColumn, gather
+from engine.data.dataset import Column, Examples, LiveColumn, PlainColumn, gather
 from engine.data.splits import Splits
 from engine.data.values import Read, read_value
 from engine.models.multimodal import Multimodal
@@ -20,7 +21,7 @@ class Inputs:
     test: Examples
     #: What decoding and encoding the training rows took when their features were made.
     encoding_seconds: float
-    #: Where the cache's gain is kept; None when a tower is trained and there is no such gain.
+    #: Where the cache's gain is kept; None when a tower's inputs are decoded each time, or none are decoded at all.
     record: Path | None
     #: This job made none of the features.
     was_full: bool
@@ -53,6 +54,8 @@ def prepare(
     ]
     made = encode.fill(frozen, report=report, should_stop=should_stop)
     columns: dict[str, Column] = {tower.name: encode.read_back(tower) for tower in frozen}
+    plain = [name for name in model.names if model.encoder(name).reading.kind in TABULAR]
+    columns |= {name: PlainColumn.of(examples, name, model.encoder(name)) for name in plain}
     for name in model.names:
         if name not in columns:
             columns[name] = LiveColumn(examples, name, model.encoder(name), read)
@@ -63,12 +66,14 @@ def prepare(
         validation=whole.part(range(len(training), ends)),
         test=whole.part(range(ends, len(examples))),
         encoding_seconds=sum(encode.cost(tower, training) for tower in frozen),
-        record=_record(frozen, training, cache) if len(frozen) == len(model.names) else None,
+        record=_record(frozen, plain, training, cache) if frozen and whole.is_cached else None,
         was_full=made == 0,
     )
 
 
-def _record(frozen: list[encode.Tower], training: range, cache: Path) -> Path:
+def _record(frozen: list[encode.Tower], plain: list[str], training: range, cache: Path) -> Path:
     towers = [encode.tower_key(tower.encoder) for tower in frozen]
     keys = [f"{tower.name} {tower.keys[i]}" for tower in frozen for i in training]
+    # What their towers take of an epoch is part of what was measured.
+    keys += plain
     return speedup_record(cache, towers, keys)

@@ -12,12 +12,11 @@ import torch
 
 from domain.bad_rows import BadRows
 from domain.errors import EngineError
-from domain.manifest import MODALITIES, Schema
-from domain.specs import DEFAULT_ENCODERS, Multimodal, Tower
+from domain.specs import MOST_TOWERS, Multimodal, Tower, settled_towers
 from engine.data.cache import evict
 from engine.data.collate import Batch, Slice, ahead, shuffled, slices
 from engine.data.dataset import Examples
-from engine.data.splits import open_splits
+from engine.data.splits import Splits, open_splits
 from engine.data.targets import Goal
 from engine.models.build import build_model
 from engine.models.multimodal import Multimodal as Network
@@ -76,7 +75,7 @@ def train(
     with ExitStack() as files:
         report(Progress("loading"))
         splits = open_splits(files, spec, training, validation, test, seed, bad_rows)
-        spec = spec.model_copy(update={"towers": spec.towers or default_towers(splits.schema)})
+        spec = spec.model_copy(update={"towers": _towers(spec, splits)})
         spec = spec.settled(splits.goal.task)
         place = _device(device)
         plan = make_plan(spec, len(splits.train), precision.resolve(spec.hyperparameters.precision, place))
@@ -84,8 +83,9 @@ def train(
         decided(spec.model_dump(mode="json", by_alias=True))
         loss = criterion(spec.loss, splits.goal, splits.targets[: len(splits.train)])
         _seed(seed)
-        folders = {name: encoders(tower.encoder) for name, tower in sorted(spec.towers.items())}
-        model = build_model(spec, splits.schema, len(splits.goal.classes), folders).to(place)
+        folders = {name: encoders(t.encoder) for name, t in sorted(spec.towers.items()) if t.encoder}
+        model = build_model(spec, splits.schema, len(splits.goal.classes), folders, splits.statistics)
+        model = model.to(place)
         run = describe(spec, splits, model, seed, data or {})
         if snapshot:
             refuse_another(snapshot.run, run)
@@ -116,18 +116,20 @@ def train(
         )
 
 
-def default_towers(schema: Schema) -> dict[str, Tower]:
-    """One tower for each column that a pretrained encoder reads."""
-    towers = {
-        name: Tower(encoder=DEFAULT_ENCODERS[column.type])
-        for name, column in sorted(schema.columns.items())
-        if column.type in MODALITIES
-    }
-    if not towers:
+def _towers(spec: Multimodal, splits: Splits) -> dict[str, Tower]:
+    """The spec's, or one for each column that can be learned from; nothing of them is left open."""
+    types = {name: column.type for name, column in splits.schema.columns.items()}
+    for path, reason in spec.tower_misfits(types):
+        raise EngineError("invalid_spec", reason, param=f"multimodal.{path}")
+    chosen = spec.towers or {name: Tower() for name in splits.used}
+    if not chosen:
         raise EngineError(
-            "invalid_spec", "the data has no column of text, image, audio or video", param="multimodal"
+            "invalid_spec", "the data has no column that can be learned from", param="multimodal"
         )
-    return towers
+    if len(chosen) > MOST_TOWERS:
+        message = f"{len(chosen)} columns can be learned from, and a model has at most {MOST_TOWERS} towers; name them"
+        raise EngineError("invalid_spec", message, param="multimodal.towers")
+    return settled_towers(chosen, types)
 
 
 class Checkpoints:

@@ -28,7 +28,7 @@ def describe(spec: Multimodal, splits: Splits, model: Network, seed: int, data: 
     towers = {
         # Two names of one encoder are one encoder; other weights under its name are another.
         name: tower.model_dump(mode="json", exclude={"encoder"})
-        | {"encoder": model.encoder(name).fingerprint}
+        | {"encoder" if tower.encoder else "statistics": model.encoder(name).fingerprint}
         for name, tower in spec.towers.items()
     }
     told = {

@@ -25,6 +25,7 @@ def check(desk: Desk) -> None:
         result={
             "rows": about["rows"],
             "columns": about["columns"],
+            "towers": sorted(report.used),
             "classes": report.classes,
             **about["issues"],
             "skipped": len(report.bad.skipped),

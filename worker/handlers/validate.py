@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from domain.errors import EngineError
-from domain.manifest import MODALITIES, Code, Issue, errors_in
-from domain.specs import DEFAULT_ENCODERS, Multimodal, Tower
+from domain.manifest import Code, Issue, errors_in
+from domain.specs import Multimodal, Tower, settled_towers
 from engine.data.check import Report
 from engine.hub.mirror import resolve
 from worker.child import Desk
@@ -45,19 +45,15 @@ def validate(desk: Desk) -> None:
 
 
 def resolved_towers(spec: Multimodal, report: Report) -> dict[str, Tower]:
-    """The spec's towers, or one for each column that an encoder can read."""
-    if spec.towers:
-        return dict(spec.towers)
-    return {
-        name: Tower(encoder=DEFAULT_ENCODERS[kind])
-        for name, kind in sorted(report.columns.items())
-        if kind in MODALITIES
-    }
+    """The spec's towers, or one for each column that can be learned from; none of their encoders is left open."""
+    return settled_towers(spec.towers or {name: Tower() for name in report.used}, report.columns)
 
 
 def _absent_encoders(desk: Desk, towers: dict[str, Tower]) -> list[Issue]:
     place, found = desk.place, []
     for name, tower in towers.items():
+        if tower.encoder is None:  # of a number, a category, or a column that is not there
+            continue
         try:
             resolve(
                 tower.encoder,

@@ -77,10 +77,13 @@ class Reading:
             return None
         if isinstance(cell, Mapping) and set(cell) in ({"file_id"}, {"text"}):
             return dict(cell)
-        if isinstance(cell, (int, float)) and not isinstance(cell, bool):
+        if isinstance(cell, bool):
+            return cell
+        if isinstance(cell, (int, float)):
             return str(cell)
         if not isinstance(cell, str):
-            raise _NotSent("it must be text, a path to a picture or sound, or null", is_media=False)
+            message = "it must be text, a number, true or false, a path to a picture or sound, or null"
+            raise _NotSent(message, is_media=False)
         is_path = key.endswith("file_name")
         if cell.startswith("data:") or (not is_path and not self._is_file(cell)):
             return cell

@@ -110,6 +110,16 @@ def test_a_csv_of_a_model_without_a_job_leaves_out_what_training_data_have_besid
     assert sent(server) == [[{"id": "r1", "text": "a, b"}, {"id": "r2", "text": None}]]
 
 
+def test_numbers_and_flags_of_a_file_are_sent_for_their_columns(plait, server, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"price": 3.5, "floor": 2, "new": true, "shop": "north"}\n')
+    server.on(f"GET /models/{MODEL}", {"id": MODEL})
+    server.on("POST /predictions", run(item("1")))
+
+    plait("predict", MODEL, "-f", "rows.jsonl")
+
+    assert sent(server) == [[{"id": "1", "price": "3.5", "floor": "2", "new": True, "shop": "north"}]]
+
+
 def test_many_rows_are_sent_in_batches_and_answered_in_their_order(plait, server, tmp_path, known):
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": f"row {n}"}) + "\n" for n in range(600)))
     ids = [str(n + 1) for n in range(600)]

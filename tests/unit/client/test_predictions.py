@@ -39,7 +39,7 @@ def test_text_and_small_media_travel_as_json(client, server, tmp_path):
         MODEL,
         [
             {"id": "a", "image": tmp_path / "seven.png", "audio": b"sound", "text": None},
-            {"text": "a seven", "image": {"file_id": "file-1"}},
+            {"text": "a seven", "image": {"file_id": "file-1"}, "price": 3.5, "floor": 2, "new": True},
         ],
         top_k=3,
         on_bad_input="mask",
@@ -57,7 +57,7 @@ def test_text_and_small_media_travel_as_json(client, server, tmp_path):
                 "audio": "data:application/octet-stream;base64," + base64.b64encode(b"sound").decode(),
                 "text": None,
             },
-            {"text": "a seven", "image": {"file_id": "file-1"}},
+            {"text": "a seven", "image": {"file_id": "file-1"}, "price": 3.5, "floor": 2, "new": True},
         ],
         "top_k": 3,
         "return_embeddings": False,
@@ -164,7 +164,13 @@ def test_a_run_is_fetched_cancelled_and_listed(client, server):
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(7, "not int"), ({"url": "x"}, "a mapping must be"), ([b"x"], "not list")]
+    ("value", "said"),
+    [
+        (7j, "not complex"),
+        (float("nan"), "must be finite"),
+        ({"url": "x"}, "a mapping must be"),
+        ([b"x"], "not list"),
+    ],
 )
 def test_a_value_that_is_none_of_those_is_told_with_its_place(client, server, value, said):
     with pytest.raises(TypeError, match=rf"inputs\[1\]\['image'\].*{said}"):

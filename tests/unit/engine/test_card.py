@@ -52,6 +52,22 @@ def test_folders_of_the_training_machine_are_no_base_models() -> None:
     assert card.data.base_model is None
 
 
+def test_no_value_of_a_category_leaves_the_example() -> None:
+    evil = "x'}]))\n```\n---\n<script>\u2028\ud800"
+    told = config({"shop": ("category", ""), "price": ("number", "")})
+    told["towers"] = {"shop": {"statistics": {"values": [evil, "b"]}}, "price": {"statistics": {}}}
+
+    card = ModelCard(model_card(told))
+
+    program = card.text.split("```python\n")[1].split("\n```\n")[0]
+    (row,) = ast.literal_eval(
+        program.splitlines()[-1].removeprefix("print(model.predict(").removesuffix("))")
+    )
+    assert row == {"price": 3.5, "shop": evil}
+    assert card.data.base_model is None
+    assert "| price | number | trained here |" in card.text
+
+
 def test_thousands_of_classes_are_counted_and_not_listed() -> None:
     card = model_card(config({"a": ("text", "a/b")}, classes=[f"c{n}" for n in range(LISTED + 7)]))
 

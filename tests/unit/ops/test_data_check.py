@@ -73,6 +73,17 @@ def test_errors_stand_by_their_lines_whatever_found_them(folder: Path) -> None:
     assert [i["line"] for i in found if i["severity"] == "error"] == [5, 9, 12]
 
 
+def test_of_numbers_and_categories_it_is_told_which_become_towers(tmp_path: Path) -> None:
+    rows = [{"price": n * 7 % 30, "always": 3, "label": "ab"[n % 2]} for n in range(30)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    result = run(tmp_path / "rows.jsonl")
+
+    assert result.exit_code == 0
+    assert "columns: price (number), always (number)\ntowers: price\n" in result.output
+    assert "constant_column" in result.output
+
+
 def test_warnings_alone_are_no_failure(folder: Path) -> None:
     rewritten(folder, 9, **json.loads((folder / "metadata.jsonl").read_text().splitlines()[0]))
 

@@ -124,19 +124,21 @@ def test_only_columns_that_a_tower_reads_are_looked_into(tmp_path: Path) -> None
 
 
 def test_a_tower_without_its_column_is_told_which_columns_there_are(tmp_path: Path) -> None:
-    rows = [{**row, "price": 1} for row in texts()]
+    rows = [{**row, "price": n} for n, row in enumerate(texts())]
 
     report = checked(tmp_path, rows, spec=towers("photo", "price", "text"))
 
     assert found(report) == [(None, "photo", "missing_column"), (None, "price", "schema_mismatch")]
     assert "price (number), text (text)" in report.issues[0].message
     assert report.issues[0].param == "multimodal.towers.photo"
+    assert report.issues[1].param == "multimodal.towers.price.encoder"
 
 
-def test_a_table_of_numbers_alone_has_nothing_to_read(tmp_path: Path) -> None:
-    report = checked(tmp_path, [{"price": n, "label": "ab"[n % 2]} for n in range(8)])
+def test_a_table_of_one_number_has_nothing_to_learn_from(tmp_path: Path) -> None:
+    report = checked(tmp_path, [{"price": 3, "label": "ab"[n % 2]} for n in range(8)])
 
-    assert found(report) == [(None, None, "missing_column")]
+    assert (None, "price", "constant_column") in found(report)
+    assert [(issue.column, issue.code) for issue in report.errors] == [(None, "missing_column")]
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,11 @@ CASES: dict[Code, tuple[Case, int | None]] = {
     Code.DUPLICATE_ROW: (lambda at: of(at, lines(texts(text="row 0"))), 3),
     Code.TRAIN_VALID_OVERLAP: (trained_on_too, 1),
     Code.TEXT_TOO_LONG: (long_text, 3),
+    Code.HIGH_CARDINALITY: (
+        lambda at: of(at, lines([{**r, "n": n + 500} for n, r in enumerate(texts(20))])),
+        None,
+    ),
+    Code.CONSTANT_COLUMN: (lambda at: of(at, lines([{**r, "new": True} for r in texts()])), None),
     Code.TOO_MANY_BAD_ROWS: (lambda at: of(at, lines(texts(label=None)), spec={"on_bad_row": "skip"}), None),
 }
 WARNINGS = {
@@ -151,6 +156,8 @@ WARNINGS = {
     Code.DUPLICATE_ROW,
     Code.TRAIN_VALID_OVERLAP,
     Code.TEXT_TOO_LONG,
+    Code.HIGH_CARDINALITY,
+    Code.CONSTANT_COLUMN,
 }
 #: What a sentence that says what to do has among its words.
 DO = re.compile(

@@ -163,6 +163,8 @@ HOSTILE: dict[str, tuple[str, Any, str]] = {
     "bomb": ("image", _bomb(), Code.TOO_LARGE),
     "svg": ("image", b"<svg xmlns='http://www.w3.org/2000/svg'/>", Code.UNREADABLE_MEDIA),
     "text for a picture": ("image", "https://example.org/a.png", Code.SCHEMA_MISMATCH),
+    "a flag": ("text", True, Code.SCHEMA_MISMATCH),
+    "a flag for a picture": ("image", True, Code.SCHEMA_MISMATCH),
     "a number": ("text", 7, Code.SCHEMA_MISMATCH),
     "a picture for a sound": ("audio", row(0)["image"], Code.UNREADABLE_MEDIA),
     "silence of no length": ("audio", wav(np.zeros(0)), Code.ZERO_DURATION),
