@@ -3,7 +3,6 @@
 A folder on this machine is read the same way, for whoever checks data before packing it.
 """
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -155,8 +154,8 @@ def _inside(dataset: Dataset, place: Archive | Folder) -> Table:
         return found
     dataset.prefix = name.removesuffix(PurePosixPath(name).name)
     try:
-        data = place.read(name)
+        with place.file(name, most=MAX_TABLE_BYTES) as file:
+            return read_table(file, PurePosixPath(name).suffix[1:])
     except Unreadable as error:
         code = Code.UNSUPPORTED_FORMAT if error.code == Code.UNREADABLE_MEDIA else error.code
         raise Unreadable(code, f"'{name}': {error.message}.") from error
-    return read_table(io.BytesIO(data), PurePosixPath(name).suffix[1:])

@@ -51,13 +51,15 @@ def open_splits(
     test: Path | None,
     seed: int,
     bad_rows: Mapping[str, BadRows] | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Splits:
     """A validation or test file counts whole; without one, the training file's own rows of that split do.
 
-    `files` closes what stays open for reading media. What no tower reads may be wrong; `bad_rows` are, by the spec's field, what a check of the files decided to do without.
+    `files` closes what stays open for reading media. What no tower reads may be wrong; `bad_rows` are, by the spec's field, what a check of the files decided to do without, and
+    `names` what they were called when they were uploaded.
     """
-    bad = bad_rows or {}
-    main = files.enter_context(_open(training, spec, spec.schema_, "training_file", bad))
+    bad, called = bad_rows or {}, names or {}
+    main = files.enter_context(_open(training, spec, spec.schema_, "training_file", bad, called))
     task = task_of(Tally.of(main.rows), typed=main.typed) if spec.task == "auto" else Task(spec.task)
     rows = _labelled(main.rows, task)
     given = {Split.VALIDATION: (validation, "validation_file"), Split.TEST: (test, "multimodal.test_file")}
@@ -75,7 +77,7 @@ def open_splits(
     for split, (path, param) in given.items():
         if path is not None:
             schema = spec.schema_ or main.schema
-            other = files.enter_context(_open(path, spec, schema, param, bad))
+            other = files.enter_context(_open(path, spec, schema, param, bad, called))
             made[split] = [Example(other, row, _label(row)) for row in _labelled(other.rows, task)]
     goal = goal_of(task, known, [example.label for example in made[Split.TRAIN]])
     _refuse_unknown(goal, made)
@@ -91,10 +93,15 @@ def open_splits(
 
 
 def _open(
-    path: Path, spec: Multimodal, schema: Schema | None, param: str, bad_rows: Mapping[str, BadRows]
+    path: Path,
+    spec: Multimodal,
+    schema: Schema | None,
+    param: str,
+    bad_rows: Mapping[str, BadRows],
+    names: Mapping[str, str],
 ) -> Dataset:
-    """A stored upload has no suffix: what is neither a zip nor JSON lines is read as CSV."""
-    dataset = open_dataset(path, schema=schema, filename=path.name if path.suffix else "table.csv")
+    """Told by its name as the check told it: a stored upload has none of its own."""
+    dataset = open_dataset(path, schema=schema, filename=names.get(param))
     dataset = sieved(dataset, bad_rows.get(param, BadRows()))
     used = used_columns(spec.towers, {name: column.type for name, column in dataset.schema.columns.items()})
     role = "training" if param == "training_file" else "measuring"

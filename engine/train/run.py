@@ -53,6 +53,7 @@ def train(
     out: Path,
     seed: int = 0,
     bad_rows: Mapping[str, BadRows] | None = None,
+    names: Mapping[str, str] | None = None,
     resume: Path | None = None,
     data: Mapping[str, str] | None = None,
     report: Report = lambda _: None,
@@ -66,6 +67,7 @@ def train(
 
     `bad_rows` are what a check decided to do without, by file: `training_file`, `validation_file`,
     `multimodal.test_file`.
+    `names` are what those files were called when they were uploaded: a stored file has no name of its own.
     `data` are those files' sha256 by the same names, if known: a checkpoint is not taken for other rows' run.
     `save` hears of each checkpoint, and whoever hears decides which are kept; else the newest
     `save_total_limit` are.
@@ -75,7 +77,7 @@ def train(
     dispatch.forget()
     with ExitStack() as files:
         report(Progress("loading"))
-        splits = open_splits(files, spec, training, validation, test, seed, bad_rows)
+        splits = open_splits(files, spec, training, validation, test, seed, bad_rows, names)
         spec = spec.model_copy(update={"towers": spec.towers or default_towers(splits.schema)})
         spec = spec.settled(splits.goal.task)
         place = _device(device)

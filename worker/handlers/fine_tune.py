@@ -35,6 +35,7 @@ def fine_tune(desk: Desk) -> None:
         out=desk.folder,
         seed=desk.spec.get("seed") or 0,
         bad_rows=bad_rows,
+        names={field: file["filename"] for field, file in desk.files.items()},
         data=_sums(desk),
         resume=_checkpoint(desk),
         report=lambda progress: _report(desk, progress),

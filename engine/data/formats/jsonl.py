@@ -3,14 +3,14 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from domain.manifest import Code, Issue
 from engine.data.raw_rows import RawRow
 from engine.data.tables import MAX_LINE_BYTES, BadLine, Table, excerpt, refuse_characters
 
 
-def read_jsonl(file: BinaryIO) -> Table:
+def read_jsonl(file: IO[bytes]) -> Table:
     table = Table()
     for line, (raw, size) in enumerate(_lines(file), start=1):
         if size <= MAX_LINE_BYTES and not raw.strip():
@@ -23,7 +23,7 @@ def read_jsonl(file: BinaryIO) -> Table:
     return table
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+def _lines(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
     """Each line and its size; of one that is too long only the beginning."""
     while raw := file.readline(MAX_LINE_BYTES + 1):
         size, rest = len(raw), raw
