@@ -6,9 +6,10 @@ from hashlib import sha256
 
 from domain.manifest import Code, ColumnType, Issue, errors_in
 from engine.data.lengths import TextLimit
-from engine.data.manifest import Dataset, MediaRef, Row, Unreadable
+from engine.data.manifest import Dataset, MediaRef, Row, Several, Unreadable
 from engine.data.probe import Undecodable, probe_audio, probe_image, probe_video
 from engine.data.references import shown
+from engine.data.several import together
 from engine.data.tables import excerpt
 
 #: A sound may be this much longer than what is read of it before it is worth a word.
@@ -44,12 +45,11 @@ class Cells:
         for name in self._used:
             value = row.values[name]
             content = b""
-            if isinstance(value, MediaRef):
-                look = self._look(name, value)
-                content = look.digest
-                issues += self._media_issues(name, value, look, row.line)
+            if isinstance(value, Several):
+                parts = [self._content(name, part, row.line, issues) for part in value.parts]
+                content = together([sha256(part).digest() for part in parts])
             elif value is not None:
-                content = str(value).encode()
+                content = self._content(name, value, row.line, issues)
             is_empty = is_empty and value is None
             # With its length, so that no content can pass for two.
             whole.update(len(content).to_bytes(8) + content)
@@ -58,6 +58,13 @@ class Cells:
             message = f"The row has none of {', '.join(self._used)}; give it one, or remove it."
             issues.append(Issue(Code.ALL_MODALITIES_MISSING, message, row.line))
         return None if is_empty else whole.digest(), issues
+
+    def _content(self, name: str, value: MediaRef | str | float, line: int, issues: list[Issue]) -> bytes:
+        if not isinstance(value, MediaRef):
+            return str(value).encode()
+        look = self._look(name, value)
+        issues += self._media_issues(name, value, look, line)
+        return look.digest
 
     def _media_issues(self, name: str, ref: MediaRef, look: _Look, line: int) -> Iterator[Issue]:
         if look.problem:
@@ -105,10 +112,12 @@ class Texts:
 
     def add(self, row: Row) -> None:
         for name, held in self._held.items():
-            if isinstance(text := row.values.get(name), str):
-                held.append((row.line, text))
-                if len(held) == _TEXTS_AT_ONCE:
-                    self._measure(name, held)
+            value = row.values.get(name)
+            for text in value.parts if isinstance(value, Several) else (value,):
+                if isinstance(text, str):
+                    held.append((row.line, text))
+            if len(held) >= _TEXTS_AT_ONCE:
+                self._measure(name, held)
 
     def close(self) -> None:
         for name, held in self._held.items():

@@ -4,7 +4,7 @@ A folder on this machine is read the same way, for whoever checks data before pa
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
@@ -15,12 +15,22 @@ from engine.data.formats import read_table
 from engine.data.formats.class_folders import read_class_folders
 from engine.data.infer import Layout, lay_out
 from engine.data.references import explained, inline_bytes, is_data_url, refuse_address
-from engine.data.rows import MediaRef, Row, Rows, Value, class_name
+from engine.data.rows import MediaRef, Row, Rows, Several, Value, class_name
 from engine.data.spool import Spool
 from engine.data.tables import MAX_TABLE_BYTES, Table
 from engine.data.telling import HEAD_BYTES, kind_of, no_table, table_name
 
-__all__ = ["Dataset", "MediaRef", "Row", "Unreadable", "Value", "class_name", "open_dataset", "open_folder"]
+__all__ = [
+    "Dataset",
+    "MediaRef",
+    "Row",
+    "Several",
+    "Unreadable",
+    "Value",
+    "class_name",
+    "open_dataset",
+    "open_folder",
+]
 
 
 @dataclass
@@ -52,6 +62,10 @@ class Dataset:
             return self._file(ref.name)
         except Unreadable as error:
             raise explained(ref.name, error) from error
+
+    def has(self, name: str) -> bool:
+        """Whether such a file lies beside the table."""
+        return self.archive is not None and self.archive.has(name, folder=self.prefix)
 
     def _file(self, name: str) -> bytes:
         if self.archive is None:
@@ -110,6 +124,7 @@ def _filled(dataset: Dataset, table: Table) -> Dataset:
     dataset.typed, dataset.embedded = table.typed, table.embedded
     dataset.rows = Rows(table.rows, Layout(dataset.schema, {}, {}), table.typed)
     layout, of_columns = lay_out(table, dataset.schema)
+    layout = replace(layout, is_file=dataset.has)
     dataset.schema, dataset.is_whole = layout.schema, table.is_whole
     dataset.rows = rows = Rows(table.rows, layout, table.typed)
     dataset.issues += [*table.issues, *of_columns, *rows.issues()]

@@ -10,6 +10,7 @@ from engine.data.archive import Unreadable
 from engine.data.tables import MAX_LINE_BYTES, excerpt
 
 _DATA = re.compile(r"data:(?P<type>[^,;]{0,100})(?P<options>(;[^,;]{0,100}){0,8}),", re.IGNORECASE)
+_DATA_AT = re.compile(r"\s*" + _DATA.pattern, re.IGNORECASE)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.\-]{1,20}://", re.IGNORECASE)
 #: As `domain.ids.new_id` makes them.
 _FILE_ID = re.compile(r"file-[a-z2-7]{24}")
@@ -19,6 +20,17 @@ _BY_FAMILY = {"image": ColumnType.IMAGE, "audio": ColumnType.AUDIO, "video": Col
 
 def is_data_url(cell: str) -> bool:
     return cell[:5].lower() == "data:"
+
+
+def data_url_end(text: str, start: int) -> int:
+    """Behind the head of the `data:` URL that begins at `start`, or behind all that may belong to one.
+
+    `start` itself where none begins. Only base64 is sure to hold no semicolon: another URL takes the rest.
+    """
+    match = _DATA_AT.match(text, start)
+    if match is None:
+        return start
+    return match.end() if match["options"].lower().endswith(";base64") else len(text)
 
 
 def data_url_type(cell: str) -> ColumnType | None:
