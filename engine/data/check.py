@@ -75,7 +75,7 @@ def check(
     report.issues += _column_issues(spec, types, used)
     cells, texts = Cells(dataset, used, _seconds(dataset, spec)), Texts(text_limits or {})
     book = Book(used, _SPLIT_OF_ROLE[role])
-    for number, row in enumerate(dataset.rows):
+    for number, row in enumerate(dataset.ahead(used)):
         if should_stop():
             return report
         progress(number, len(dataset.rows))

@@ -71,6 +71,12 @@ class Example:
         return EngineError(code, f"line {self.row.line}, column '{column}': {why}", param=column)
 
 
+def announce(examples: Sequence[Example], column: str) -> None:
+    """Before their cells are read: uploaded files that they name are asked for together."""
+    for dataset in {id(example.dataset): example.dataset for example in examples}.values():
+        dataset.announce(e.row.values.get(column) for e in examples if e.dataset is dataset)
+
+
 class Column(Protocol):
     """One tower's input for chosen rows."""
 
@@ -104,6 +110,7 @@ class LiveColumn:
     def fetch(self, index: Tensor) -> Live:
         chosen = [self.examples[i] for i in index.tolist()]
         rows = [place for place, example in enumerate(chosen) if example.has(self.name)]
+        announce(chosen, self.name)
         reading = self.encoder.reading
         values = [part for place in rows for part in chosen[place].values(self.name, reading, self.read)]
         inputs = self.encoder.prepare(values) if values else {}

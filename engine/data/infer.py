@@ -9,7 +9,7 @@ from typing import Any
 
 from domain.manifest import Code, Column, ColumnType, Issue, Schema
 from engine.data.raw_rows import Embedded
-from engine.data.references import data_url_type, is_data_url
+from engine.data.references import data_url_type, is_data_url, is_file_id
 from engine.data.tables import Table, excerpt
 
 MEDIA = frozenset({ColumnType.IMAGE, ColumnType.AUDIO, ColumnType.VIDEO})
@@ -34,7 +34,9 @@ _SUFFIXES = ("_file_name", "_file_names")
 _BARE = ("file_name", "file_names")
 _LABELS, _IDS = ("label", "target", "labels"), ("id", "row_id")
 
-_FILES = frozenset({*MEDIA, "bytes"})
+#: The id of an uploaded file: what is in it, nobody can see here.
+_UPLOAD = "upload"
+_FILES = frozenset({*MEDIA, "bytes", _UPLOAD})
 
 #: Longer cells are prose, even if they end like a file's name.
 _MAX_PATH = 1024
@@ -143,7 +145,11 @@ def _kind(cell: Any, typed: bool) -> str:
         return _kind_of_list(cell)
     if not isinstance(cell, str):
         return "nested"
-    return media_type(cell) or ("number" if not typed and as_number(cell) is not None else "text")
+    if kind := media_type(cell):
+        return kind
+    if cell.startswith("file-") and is_file_id(cell if typed else cell.partition(";")[0].strip()):
+        return _UPLOAD
+    return "number" if not typed and as_number(cell) is not None else "text"
 
 
 def _kind_of_list(cells: list[Any]) -> str:
@@ -205,8 +211,13 @@ def _inferred(key: str, name: str, held: Counter[str], typed: bool) -> Column | 
     if key.endswith(_SUFFIXES) and name != key:
         kind = _by_stem(name) or _usual_media(held, at_least=1)
     else:
-        kind = _by_values(held, typed)
+        kind = _by_ids(name, held) if 2 * held[_UPLOAD] >= max(1, held.total()) else _by_values(held, typed)
     return Column(type=kind) if kind else None
+
+
+def _by_ids(name: str, held: Counter[str]) -> ColumnType | None:
+    """Of uploads the type is told by other cells' endings, or by a word in the key; else the schema must say it."""
+    return _usual_media(held, at_least=1) or _by_stem(name)
 
 
 def _by_stem(stem: str) -> ColumnType | None:
@@ -223,7 +234,7 @@ def _by_values(held: Counter[str], typed: bool) -> ColumnType | None:
     # One odd cell among paths is a broken path, not a reason to read them all as prose.
     if media := _usual_media(held, at_least=max(1, held.total() / 2)):
         return media
-    text = held["text"] + sum(held[kind] for kind in MEDIA)
+    text = held["text"] + held[_UPLOAD] + sum(held[kind] for kind in MEDIA)
     if not typed:
         return ColumnType.NUMBER if held["number"] and not text else ColumnType.TEXT
     counts = {

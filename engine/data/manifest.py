@@ -3,7 +3,7 @@
 A folder on this machine is read the same way, for whoever checks data before packing it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -13,12 +13,13 @@ from engine.data.archive import Archive, Unreadable
 from engine.data.folder import Folder
 from engine.data.formats import read_table
 from engine.data.formats.class_folders import read_class_folders
-from engine.data.infer import Layout, lay_out
-from engine.data.references import explained, inline_bytes, is_data_url, refuse_address
+from engine.data.infer import MEDIA, Layout, lay_out
+from engine.data.references import explained, inline_bytes, is_data_url, is_file_id, refuse_address
 from engine.data.rows import MediaRef, Row, Rows, Several, Value, class_name
 from engine.data.spool import Spool
 from engine.data.tables import MAX_TABLE_BYTES, Table
 from engine.data.telling import HEAD_BYTES, kind_of, no_table, table_name
+from engine.data.uploads import AT_ONCE, Lookup, Uploads
 
 __all__ = [
     "Dataset",
@@ -33,6 +34,10 @@ __all__ = [
 ]
 
 
+#: Of rows that are held while the files that they name are looked up.
+_AHEAD_BYTES = 4 * 2**20
+
+
 @dataclass
 class Dataset:
     """An open data set; close it, or use it as a context manager."""
@@ -44,6 +49,8 @@ class Dataset:
     archive: Archive | Folder | None = field(default=None, repr=False)
     #: The media files that lay in the table's own cells.
     embedded: Spool | None = field(default=None, repr=False)
+    #: The files that cells name by their ids; None where no service is there to ask.
+    uploads: Uploads | None = field(default=None, repr=False)
     #: The folder inside the zip that holds the table.
     prefix: str = ""
     #: False where lines were lost that nobody can count, so that no row may be left out for being bad.
@@ -58,10 +65,37 @@ class Dataset:
         if is_data_url(ref.name):
             return inline_bytes(ref.name)
         refuse_address(ref.name)
+        # A file beside the table wins, whatever it is called.
+        if self.uploads is not None and is_file_id(ref.name) and not self.has(ref.name):
+            return self.uploads.read(ref.name)
         try:
             return self._file(ref.name)
         except Unreadable as error:
             raise explained(ref.name, error) from error
+
+    def announce(self, values: Iterable[Value]) -> None:
+        """These cells are about to be read: uploaded files that they name are asked for together."""
+        if self.uploads is not None:
+            self.uploads.announce([name for value in values for name in _ids(value) if not self.has(name)])
+
+    def ahead(self, columns: Collection[str]) -> Iterator[Row]:
+        """All rows, some at a time announced before they are read."""
+        media = [name for name in columns if self.schema.columns[name].type in MEDIA]
+        if self.uploads is None or not media:
+            yield from self.rows
+            return
+        held: list[Row] = []
+        size = 0
+        for row in self.rows:
+            held.append(row)
+            size += sum(len(str(row.values[name])) for name in columns)
+            # Media may stand in the rows themselves.
+            if len(held) == AT_ONCE or size > _AHEAD_BYTES:
+                self.announce(row.values[name] for row in held for name in media)
+                yield from held
+                held, size = [], 0
+        self.announce(row.values[name] for row in held for name in media)
+        yield from held
 
     def has(self, name: str) -> bool:
         """Whether such a file lies beside the table."""
@@ -69,7 +103,9 @@ class Dataset:
 
     def _file(self, name: str) -> bytes:
         if self.archive is None:
-            message = "a bare table brings no files; upload a zip of the table with its media"
+            message = (
+                "a bare table brings no files; upload a zip of the table with its media, or name files by id"
+            )
             raise Unreadable(Code.MISSING_MEDIA, message)
         return self.archive.read(name, folder=self.prefix)
 
@@ -91,13 +127,23 @@ class Dataset:
         self.close()
 
 
-def open_dataset(path: Path, *, schema: Schema | None = None, filename: str | None = None) -> Dataset:
+def _ids(value: Value) -> Iterator[str]:
+    """The ids of uploaded files that a cell names."""
+    for part in value.parts if isinstance(value, Several) else (value,):
+        if isinstance(part, MediaRef) and part.place is None and is_file_id(part.name):
+            yield part.name
+
+
+def open_dataset(
+    path: Path, *, schema: Schema | None = None, filename: str | None = None, uploads: Lookup | None = None
+) -> Dataset:
     """Reads the table of a zip, JSONL, CSV or Parquet file, told apart by content, then by `filename`.
 
-    A zip without a table may be class folders. Whatever a user sent, nothing is raised: what is wrong with
+    `uploads` looks up the files that cells name by their ids. A zip without a table may be class folders. Whatever a user sent, nothing is raised: what is wrong with
     it is in `issues`.
     """
-    return _opened(Dataset(schema or Schema()), lambda dataset: _file(dataset, path, filename or path.name))
+    dataset = Dataset(schema or Schema(), uploads=Uploads(uploads) if uploads else None)
+    return _opened(dataset, lambda dataset: _file(dataset, path, filename or path.name))
 
 
 def open_folder(path: Path, *, schema: Schema | None = None) -> Dataset:

@@ -71,11 +71,20 @@ def refuse_address(cell: str) -> None:
         raise Unreadable(Code.URL_NOT_ALLOWED, message)
 
 
+def is_file_id(cell: str) -> bool:
+    """Whether it is the id of an uploaded file."""
+    return cell.startswith("file-") and _FILE_ID.fullmatch(cell) is not None
+
+
 def explained(cell: str, error: Unreadable) -> Unreadable:
-    """An upload's id in the place of a path is a mistake with an answer of its own."""
-    if error.code != Code.MISSING_MEDIA or not _FILE_ID.fullmatch(cell):
+    """An upload's id that names no file here is a mistake with an answer of its own."""
+    if error.code != Code.MISSING_MEDIA or not _FILE_ID.fullmatch(cell.lower()):
         return error
-    message = (
-        "a table cannot name other uploads; put the file into its zip and write the path, or a data: URL"
-    )
+    if is_file_id(cell):
+        message = (
+            "uploaded files are known to the service alone; let it check the table (plait data check), or put "
+            "the file beside the table and write its path"
+        )
+    else:
+        message = "an uploaded file's id is written in small letters; correct it"
     return Unreadable(Code.MISSING_MEDIA, message)

@@ -20,6 +20,7 @@ from engine.data.ledger import Tally
 from engine.data.manifest import Dataset, Row, open_dataset
 from engine.data.sieve import relevant, sieved, used_columns
 from engine.data.targets import Goal, goal_of, target_tensor
+from engine.data.uploads import Lookup
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,15 @@ def open_splits(
     seed: int,
     bad_rows: Mapping[str, BadRows] | None = None,
     names: Mapping[str, str] | None = None,
+    uploads: Lookup | None = None,
 ) -> Splits:
     """A validation or test file counts whole; without one, the training file's own rows of that split do.
 
     `files` closes what stays open for reading media. What no tower reads may be wrong; `bad_rows` are, by the spec's field, what a check of the files decided to do without, and
-    `names` what they were called when they were uploaded.
+    `names` what they were called when they were uploaded; `uploads` looks up the files that cells name by their ids.
     """
     bad, called = bad_rows or {}, names or {}
-    main = files.enter_context(_open(training, spec, spec.schema_, "training_file", bad, called))
+    main = files.enter_context(_open(training, spec, spec.schema_, "training_file", bad, called, uploads))
     task = task_of(Tally.of(main.rows), typed=main.typed) if spec.task == "auto" else Task(spec.task)
     rows = _labelled(main.rows, task)
     given = {Split.VALIDATION: (validation, "validation_file"), Split.TEST: (test, "multimodal.test_file")}
@@ -77,7 +79,7 @@ def open_splits(
     for split, (path, param) in given.items():
         if path is not None:
             schema = spec.schema_ or main.schema
-            other = files.enter_context(_open(path, spec, schema, param, bad, called))
+            other = files.enter_context(_open(path, spec, schema, param, bad, called, uploads))
             made[split] = [Example(other, row, _label(row)) for row in _labelled(other.rows, task)]
     goal = goal_of(task, known, [example.label for example in made[Split.TRAIN]])
     _refuse_unknown(goal, made)
@@ -99,9 +101,10 @@ def _open(
     param: str,
     bad_rows: Mapping[str, BadRows],
     names: Mapping[str, str],
+    uploads: Lookup | None,
 ) -> Dataset:
     """Told by its name as the check told it: a stored upload has none of its own."""
-    dataset = open_dataset(path, schema=schema, filename=names.get(param))
+    dataset = open_dataset(path, schema=schema, filename=names.get(param), uploads=uploads)
     dataset = sieved(dataset, bad_rows.get(param, BadRows()))
     used = used_columns(spec.towers, {name: column.type for name, column in dataset.schema.columns.items()})
     role = "training" if param == "training_file" else "measuring"

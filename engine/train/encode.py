@@ -14,7 +14,8 @@ from domain.errors import EngineError
 from domain.manifest import ColumnType
 from engine.data.cache import FeatureCache
 from engine.data.collate import ahead
-from engine.data.dataset import CachedColumn, Example
+from engine.data.dataset import CachedColumn, Example, announce
+from engine.data.uploads import AT_ONCE
 from engine.data.values import Read
 from engine.models.encoders import Encoder
 from engine.models.several import encode_parts
@@ -55,8 +56,10 @@ def open_tower(
     should_stop: ShouldStop,
 ) -> Tower:
     keys: list[str | None] = []
-    for example in examples:
+    for number, example in enumerate(examples):
         heed(should_stop)
+        if number % AT_ONCE == 0:
+            announce(examples[number : number + AT_ONCE], name)
         keys.append(example.content_key(name) if example.has(name) else None)
     return Tower(name, encoder, examples, keys, FeatureCache(root / tower_key(encoder), encoder.width), read)
 
@@ -127,6 +130,7 @@ def _fill(tower: Tower, todo: set[str], meter: Meter, should_stop: ShouldStop) -
     wanted = tower.wanted
 
     def encode(keys: list[str]) -> tuple[list[str], torch.Tensor]:
+        announce([wanted[k] for k in keys], tower.name)
         reading = tower.encoder.reading
         parts = (part for k in keys for part in wanted[k].values(tower.name, reading, tower.read))
         counts = [wanted[k].count(tower.name) for k in keys]

@@ -14,6 +14,7 @@ from engine.data.manifest import open_dataset
 from engine.data.preview import preview
 from engine.hub.mirror import resolve
 from worker.child import Desk
+from worker.uploads import lookup
 
 ISSUES = "results/issues.jsonl"
 PREVIEW = "results/preview.json"
@@ -32,7 +33,8 @@ def read_through(
 ) -> tuple[Report, Schema]:
     """What the file is, and the schema that it was read by; `shown` is filled with its first rows."""
     declared = spec.schema_ or (Schema.model_validate(file["schema"]) if file["schema"] else None)
-    with open_dataset(Path(file["path"]), schema=declared, filename=file["filename"]) as dataset:
+    path, name = Path(file["path"]), file["filename"]
+    with open_dataset(path, schema=declared, filename=name, uploads=lookup(desk)) as dataset:
         types = {name: column.type for name, column in dataset.schema.columns.items()}
         report = check(
             dataset,

@@ -230,7 +230,8 @@ def test_the_id_of_an_upload_is_answered_with_what_to_write_instead(tmp_path: Pa
     issue = pictures(tmp_path, name="file-" + "a2" * 12).errors[0]
 
     assert issue.code == Code.MISSING_MEDIA
-    assert "put the file into its zip" in issue.message
+    assert "plait data check" in issue.message
+    assert "put the file beside the table" in issue.message
 
 
 def test_a_group_in_two_splits_is_named_once(tmp_path: Path) -> None:
