@@ -104,6 +104,7 @@ class Code(StrEnum):
     UNKNOWN_SPLIT = "unknown_split"
     DUPLICATE_ROW = "duplicate_row"
     TRAIN_VALID_OVERLAP = "train_valid_overlap"
+    PLACEHOLDER_COUNT_MISMATCH = "placeholder_count_mismatch"
     TEXT_TOO_LONG = "text_too_long"
     TOO_MANY_BAD_ROWS = "too_many_bad_rows"
     ENCODER_UNAVAILABLE = "encoder_unavailable"

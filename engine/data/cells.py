@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from domain.manifest import Code, ColumnType, Issue, errors_in
+from engine.data.chat_paths import column_at
 from engine.data.lengths import TextLimit
 from engine.data.manifest import Dataset, MediaRef, Row, Several, Unreadable
 from engine.data.probe import Undecodable, probe_audio, probe_image, probe_video
@@ -35,8 +36,8 @@ class Cells:
         self, dataset: Dataset, used: Mapping[str, ColumnType], seconds: Mapping[str, float | None]
     ) -> None:
         self._dataset, self._used, self._seconds = dataset, used, seconds
-        self._named = {(issue.line, issue.column) for issue in errors_in(dataset.issues)}
-        self._looks: dict[tuple[str, MediaRef], _Look] = {}
+        self._named = {(issue.line, column_at(issue.column)) for issue in errors_in(dataset.issues)}
+        self._looks: dict[tuple[str, str, int | None], _Look] = {}
 
     def look(self, row: Row) -> tuple[bytes | None, list[Issue]]:
         """A digest of what the row's used cells hold, None if they hold nothing; and what is wrong with them."""
@@ -69,20 +70,20 @@ class Cells:
     def _media_issues(self, name: str, ref: MediaRef, look: _Look, line: int) -> Iterator[Issue]:
         if look.problem:
             code, words = look.problem
-            yield Issue(code, f"'{shown(ref.name)}': {words}.", line, name, shown(ref.name))
+            yield Issue(code, f"'{shown(ref.name)}': {words}.", line, ref.at or name, shown(ref.name))
         elif look.seconds is not None and (most := self._seconds[name]) and look.seconds > most + _SLACK_S:
             message = (
                 f"'{shown(ref.name)}' is {look.seconds:.1f} s long and cut to {most:g} s; "
                 "shorten it, or raise max_seconds if the encoder reads more."
             )
-            yield Issue(Code.TOO_LONG, message, line, name, shown(ref.name), severity="warning")
+            yield Issue(Code.TOO_LONG, message, line, ref.at or name, shown(ref.name), severity="warning")
 
     def _look(self, name: str, ref: MediaRef) -> _Look:
-        look = self._looks.get((name, ref))
+        look = self._looks.get((name, ref.name, ref.place))
         if look is None:
             if len(self._looks) >= _REMEMBERED:
                 del self._looks[next(iter(self._looks))]
-            look = self._looks[name, ref] = self._looked(name, ref)
+            look = self._looks[name, ref.name, ref.place] = self._looked(name, ref)
         return look
 
     def _looked(self, name: str, ref: MediaRef) -> _Look:

@@ -16,7 +16,7 @@ from engine.data.ledger import Book, Ledger
 from engine.data.lengths import DEFAULT_MAX_SECONDS, TextLimit
 from engine.data.manifest import Dataset, class_name
 from engine.data.overlap import Contents, contents_of, overlap, repeated
-from engine.data.readings import class_issues
+from engine.data.readings import class_issues, no_generation
 from engine.data.sieve import is_of_row, relevant, sieved, used_columns, widened
 
 __all__ = ["MIN_ROWS", "Report", "check", "class_name"]
@@ -138,13 +138,18 @@ class _Whole:
         report.task = task_of(rows.tally, typed=self.dataset.typed) if auto else Task(self.spec.task)
         report.classes, found = class_issues(rows, self.dataset, known, report.task)
         found += spec_issues(self.spec, report.task, report.classes)
+        if refusal := no_generation(self.dataset, self.spec):
+            # Free text is judged as no class.
+            report.classes, found = [], [i for i in found if i.code == Code.LABEL_MISSING]
+            found.append(refusal)
         report.contents = contents_of(training)
         found += repeated(rows)
         found += overlap(others, self._learned(report))
         found += missing_rates(rows)
-        if self.role == "training":
+        if self.role == "training" and not refusal:
             found += class_imbalance(training.tally, report.task, self.dataset.schema.label)
             found += lone_classes(training.tally, report.task, self.dataset.schema.label)
+        if self.role == "training":
             found += _size_issues(training, list(self._held_out(rows)))
         return found
 

@@ -57,6 +57,8 @@ class Dataset:
     is_whole: bool = True
     #: False for CSV, whose cells are all words.
     typed: bool = True
+    #: Of messages, whose answers may be classes, or written text.
+    is_chat: bool = False
 
     def read(self, ref: MediaRef) -> bytes:
         """A media file's bytes; raises Unreadable. Any thread may read."""
@@ -167,7 +169,7 @@ def _opened(dataset: Dataset, read: Callable[[Dataset], Table]) -> Dataset:
 
 
 def _filled(dataset: Dataset, table: Table) -> Dataset:
-    dataset.typed, dataset.embedded = table.typed, table.embedded
+    dataset.typed, dataset.embedded, dataset.is_chat = table.typed, table.embedded, table.is_chat
     dataset.rows = Rows(table.rows, Layout(dataset.schema, {}, {}), table.typed)
     layout, of_columns = lay_out(table, dataset.schema)
     layout = replace(layout, is_file=dataset.has)

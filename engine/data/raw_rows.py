@@ -38,9 +38,20 @@ class Embedded:
         return self.name or f"{self.size} bytes"
 
 
+@dataclass(frozen=True)
+class Placed:
+    """A cell's file that stands at a place of its own in the line, as an issue names it."""
+
+    name: str
+    at: str
+
+
+_SPECIAL = (Embedded, Placed)
+
+
 def _holds_files(cell: Any) -> bool:
-    return isinstance(cell, Embedded) or (
-        isinstance(cell, list) and any(isinstance(part, Embedded) for part in cell)
+    return isinstance(cell, _SPECIAL) or (
+        isinstance(cell, list) and any(isinstance(part, _SPECIAL) for part in cell)
     )
 
 
@@ -48,7 +59,7 @@ def _told(cell: Any) -> Any:
     """A cell with files in it as JSON: what the table embeds is a list, several are an object."""
     if isinstance(cell, list):
         return {"several": [_told(part) for part in cell]}
-    return astuple(cell) if isinstance(cell, Embedded) else cell
+    return astuple(cell) if isinstance(cell, _SPECIAL) else cell
 
 
 def _again(told: Any) -> Any:
@@ -56,6 +67,8 @@ def _again(told: Any) -> Any:
         return [_again(part) for part in told["several"]]
     if not isinstance(told, list):
         return told
+    if len(told) == 2:
+        return Placed(*told)
     number, size, kind, name = told
     return Embedded(number, size, ColumnType(kind) if kind else None, name)
 

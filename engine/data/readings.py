@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.manifest import Code, Issue, errors_in
+from domain.specs import Multimodal
 from domain.tasks import Task
 from engine.data.classes import SEPARATOR, Label, Mislabelled, names_of, read_label
 from engine.data.ledger import MEASURED, NONE, Ledger
@@ -40,6 +41,17 @@ def class_issues(
     return known, issues
 
 
+def no_generation(dataset: Dataset, spec: Multimodal) -> Issue | None:
+    """What a chat file is good for without a word on its task: nothing yet."""
+    if not dataset.is_chat or spec.task != "auto":
+        return None
+    message = (
+        "This is a chat file: to write answers like its last messages is the task generation, which there is not yet; "
+        f"there are {', '.join(Task)}. If the answers are classes or numbers, set multimodal.task to one of these."
+    )
+    return Issue(Code.LABEL_TYPE_MISMATCH, message, param="multimodal.task")
+
+
 def _word(task: Task) -> str:
     return "value" if task is Task.REGRESSION else "class"
 
@@ -50,6 +62,7 @@ class Readings:
     def __init__(self, rows: Ledger, dataset: Dataset, task: Task) -> None:
         self._rows, self._dataset, self._task = rows, dataset, task
         self._column = dataset.schema.label
+        self._is_answer = dataset.is_chat and self._column == "label"
         #: By a label's place: what it means, or why it means nothing.
         self._read: list[Label | Mislabelled] = [_reading(word, task) for word in rows.words]
 
@@ -67,9 +80,13 @@ class Readings:
         if not refused and missing.all():
             looked_for = f"'{self._column}'" if self._column else "'label', 'target' or 'labels'"
             message = f"No row has {looked_for}; add it, or name another column as the schema's label."
+            if self._is_answer:
+                message = "No line ends with an answer; add the assistant's messages, or name a label in the schema."
             return [Issue(Code.LABEL_MISSING, message, column=self._column)]
         lines = [line for line in self._rows.lines[missing].tolist() if line not in refused]
         message = f"'{self._column}' is missing; {self._give()}, or remove it."
+        if self._is_answer:
+            message = "The last message is not the assistant's answer; add it, or remove the line."
         absent = [Issue(Code.LABEL_MISSING, message, line, self._column) for line in lines]
         found = [*absent, *self._mislabelled(), *self._mismeasured()]
         return sorted(found, key=lambda issue: issue.line or 0)

@@ -10,7 +10,7 @@ from domain.bad_rows import BadRows
 from domain.manifest import Code, ColumnType, Issue, Schema, split_name
 from engine.data.hashes import as_numbers, hash64, repeats
 from engine.data.infer import MEDIA, Layout, as_number, is_missing
-from engine.data.raw_rows import Embedded, RawRow, RawRows
+from engine.data.raw_rows import Embedded, Placed, RawRow, RawRows
 from engine.data.several import files_in, most_of
 from engine.data.tables import excerpt
 
@@ -25,6 +25,8 @@ class MediaRef:
     name: str
     #: Of a file that lay in the table: which of them it is.
     place: int | None = None
+    #: Where in its line it stands, if that is more than a column.
+    at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,8 @@ def _value(cell: Any, kind: ColumnType, layout: Layout, typed: bool) -> Value:
 def _one(cell: Any, kind: ColumnType) -> str | MediaRef:
     if isinstance(cell, Embedded) and kind in MEDIA:
         return MediaRef(str(cell), cell.place)
+    if isinstance(cell, Placed) and kind in MEDIA:
+        return MediaRef(cell.name, at=cell.at)
     if not isinstance(cell, str):
         wanted = (
             "a text in quotes" if kind is ColumnType.TEXT else "a path to a file, as text, or a list of such"

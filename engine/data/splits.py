@@ -18,6 +18,7 @@ from engine.data.dataset import Example
 from engine.data.holdout import assign_splits
 from engine.data.ledger import Tally
 from engine.data.manifest import Dataset, Row, open_dataset
+from engine.data.readings import no_generation
 from engine.data.sieve import relevant, sieved, used_columns
 from engine.data.targets import Goal, goal_of, target_tensor
 from engine.data.uploads import Lookup
@@ -62,6 +63,8 @@ def open_splits(
     """
     bad, called = bad_rows or {}, names or {}
     main = files.enter_context(_open(training, spec, spec.schema_, "training_file", bad, called, uploads))
+    if refusal := no_generation(main, spec):
+        raise EngineError(refusal.code, refusal.message, param=refusal.param)
     task = task_of(Tally.of(main.rows), typed=main.typed) if spec.task == "auto" else Task(spec.task)
     rows = _labelled(main.rows, task)
     given = {Split.VALIDATION: (validation, "validation_file"), Split.TEST: (test, "multimodal.test_file")}

@@ -24,6 +24,8 @@ class Table:
     typed: bool = True
     #: False where lines were lost that nobody can count.
     is_whole: bool = True
+    #: Its lines are messages, and the columns are made of them.
+    is_chat: bool = False
     #: The media files that lay in cells.
     embedded: Spool | None = None
 

@@ -52,6 +52,17 @@ def texts(count: int = 8, **changes: Any) -> Rows:
     return rows
 
 
+def chat() -> Rows:
+    """Good messages but for the third line's, which speaks of a picture that is not there."""
+    said = [f"row {n} <image>" if n == 2 else f"row {n}" for n in range(8)]
+    answers = ["ab"[n % 2] for n in range(8)]
+    roles = ("user", "assistant")
+    return [
+        {"messages": [{"role": role, "content": text} for role, text in zip(roles, pair, strict=True)]}
+        for pair in zip(said, answers, strict=True)
+    ]
+
+
 def pictures(folder: Path, third: bytes | None = None, name: str = "2.png", **more: Any) -> Report:
     """Good pictures but for the third one's bytes or name."""
     media = {f"{n}.png": png(RNG.integers(0, 255, (8, 8, 3), np.uint8)) for n in range(8)}
@@ -142,6 +153,7 @@ CASES: dict[Code, tuple[Case, int | None]] = {
     Code.DUPLICATE_ROW: (lambda at: of(at, lines(texts(text="row 0"))), 3),
     Code.TRAIN_VALID_OVERLAP: (trained_on_too, 1),
     Code.TEXT_TOO_LONG: (long_text, 3),
+    Code.PLACEHOLDER_COUNT_MISMATCH: (lambda at: of(at, lines(chat())), 3),
     Code.TOO_MANY_BAD_ROWS: (lambda at: of(at, lines(texts(label=None)), spec={"on_bad_row": "skip"}), None),
 }
 WARNINGS = {
