@@ -1,6 +1,5 @@
 """What a data set says of itself: column types, schema, splits, and the issues found in it."""
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -127,12 +126,3 @@ class Issue:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def sorted_issues(issues: Iterable[Issue]) -> list[Issue]:
-    """One file's issues as they are shown: errors first, each kind by line, the whole file's before."""
-    return sorted(issues, key=lambda issue: (issue.severity != "error", issue.line or 0))
-
-
-def errors_in(issues: list[Issue]) -> list[Issue]:
-    return [issue for issue in issues if issue.severity == "error"]

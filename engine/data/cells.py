@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
-from domain.manifest import Code, ColumnType, Issue, errors_in
+from domain.manifest import Code, ColumnType, Issue
 from engine.data.chat_paths import column_at
+from engine.data.issues import Issues
 from engine.data.lengths import TextLimit
 from engine.data.manifest import Dataset, MediaRef, Row, Several, Unreadable
 from engine.data.probe import Undecodable, probe_audio, probe_image, probe_video
@@ -36,7 +37,9 @@ class Cells:
         self, dataset: Dataset, used: Mapping[str, ColumnType], seconds: Mapping[str, float | None]
     ) -> None:
         self._dataset, self._used, self._seconds = dataset, used, seconds
-        self._named = {(issue.line, column_at(issue.column)) for issue in errors_in(dataset.issues)}
+        refused = (i for i in dataset.issues if i.severity == "error" and column_at(i.column) in used)
+        #: Lines of which a used cell was refused already.
+        self._named = {issue.line for issue in refused}
         self._looks: dict[tuple[str, str, int | None], _Look] = {}
 
     def look(self, row: Row) -> tuple[bytes | None, list[Issue]]:
@@ -55,7 +58,7 @@ class Cells:
             # With its length, so that no content can pass for two.
             whole.update(len(content).to_bytes(8) + content)
         # A cell that was refused is no missing one, and has its issue already.
-        if is_empty and self._used and not any((row.line, name) in self._named for name in self._used):
+        if is_empty and self._used and row.line not in self._named:
             message = f"The row has none of {', '.join(self._used)}; give it one, or remove it."
             issues.append(Issue(Code.ALL_MODALITIES_MISSING, message, row.line))
         return None if is_empty else whole.digest(), issues
@@ -109,7 +112,7 @@ class Texts:
     def __init__(self, limits: Mapping[str, TextLimit]) -> None:
         self._limits = limits
         self._held: dict[str, list[tuple[int, str]]] = {name: [] for name in sorted(limits)}
-        self.issues: list[Issue] = []
+        self.issues = Issues()
 
     def add(self, row: Row) -> None:
         for name, held in self._held.items():

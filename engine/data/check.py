@@ -3,15 +3,17 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from domain.bad_rows import BadRows
-from domain.manifest import Code, ColumnType, Issue, Split, errors_in
+from domain.manifest import Code, ColumnType, Issue, Split
 from domain.specs import Multimodal
 from domain.tasks import Task
 from engine.data.balance import class_imbalance, lone_classes, missing_rates
 from engine.data.cells import Cells, Texts
 from engine.data.classes import spec_issues, task_of
 from engine.data.holdout import TOO_FEW_GROUPS
+from engine.data.issues import Issues
 from engine.data.ledger import Book, Ledger
 from engine.data.lengths import DEFAULT_MAX_SECONDS, TextLimit
 from engine.data.manifest import Dataset, class_name
@@ -40,7 +42,7 @@ class Report:
     task: Task = Task.CLASSIFICATION
     #: Rows by split, as the file has them: nothing is held out yet.
     counts: dict[str, int] = field(default_factory=dict)
-    issues: list[Issue] = field(default_factory=list)
+    issues: Issues = field(default_factory=Issues)
     #: What is left out or taken as missing; empty unless the spec's `on_bad_row` allows it.
     bad: BadRows = field(default_factory=BadRows)
     #: What the training rows hold, to be compared with other files.
@@ -48,7 +50,8 @@ class Report:
 
     @property
     def errors(self) -> list[Issue]:
-        return errors_in(self.issues)
+        """For files with few of them; `issues.errors` counts them."""
+        return [issue for issue in self.issues if issue.severity == "error"]
 
 
 def check(
@@ -69,7 +72,7 @@ def check(
     """
     types = {name: column.type for name, column in dataset.schema.columns.items()}
     used = used_columns(spec.towers, types)
-    report = Report(len(dataset.rows), types, issues=list(relevant(dataset, used, role)))
+    report = Report(len(dataset.rows), types, issues=Issues(relevant(dataset, used, role)))
     if not dataset.rows:
         return report
     report.issues += _column_issues(spec, types, used)
@@ -126,11 +129,11 @@ class _Whole:
     trained: Report | None
     hold_out: bool
 
-    def issues(self, rows: Ledger, report: Report) -> list[Issue]:
+    def issues(self, rows: Ledger, report: Report) -> Issues:
         """The problems; classes, counts and contents go into `report`."""
         if not len(rows):
             message = "No row is left that could be used; correct the bad ones."
-            return [Issue(Code.TOO_FEW_EXAMPLES, message)]
+            return Issues([Issue(Code.TOO_FEW_EXAMPLES, message)])
         report.counts = rows.counts
         training, others = rows.where(rows.training), rows.where(~rows.training)
         known = None if self.role == "training" or self.trained is None else self.trained.classes
@@ -140,7 +143,7 @@ class _Whole:
         found += spec_issues(self.spec, report.task, report.classes)
         if refusal := no_generation(self.dataset, self.spec):
             # Free text is judged as no class.
-            report.classes, found = [], [i for i in found if i.code == Code.LABEL_MISSING]
+            report.classes, found = [], Issues(i for i in found if i.code == Code.LABEL_MISSING)
             found.append(refusal)
         report.contents = contents_of(training)
         found += repeated(rows)
@@ -185,25 +188,29 @@ def _settled(
 ) -> Report:
     """The report, once it is decided which bad rows the job does without."""
     strict = whole.issues(rows, report)
-    alone = [issue for issue in report.issues if not is_of_row(issue)]
-    fatal = [issue for issue in (*report.issues, *strict) if is_of_row(issue)]
-    if spec.on_bad_row == "fail" or not fatal or not dataset.is_whole:
+    if spec.on_bad_row == "fail" or not dataset.is_whole:
         report.issues += strict
         return report
-    bad, excused, together = BadRows(), list[Issue](), strict
+    fatal = Issues(issue for issue in chain(report.issues, strict) if is_of_row(issue))
+    alone = (issue for issue in report.issues if not is_of_row(issue))
+    bad, excused, together = BadRows(), Issues(), strict
+    if not fatal:
+        report.issues += strict
+        return report
     # What is left may have problems of its own: a class that only bad rows were trained on.
     while fatal:
         excused += fatal
         bad = widened(bad, fatal, dataset, used, spec.on_bad_row)
         left = dataclasses.replace(whole, dataset=sieved(dataset, bad))
         together = left.issues(rows.without(bad), report)
-        fatal = [issue for issue in together if is_of_row(issue)]
+        fatal = Issues(issue for issue in together if is_of_row(issue))
     total = len(bad.skipped.union(rows.lines.tolist()))
     if len(bad) > spec.max_bad_fraction * total:
-        report.issues += [*strict, _too_many(len(bad), total, spec.max_bad_fraction)]
+        report.issues += strict
+        report.issues.append(_too_many(len(bad), total, spec.max_bad_fraction))
         return report
     report.bad = bad
-    report.issues = [*_excused(excused, bad), *alone, *together]
+    report.issues = Issues(chain(_excused(excused, bad), alone, together))
     return report
 
 

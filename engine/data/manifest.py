@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
-from domain.manifest import Code, Issue, Schema, errors_in
+from domain.manifest import Code, Issue, Schema
 from engine.data.archive import Archive, Unreadable
 from engine.data.folder import Folder
 from engine.data.formats import read_table
 from engine.data.formats.class_folders import read_class_folders
 from engine.data.infer import MEDIA, Layout, lay_out
+from engine.data.issues import Issues
 from engine.data.references import explained, inline_bytes, is_data_url, is_file_id, refuse_address
 from engine.data.rows import MediaRef, Row, Rows, Several, Value, class_name
 from engine.data.spool import Spool
@@ -45,7 +46,7 @@ class Dataset:
     #: With nothing left open: what was not declared is inferred.
     schema: Schema
     rows: Rows = field(default_factory=Rows.none, repr=False)
-    issues: list[Issue] = field(default_factory=list)
+    issues: Issues = field(default_factory=Issues)
     archive: Archive | Folder | None = field(default=None, repr=False)
     #: The media files that lay in the table's own cells.
     embedded: Spool | None = field(default=None, repr=False)
@@ -175,8 +176,9 @@ def _filled(dataset: Dataset, table: Table) -> Dataset:
     layout = replace(layout, is_file=dataset.has)
     dataset.schema, dataset.is_whole = layout.schema, table.is_whole
     dataset.rows = rows = Rows(table.rows, layout, table.typed)
-    dataset.issues += [*table.issues, *of_columns, *rows.issues()]
-    if not dataset.rows and not errors_in(dataset.issues):
+    for found in (table.issues, of_columns, rows.issues()):
+        dataset.issues += found
+    if not dataset.rows and not dataset.issues.errors:
         dataset.issues.append(Issue(Code.EMPTY_FILE, "The table has no rows; write one line a sample."))
     return dataset
 

@@ -8,6 +8,7 @@ from domain.bad_rows import BadRows
 from domain.manifest import MODALITIES, Code, ColumnType, Issue
 from domain.specs import OnBadRow
 from engine.data.chat_paths import column_at
+from engine.data.issues import Issues
 from engine.data.manifest import Dataset
 
 #: What only a training file needs of its schema: the others count whole.
@@ -63,5 +64,5 @@ def sieved(dataset: Dataset, bad: BadRows) -> Dataset:
     """The same open data set without what is bad; the other rows keep their lines and ids."""
     if not bad:
         return dataset
-    issues = [issue for issue in dataset.issues if not bad.excuses(issue.line, column_at(issue.column))]
+    issues = Issues(i for i in dataset.issues if not bad.excuses(i.line, column_at(i.column)))
     return dataclasses.replace(dataset, rows=dataset.rows.without(bad), issues=issues)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from domain.bad_rows import BadRows
 from domain.errors import EngineError
-from domain.manifest import Code, Schema, Split, errors_in
+from domain.manifest import Code, Schema, Split
 from domain.specs import Multimodal
 from domain.tasks import Task
 from engine.data.classes import Label, Mislabelled, names_of, read_label, task_of
@@ -111,10 +111,10 @@ def _open(
     dataset = sieved(dataset, bad_rows.get(param, BadRows()))
     used = used_columns(spec.towers, {name: column.type for name, column in dataset.schema.columns.items()})
     role = "training" if param == "training_file" else "measuring"
-    problems = errors_in(list(relevant(dataset, used, role)))
-    if problems:
+    problem = next((i for i in relevant(dataset, used, role) if i.severity == "error"), None)
+    if problem:
         dataset.close()
-        raise EngineError(problems[0].code, problems[0].message, param=param)
+        raise EngineError(problem.code, problem.message, param=param)
     return dataset
 
 

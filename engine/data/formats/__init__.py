@@ -6,6 +6,7 @@ from domain.manifest import Code, Issue
 from engine.data.formats.comma_separated import read_csv
 from engine.data.formats.jsonl import read_jsonl
 from engine.data.formats.parquet import read_parquet
+from engine.data.issues import Issues
 from engine.data.tables import Table
 
 _BOM = b"\xef\xbb\xbf"
@@ -27,6 +28,6 @@ def _read_text(file: IO[bytes], kind: str) -> Table:
     start = file.read(len(_BOM))
     if start.startswith(_UTF_16):
         message = "The table is UTF-16; save it as UTF-8."
-        return Table(issues=[Issue(Code.ENCODING_ERROR, message)])
+        return Table(issues=Issues([Issue(Code.ENCODING_ERROR, message)]))
     file.seek(len(_BOM) if start == _BOM else 0)
     return _TEXTS[kind](file)
