@@ -91,7 +91,7 @@ class Dataset:
         size = 0
         for row in self.rows:
             held.append(row)
-            size += sum(len(str(row.values[name])) for name in columns)
+            size += sum(map(_weight, row.values.values()))
             # Media may stand in the rows themselves.
             if len(held) == AT_ONCE or size > _AHEAD_BYTES:
                 self.announce(row.values[name] for row in held for name in media)
@@ -128,6 +128,12 @@ class Dataset:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _weight(value: Value) -> int:
+    """About how many characters a cell holds."""
+    parts = value.parts if isinstance(value, Several) else (value,)
+    return sum(len(part.name if isinstance(part, MediaRef) else str(part)) for part in parts)
 
 
 def _ids(value: Value) -> Iterator[str]:

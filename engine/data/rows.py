@@ -35,9 +35,6 @@ class Several:
 
     parts: tuple[MediaRef | str, ...]
 
-    def __str__(self) -> str:
-        return f"{self.parts[0]} and {len(self.parts) - 1} more"
-
 
 Value = str | float | MediaRef | Several | None
 

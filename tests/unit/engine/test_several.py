@@ -139,6 +139,33 @@ def test_trained_towers_learn_from_several_files(tmp_path: Path, encoders: dict[
     assert trained(tmp_path, encoders, image=free, audio=free, note=free).steps > 0
 
 
+def test_a_chat_file_trains_a_classifier_of_its_answers(tmp_path: Path, encoders: dict[str, Path]) -> None:
+    rows = []
+    for n in range(8):
+        parts = [{"type": "text", "text": f"what is {n % 2}?"}]
+        parts += [{"type": "image_url", "image_url": {"url": f"{k}.png"}} for k in range(n % 3)]
+        user, assistant = {"role": "user", "content": parts}, {"role": "assistant", "content": "ab"[n % 2]}
+        rows.append({"messages": [user, assistant]})
+    spec = {
+        "task": "classification",
+        "towers": {"text": {"encoder": TEXT}, "image": {"encoder": IMAGE}},
+        "hyperparameters": {"n_epochs": 1, "batch_size": 4},
+    }
+
+    ending = train(
+        Multimodal.model_validate(spec),
+        training=zip_of(tmp_path / "chat.zip", rows, {f"{k}.png": picture(k) for k in range(3)}),
+        encoders=encoders.__getitem__,
+        cache=tmp_path / "cache",
+        out=tmp_path / "out",
+    )
+
+    assert isinstance(ending, Finished)
+    model = infer.load(tmp_path / "out" / "model", encoders.__getitem__)
+    (answer,) = model.predict([{"text": "what is 0?", "image": [picture(0), picture(1)]}])
+    assert answer.label in ("a", "b")
+
+
 def test_a_predictions_list_is_the_mean_and_a_list_of_one_the_file_itself(model: Predictor) -> None:
     one, same, twice, a, b, both, list_of_one = model.predict(
         [

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from domain.errors import EngineError
 from domain.ids import new_id
@@ -15,6 +17,7 @@ from domain.manifest import Code
 from domain.specs import Multimodal
 from engine.data.archive import Unreadable
 from engine.data.check import Report, check
+from engine.data.formats.chat import ROLES, as_columns
 from engine.data.manifest import MediaRef, Several, open_dataset
 from engine.data.preview import preview
 from engine.data.splits import open_splits
@@ -222,6 +225,26 @@ def test_masking_hides_the_medium_that_is_broken_and_keeps_the_words(tmp_path: P
 
     assert report.errors == []
     assert report.bad.masked == {"image": {7}}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(ROLES),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "type", "text", "image_url", "url", "x"]), inner
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.lists(st.fixed_dictionaries({"role": JSON, "content": JSON}), min_size=1, max_size=3) | JSON)
+def test_no_messages_raise(messages: Any) -> None:
+    cells, issues = as_columns({"messages": messages, "id": 1}, 5)
+
+    assert cells["id"] == 1
+    assert all(issue.line == 5 for issue in issues)
 
 
 def test_a_hostile_line_of_bad_parts_gives_a_few_issues(tmp_path: Path) -> None:
