@@ -6,6 +6,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, TemporaryDirectory
 from typing import Any
@@ -29,7 +30,7 @@ _MOST_VALUES = 1_000_000
 _MOST_PARTS = 1024 + 16
 #: Characters of all texts together.
 _TEXTS = 8 * 1024 * 1024
-_CELL = re.compile(r"(.+?)(?:\[(\d{1,4})\])?", re.DOTALL)
+_CELL = re.compile(r"(.+?)(?:\[(\d{1,4})\](?:\[(\d{1,2})\])?)?", re.DOTALL)
 _PLAIN_OPTIONS = ("model", "on_bad_input")
 
 #: Large bodies are taken to pieces one after the other: each needs several times its size.
@@ -90,7 +91,7 @@ def _option(part: Part) -> Any:
 
 
 def _place(rows: list[dict[str, Any]], part: Part) -> None:
-    """`image` belongs to the first row, `image[3]` to the fourth."""
+    """`image` belongs to the first row, `image[3]` to the fourth; `image[3][1]` is the second file of that cell."""
     match = _CELL.fullmatch(part.name or "")
     if match is None:
         raise BadRequest("A part of the form has no name; name it after its column.", code="invalid_form")
@@ -99,9 +100,24 @@ def _place(rows: list[dict[str, Any]], part: Part) -> None:
         message = f"the rows of a request are numbered from 0 to {predictions.MOST_ROWS - 1}"
         raise InvalidSpec([{"path": part.name[:200], "code": "too_long", "message": message}])
     rows.extend({} for _ in range(number + 1 - len(rows)))
-    if rows[number].get(column) is not None:
-        raise _sent_twice(f"inputs.{number}.{column[:200]}")
-    rows[number][column] = part if part.is_file else part.text(requests.JSON_LIMIT)
+    row, value = rows[number], part if part.is_file else part.text(requests.JSON_LIMIT)
+    path = f"inputs.{number}.{column[:200]}"
+    if match[3] is None:
+        if row.get(column) is not None:
+            raise _sent_twice(path)
+        row[column] = value
+    else:
+        _place_among(row, column, int(match[3]), value, path)
+
+
+def _place_among(row: dict[str, Any], column: str, place: int, value: Any, path: str) -> None:
+    """Into a list, whose other files may stand in the JSON; null keeps a place free."""
+    cells = [] if row.get(column) is None else row[column]
+    if not isinstance(cells, list) or (place < len(cells) and cells[place] is not None):
+        raise _sent_twice(f"{path}.{place}")
+    cells.extend(None for _ in range(place + 1 - len(cells)))
+    cells[place] = value
+    row[column] = cells
 
 
 def _sent_twice(path: str) -> InvalidSpec:
@@ -121,15 +137,30 @@ class Intake:
         kept: dict[str, Any] = {"id": row.id or str(number), "values": {}, "problems": {}}
         told = {}
         for column, value in row.cells.items():
-            cell = value if isinstance(value, Part) else predictions.read_cell(value)
-            media = Held(cell) if isinstance(cell, bytes) else cell
-            told[column] = ["media", media.sha256] if isinstance(media, Held | Part) else value
-            found = self._kept(media)
+            found, told[column] = self._several(value) if isinstance(value, list) else self._one(value)
             if isinstance(found, Flaw):
                 kept["problems"][column] = {"code": found.code, "message": found.message}
                 found = None
             kept["values"][column] = found
         return kept, {"id": kept["id"], "cells": told}
+
+    def _several(self, values: list[Any]) -> tuple[Any, Any]:
+        """An empty list is nothing, as in a data set."""
+        found: list[Any] = []
+        told = [["media", value.sha256] if isinstance(value, Part) else value for value in values]
+        flaw = predictions.flaw_of_list(values)
+        for number, value in enumerate([] if flaw else values, start=1):
+            kept, told[number - 1] = self._one(value)
+            if isinstance(kept, Flaw):
+                flaw = flaw or replace(kept, message=f"file {number} of {len(values)}: {kept.message}")
+            found.append(kept)
+        return flaw or ({"several": found} if found else None), {"several": told}
+
+    def _one(self, value: Any) -> tuple[Any, Any]:
+        """A cell as it is kept, and as equal ones are told."""
+        cell = value if isinstance(value, Part) else predictions.read_cell(value)
+        media = Held(cell) if isinstance(cell, bytes) else cell
+        return self._kept(media), ["media", media.sha256] if isinstance(media, Held | Part) else value
 
     def _kept(self, cell: Media | str | bool | FileRef | Flaw | None) -> Any:
         if isinstance(cell, str):

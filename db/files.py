@@ -69,6 +69,12 @@ def get(session: Session, tenant: str, file_id: str, *, param: str = "id", lock:
         raise NotFound(f"No file {file_id}.", code="file_not_found", param=param) from None
 
 
+def readable(session: Session, tenant: str, ids: Collection[str]) -> Sequence[File]:
+    """Those of the files that a table of the tenant's may name: its uploads, not what jobs made, which goes with them."""
+    mine = (File.tenant == tenant, File.deleted_at.is_(None), File.purpose != RESULTS)
+    return session.scalars(select(File).where(File.id.in_(ids), *mine)).all()
+
+
 def page(
     session: Session,
     tenant: str,

@@ -1,6 +1,5 @@
 """What a data set says of itself: column types, schema, splits, and the issues found in it."""
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -107,6 +106,7 @@ class Code(StrEnum):
     UNKNOWN_SPLIT = "unknown_split"
     DUPLICATE_ROW = "duplicate_row"
     TRAIN_VALID_OVERLAP = "train_valid_overlap"
+    PLACEHOLDER_COUNT_MISMATCH = "placeholder_count_mismatch"
     TEXT_TOO_LONG = "text_too_long"
     HIGH_CARDINALITY = "high_cardinality"
     CONSTANT_COLUMN = "constant_column"
@@ -131,12 +131,3 @@ class Issue:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def sorted_issues(issues: Iterable[Issue]) -> list[Issue]:
-    """One file's issues as they are shown: errors first, each kind by line, the whole file's before."""
-    return sorted(issues, key=lambda issue: (issue.severity != "error", issue.line or 0))
-
-
-def errors_in(issues: list[Issue]) -> list[Issue]:
-    return [issue for issue in issues if issue.severity == "error"]

@@ -22,6 +22,8 @@ MOST_COLUMNS = 64
 LONGEST_NAME = 200
 #: Characters of one text: far more than any tower reads.
 LONGEST_TEXT = 100_000
+#: Files, or texts, in one cell; each goes through the encoder.
+MOST_FILES = 64
 #: Media up to so many bytes lie in the job's row, as long as the row has room for them.
 INLINE_BYTES = 64 * 1024
 #: Bytes of media that one row takes: it is read at every look at the job.
@@ -80,22 +82,22 @@ def _row_id(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _only(name: str) -> dict[str, Any]:
+    told = {"properties": {name: {"type": "string"}}, "required": [name], "additionalProperties": False}
+    return {"type": "object", **told}
+
+
 _CELL_SCHEMA = {
     "description": "Text; a number; a category's word, whole number, true or false; a data: URL or an uploaded file for a picture, "
-    "a sound or a film; null where there is none.",
+    "a sound or a film; null where there is none; a list for several files in one cell.",
     "anyOf": [
         {"type": ["string", "number", "boolean", "null"]},
+        _only("file_id"),
+        _only("text"),
         {
-            "type": "object",
-            "properties": {"file_id": {"type": "string"}},
-            "required": ["file_id"],
-            "additionalProperties": False,
-        },
-        {
-            "type": "object",
-            "properties": {"text": {"type": "string"}},
-            "required": ["text"],
-            "additionalProperties": False,
+            "type": "array",
+            "items": {"anyOf": [{"type": ["string", "number"]}, _only("file_id"), _only("text")]},
+            "maxItems": MOST_FILES,
         },
     ],
 }
@@ -145,8 +147,23 @@ class Predict(Shape):
 
     def file_ids(self) -> set[str]:
         """The uploaded files that cells name."""
-        cells = (cell for row in self.inputs for cell in row.cells.values() if isinstance(cell, dict))
-        return {ref.id for cell in cells if isinstance(ref := read_cell(cell), FileRef)}
+        cells = (cell for row in self.inputs for cell in row.cells.values())
+        parts = (part for cell in cells for part in (cell if isinstance(cell, list) else [cell]))
+        return {
+            ref.id for part in parts if isinstance(part, dict) and isinstance(ref := read_cell(part), FileRef)
+        }
+
+
+def flaw_of_list(cells: list[Any]) -> Flaw | None:
+    """What is wrong with several files in one cell, beside what is wrong with one of them."""
+    if len(cells) > MOST_FILES:
+        return Flaw(
+            Code.INVALID_VALUE,
+            f"the list has {len(cells)} files, at most {MOST_FILES} are read; leave some out",
+        )
+    if any(cell is None or cell == "" or isinstance(cell, list) for cell in cells):
+        return Flaw(Code.INVALID_VALUE, "a list holds files or texts: no null, no empty text, no other list")
+    return None
 
 
 def read_cell(value: Any) -> Cell:
@@ -161,9 +178,8 @@ def read_cell(value: Any) -> Cell:
         return _of_object(*next(iter(value.items())))
     if value is None:
         return None
-    return Flaw(
-        Code.INVALID_VALUE, "must be text, a number, true or false, null, a data: URL or {'file_id': '...'}"
-    )
+    message = "must be text, a number, true or false, null, a data: URL or {'file_id': '...'}, or a list of texts or media"
+    return Flaw(Code.INVALID_VALUE, message)
 
 
 def _of_object(name: str, value: Any) -> Cell:

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rich.text import Text
 
 from domain.checks import Check, Role
 from domain.errors import BadRequest, InvalidSpec
-from domain.manifest import TABULAR, Schema, sorted_issues
+from domain.manifest import TABULAR, Schema
 from domain.shapes import parse
 from domain.specs import Multimodal
 from engine.data.check import Report, check
@@ -78,7 +79,7 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 
 def as_json(report: Report) -> str:
-    return json.dumps({"issues": [issue.as_dict() for issue in sorted_issues(report.issues)]})
+    return json.dumps({"issues": [issue.as_dict() for issue in report.issues.ordered()]})
 
 
 def show(report: Report) -> None:
@@ -99,18 +100,18 @@ def show(report: Report) -> None:
                 f"{_counted(len(report.classes), 'class', 'es')}: {', '.join(map(printable, report.classes[:20]))}"
             )
         )
-    issues = sorted_issues(report.issues)
+    issues = report.issues
     if issues:
         table = Table(box=None, pad_edge=False)
         for heading in ("line", "column", "severity", "code", "what to do"):
             table.add_column(heading, overflow="fold", no_wrap=heading in ("severity", "line"))
-        for issue in issues[:MOST_SHOWN]:
+        for issue in islice(issues.ordered(), MOST_SHOWN):
             cells = (issue.line or "", issue.column or "", issue.severity, issue.code, issue.message)
             table.add_row(*(Text(printable(str(cell))) for cell in cells))
         console.print(table)
     if len(issues) > MOST_SHOWN:
         console.print(Text(f"... and {len(issues) - MOST_SHOWN} more; --json lists all."))
-    errors = len(report.errors)
+    errors = issues.errors
     console.print(Text(f"{_counted(errors, 'error')}, {_counted(len(issues) - errors, 'warning')}"))
 
 

@@ -98,5 +98,5 @@ def _stored(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The cells of a prediction whose bytes lie in the blob store."""
     for row in spec["inputs"]:
         for cell in row["values"].values():
-            if isinstance(cell, dict) and "blob" in cell:
-                yield cell
+            several = cell.get("several") if isinstance(cell, dict) else None
+            yield from (part for part in several or [cell] if isinstance(part, dict) and "blob" in part)

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from importlib import import_module
 from pathlib import Path
@@ -26,7 +26,7 @@ from domain.errors import EngineError
 from domain.job import Kind, Stage
 from worker import gpus
 from worker.fetching import fetch
-from worker.wire import Lines, Mouth
+from worker.wire import FILES_ASKED, Lines, Mouth
 
 #: Module and function of `worker.handlers`.
 HANDLERS: Mapping[tuple[Kind, Stage], tuple[str, str]] = {
@@ -61,6 +61,8 @@ class Desk:
         self._stop: str | None = None
         self._published = threading.Condition()
         self._last_published: str | None = None
+        self._asking, self._asked = threading.Lock(), 0
+        self._answers: SimpleQueue[dict[str, Any]] = SimpleQueue()
 
     def fetch(self, held: ExitStack) -> None:
         """Brings the files and media here, for as long as `held` is open; from now on their paths are known."""
@@ -100,6 +102,22 @@ class Desk:
             self._last_published = ref
             self._published.notify_all()
 
+    def find_files(self, ids: Sequence[str]) -> Mapping[str, dict[str, Any]]:
+        """Where uploaded files of the job's tenant are: `blob`, `sha256` and `bytes` by id, of those that there are.
+
+        Waits for the keeper; that ends with the answer, the lease, or a stop that took too long.
+        """
+        assert len(ids) <= FILES_ASKED
+        with self._asking:
+            self._asked += 1
+            self.tell("files", ask=self._asked, ids=list(ids))
+            while (answer := self._answers.get())["ask"] != self._asked:
+                pass
+            return dict(answer["files"])
+
+    def note_answer(self, answer: dict[str, Any]) -> None:
+        self._answers.put(answer)
+
     def ask_stop(self, why: str) -> None:
         self._stop = self._stop or why
 
@@ -136,6 +154,8 @@ class Ear:
             self.assigned.put(self._desk)
         elif self._desk is not None and "published" in message:
             self._desk.note_published(message["published"])
+        elif self._desk is not None and "ask" in message:
+            self._desk.note_answer(message)
         elif self._desk is not None and "stop" in message:
             self._desk.ask_stop(message["stop"])
 

@@ -47,6 +47,12 @@ def fetch(held: ExitStack, storage: dict[str, Any], blob: str, sha256: str, *, p
         raise EngineError("worker_unable", message, param=param, retryable=True) from error
 
 
+def read_bytes(storage: dict[str, Any], blob: str, sha256: str, *, param: str) -> bytes:
+    """All bytes of the blob; raises what `fetch` raises."""
+    with ExitStack() as held:
+        return Path(fetch(held, storage, blob, sha256, param=param)).read_bytes()
+
+
 @lru_cache(maxsize=1)
 def _store(storage: tuple[tuple[str, Any], ...]) -> Blobs:
     """One a process: a child that stays keeps its connections."""

@@ -16,12 +16,13 @@ from typing import Any
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
-from db import checkpoints, claims, reports
+from db import checkpoints, claims, files, reports
 from db.session import Database
 from db.tables import Job
 from domain.job import Kind, Want
 from worker.process import ChildProcess
 from worker.reporter import Reporter
+from worker.wire import FILES_ASKED
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,9 @@ class Hold:
         #: A checkpoint that the child waits to see published, and when it is tried again.
         self.unpublished: dict[str, Any] | None = None
         self.publish_at = _FOR_EVER
+        #: Files that the child waits to be told of, and when they are looked for again.
+        self.question: dict[str, Any] | None = None
+        self.answer_at = _FOR_EVER
 
     def run(self, assignment: dict[str, Any]) -> Ending:
         """Has the child do the job, to whatever end that comes."""
@@ -116,7 +120,8 @@ class Hold:
         try:
             while self._goes_on():
                 due = self.reporter.due if self.reporter.has_words else _FOR_EVER
-                until = min(self.renew_at, self.fence_at, self.kill_at, self.deadline, due, self.publish_at)
+                again = min(self.publish_at, self.answer_at)
+                until = min(self.renew_at, self.fence_at, self.kill_at, self.deadline, due, again)
                 ready, _, _ = select.select(watched, [], [], max(0.0, until - time.monotonic()))
                 if not self._turn(ready) or (exited in ready):
                     return
@@ -145,6 +150,8 @@ class Hold:
             self._renew()
         if time.monotonic() >= self.publish_at:
             self._publish()
+        if time.monotonic() >= self.answer_at:
+            self._answer()
         if self.reporter.is_due:
             self._flush()
         return not self.ending.fenced
@@ -165,6 +172,9 @@ class Hold:
         elif say == "checkpoint":
             self.unpublished = message
             self._publish()
+        elif say == "files":
+            self.question = message
+            self._answer()
         elif say != "heard":
             self.reporter.hear(message)
 
@@ -189,6 +199,21 @@ class Hold:
             return want
 
         self._store(publish)
+
+    def _answer(self) -> None:
+        """Tells the child of files of the job's own tenant; a database that is away is asked again later."""
+        asked = self.question
+        assert asked is not None
+        self.answer_at = time.monotonic() + _AGAIN_S
+        try:
+            with self.database.reading() as session:
+                found = files.readable(session, self.job.tenant, asked["ids"][:FILES_ASKED])
+        except DBAPIError as error:
+            log.warning("job %s: no files are looked up (%s)", self.job.id, type(error).__name__)
+            return
+        self.question, self.answer_at = None, _FOR_EVER
+        told = {row.id: {"blob": row.blob, "sha256": row.sha256, "bytes": row.bytes} for row in found}
+        self.child.tell(ask=asked["ask"], files=told)
 
     def _named_by_a_row(self, **words: Any) -> tuple[Want | None, list[str]]:
         """What the user wants, and the folders that this checkpoint makes too many."""

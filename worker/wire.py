@@ -1,8 +1,10 @@
 """JSON lines between keeper and child over one socket pair. The words of both sides are listed here.
 
-keeper -> child: an assignment (it has `job`), `{"lease": instant}` or null, `{"stop": why}`, `{"published": ref}`
-child -> keeper: `{"say": "heard" | "progress" | "metrics" | "event" | "resolved" | "checkpoint" | "done" | "stopped" | "failed", ...}`
+keeper -> child: an assignment (it has `job`), `{"lease": instant}` or null, `{"stop": why}`, `{"published": ref}`,
+    `{"ask": number, "files": {id: {"blob", "sha256", "bytes"}}}`
+child -> keeper: `{"say": "heard" | "progress" | "metrics" | "event" | "resolved" | "checkpoint" | "files" | "done" | "stopped" | "failed", ...}`
 
+`files` asks where uploaded files are (`ask`, `ids`), at most FILES_ASKED at once; unknown ids are not in the answer.
 `heard` is said at once to an assignment: a child that ends before it never began. `done`, `stopped` and `failed` are a job's last word.
 """
 
@@ -10,6 +12,9 @@ import json
 import socket
 import threading
 from typing import Any
+
+#: So no message grows with the table that names the files.
+FILES_ASKED = 256
 
 
 class Lines:

@@ -21,9 +21,9 @@ _INLINE_BYTES, _ALL_INLINE_BYTES = 64 * 1024, 1024 * 1024
 _UNKNOWN = "application/octet-stream"
 
 #: Text, a number, a category's word, whole number, True or False, media on this machine, media as bytes,
-#: `{"file_id": "file-…"}`, or None for what is missing. A text that looks like an address or a data: URL is written
-#: `{"text": "…"}`.
-Value = str | float | PathLike[str] | bytes | Mapping[str, Any] | None
+#: `{"file_id": "file-…"}`, or None for what is missing; a list of texts or media for several in one cell. A text that
+#: looks like an address or a data: URL is written `{"text": "…"}`.
+Value = str | float | PathLike[str] | bytes | Mapping[str, Any] | list[Any] | None
 
 _TYPES = mimetypes.MimeTypes()
 for _suffix, _kind in {
@@ -58,38 +58,46 @@ class Packed:
         cells: dict[str, Any] = {}
         self.rows.append(cells)
         for column, value in row.items():
-            if isinstance(value, (bytes, bytearray, PathLike)):
-                self._add_media(place, cells, column, value)
-            elif value is None or isinstance(value, (str, int)):
-                cells[column] = value
-            elif isinstance(value, float):
-                if not math.isfinite(value):
-                    raise TypeError(
-                        f"inputs[{place}][{column!r}]: a number must be finite, or None if it is missing"
-                    )
-                cells[column] = value
-            elif isinstance(value, Mapping) and set(value) in ({"file_id"}, {"text"}):
-                cells[column] = dict(value)
+            if isinstance(value, list):
+                cells[column] = [
+                    self._cell(f"{column}[{place}][{number}]", f"inputs[{place}][{column!r}][{number}]", part)
+                    for number, part in enumerate(value)
+                ]
             else:
-                raise TypeError(f"inputs[{place}][{column!r}]: {_wrong(value)}")
+                cells[column] = self._cell(f"{column}[{place}]", f"inputs[{place}][{column!r}]", value)
+                if cells[column] is None and value is not None:
+                    # It goes beside the JSON.
+                    del cells[column]
 
-    def _add_media(
-        self, place: int, cells: dict[str, Any], column: str, value: bytes | bytearray | PathLike[str]
-    ) -> None:
+    def _cell(self, part: str, path: str, value: Value) -> Any:
+        """What stands in the JSON; None also where the value is sent as the form's `part`."""
+        if isinstance(value, (bytes, bytearray, PathLike)):
+            return self._media(part, path, value)
+        if value is None or isinstance(value, (str, int)):
+            return value
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                raise TypeError(f"{path}: a number must be finite, or None if it is missing")
+            return value
+        if isinstance(value, Mapping) and set(value) in ({"file_id"}, {"text"}):
+            return dict(value)
+        raise TypeError(f"{path}: {_wrong(value)}")
+
+    def _media(self, part: str, where: str, value: bytes | bytearray | PathLike[str]) -> str | None:
         path = None if isinstance(value, (bytes, bytearray)) else Path(value)
         kind = media_type(path) if path else _UNKNOWN
         try:
             size = path.stat().st_size if path else len(value)  # type: ignore[arg-type]
             if size <= _INLINE_BYTES and self._inline + size <= _ALL_INLINE_BYTES:
                 self._inline += size
-                cells[column] = _data_url(path.read_bytes() if path else value, kind)  # type: ignore[arg-type]
-                return
+                return _data_url(path.read_bytes() if path else value, kind)  # type: ignore[arg-type]
             source = self._open.enter_context(path.open("rb")) if path else bytes(value)  # type: ignore[arg-type]
         except OSError as error:
-            message = f"inputs[{place}][{column!r}]: {path} cannot be read: {error.strerror}."
+            message = f"{where}: {path} cannot be read: {error.strerror}."
             raise LocalFileError(message) from None
         name = path.name.encode("utf-8", "replace").decode() if path else "bytes"
-        self.parts.append((f"{column}[{place}]", (name, source, kind)))
+        self.parts.append((part, (name, source, kind)))
+        return None
 
 
 def pack(inputs: Sequence[Mapping[str, Value]]) -> Packed:
@@ -112,7 +120,12 @@ def media_type(path: Path) -> str:
 def weight(row: Mapping[str, Value]) -> tuple[int, int]:
     """About how many bytes of JSON a row is, and how many of files."""
     text = files = 0
-    for column, value in row.items():
+    cells = [
+        (column, part)
+        for column, value in row.items()
+        for part in (value if isinstance(value, list) else [value])
+    ]
+    for column, value in cells:
         text += len(column) + 8
         if isinstance(value, str):
             text += len(value.encode("utf-8", "replace"))
@@ -133,5 +146,7 @@ def _data_url(data: bytes, kind: str) -> str:
 def _wrong(value: object) -> str:
     if isinstance(value, Mapping):
         return 'a mapping must be {"file_id": "file-…"} or {"text": "…"}'
-    kinds = "text, a number, True or False, a pathlib.Path, bytes, {'file_id': …} or None"
+    kinds = (
+        "text, a number, True or False, a pathlib.Path, bytes, {'file_id': …}, None, or a plain list of such"
+    )
     return f"a value is {kinds}, not {type(value).__name__}"

@@ -157,7 +157,7 @@ class Predictions:
         """Predicts 1 to 256 rows, each a mapping of columns to values (and `id`, if you like).
 
         A value is text, a `pathlib.Path` to a picture or sound, its bytes, `{"file_id": …}` of an uploaded file,
-        or None; any of the model's columns may be left out. A bad row has its own `error` and harms no other;
+        a list of such for several files in one cell, or None; any of the model's columns may be left out. A bad row has its own `error` and harms no other;
         with `on_bad_input="mask"` it is predicted from its other columns. Waits until the run is final, or `wait`
         seconds (False: not at all); see `get` and `wait` for a run that was not.
         """

@@ -1,13 +1,17 @@
 """A zip's members, read in place and never unpacked to disk. Knows nothing of tables and columns."""
 
+import io
 import struct
+import tempfile
 import threading
 import unicodedata
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from domain.manifest import Code, Issue
 
@@ -23,6 +27,8 @@ MAX_TOTAL_BYTES = 1 * 2**40
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1
 _CHUNK = 2**20
+#: A table of no more than this is not written to the disk.
+_IN_MEMORY_BYTES = 4 * 2**20
 
 #: All that the standard library raises on a hostile zip (RuntimeError: a password, a version that it cannot do).
 _ZIP_ERRORS = (
@@ -85,29 +91,54 @@ class Archive:
 
     def read(self, name: str, *, folder: str = "") -> bytes:
         """The bytes of the member `name` of `folder`, whole and with a good checksum; else raises Unreadable."""
+        return b"".join(self._chunks(self._member(name, folder, MAX_MEMBER_BYTES)))
+
+    @contextmanager
+    def file(self, name: str, *, most: int) -> Iterator[IO[bytes]]:
+        """The member as a file that can be sought in, of at most `most` bytes; else raises Unreadable.
+
+        It is unpacked to a nameless file, whole and with a good checksum, before it is given.
+        """
+        info = self._member(name, "", most)
+        small = info.file_size <= _IN_MEMORY_BYTES
+        with io.BytesIO() if small else tempfile.TemporaryFile(prefix="plait-") as file:
+            for chunk in self._chunks(info):
+                file.write(chunk)
+            file.seek(0)
+            yield file
+
+    def has(self, name: str, *, folder: str = "") -> bool:
+        """Whether there is such a member."""
+        return not escapes(name) and _folded(folder + name) in self._members
+
+    def _member(self, name: str, folder: str, most: int) -> zipfile.ZipInfo:
         if escapes(name):
             message = "the path leads out of the upload; write it relative to the table, with '/'"
             raise Unreadable(Code.PATH_ESCAPES_ARCHIVE, message)
         info = self._members.get(_folded(folder + name))
         if info is None:
             raise Unreadable(Code.MISSING_MEDIA, "the zip has no such file; add it, or write null")
-        _refuse(info)
+        _refuse(info, most)
+        return info
+
+    def _chunks(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
         try:
             with self._lock, self._zip.open(info) as member:
-                # In chunks: a read of everything would unpack beyond the size that was just checked.
-                return b"".join(iter(lambda: member.read(_CHUNK), b""))
+                # A read of everything would unpack beyond the size that was just checked.
+                while chunk := member.read(_CHUNK):
+                    yield chunk
         except _ZIP_ERRORS as error:
             message = f"the zip is damaged here ({error}); pack it again"
             raise Unreadable(Code.UNREADABLE_MEDIA, message) from error
 
 
-def _refuse(info: zipfile.ZipInfo) -> None:
+def _refuse(info: zipfile.ZipInfo, most: int) -> None:
     if info.flag_bits & _ENCRYPTED:
         raise Unreadable(Code.UNSUPPORTED_FORMAT, "the file is encrypted; pack it without a password")
     if info.compress_type not in _METHODS:
         raise Unreadable(Code.UNSUPPORTED_FORMAT, "the zip is packed in an unusual way; store or deflate it")
-    if info.file_size > MAX_MEMBER_BYTES:
-        message = f"the file has {info.file_size} bytes, at most {MAX_MEMBER_BYTES} are read; make it smaller"
+    if info.file_size > most:
+        message = f"the file has {info.file_size} bytes, at most {most} are read; make it smaller"
         raise Unreadable(Code.TOO_LARGE, message)
     if is_bomb(info.file_size, info.compress_size):
         message = f"the file unpacks from {info.compress_size} to {info.file_size} bytes; store it unpacked"

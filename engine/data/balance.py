@@ -21,11 +21,12 @@ _NAMED = 5
 
 def class_imbalance(training: Tally, task: Task, column: str | None) -> Iterator[Issue]:
     """Of the training rows' classes; a regression has none."""
-    counts = _classes(training, task).most_common()
+    # Equal counts by name: what is told must not depend on which row was read first.
+    counts = sorted(_classes(training, task).items(), key=lambda pair: (-pair[1], pair[0]))
     if not counts:
         return
     usual, most = counts[0]
-    rare = [(name, count) for name, count in reversed(counts) if count * IMBALANCE < most]
+    rare = sorted(((n, c) for n, c in counts if c * IMBALANCE < most), key=lambda pair: (pair[1], pair[0]))
     if rare:
         named = ", ".join(f"'{excerpt(name)}' ({count})" for name, count in rare[:_NAMED])
         more = f" and {len(rare) - _NAMED} more" if len(rare) > _NAMED else ""
@@ -43,7 +44,7 @@ def lone_classes(training: Tally, task: Task, column: str | None) -> Iterator[Is
     if task is not Task.CLASSIFICATION:
         return
     counts = _classes(training, task)
-    lone = [name for name, count in counts.items() if count == 1]
+    lone = sorted(name for name, count in counts.items() if count == 1)
     if len(counts) >= MANY_CLASSES and 2 * len(lone) > len(counts):
         message = (
             f"{len(lone)} of {len(counts)} classes have one training row each; add rows, or set task to regression "

@@ -4,11 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
-from domain.manifest import MODALITIES, Code, ColumnType, Issue, errors_in
+from domain.manifest import MODALITIES, Code, ColumnType, Issue
+from engine.data.chat_paths import column_at
+from engine.data.issues import Issues
 from engine.data.lengths import TextLimit
-from engine.data.manifest import Dataset, MediaRef, Row, Unreadable
+from engine.data.manifest import Dataset, MediaRef, Row, Several, Unreadable
 from engine.data.probe import Undecodable, probe_audio, probe_image, probe_video
 from engine.data.references import shown
+from engine.data.several import together
 from engine.data.tables import excerpt
 
 #: A sound may be this much longer than what is read of it before it is worth a word.
@@ -34,8 +37,10 @@ class Cells:
         self, dataset: Dataset, used: Mapping[str, ColumnType], seconds: Mapping[str, float | None]
     ) -> None:
         self._dataset, self._used, self._seconds = dataset, used, seconds
-        self._named = {(issue.line, issue.column) for issue in errors_in(dataset.issues)}
-        self._looks: dict[tuple[str, MediaRef], _Look] = {}
+        refused = (i for i in dataset.issues if i.severity == "error" and column_at(i.column) in used)
+        #: Lines of which a used cell was refused already.
+        self._named = {issue.line for issue in refused}
+        self._looks: dict[tuple[str, str, int | None], _Look] = {}
 
     def look(self, row: Row) -> tuple[bytes | None, list[Issue]]:
         """A digest of what the row's used cells hold, and what is wrong with them.
@@ -47,39 +52,45 @@ class Cells:
         for name in self._used:
             value = row.values[name]
             content = b""
-            if isinstance(value, MediaRef):
-                look = self._look(name, value)
-                content = look.digest
-                issues += self._media_issues(name, value, look, row.line)
+            if isinstance(value, Several):
+                parts = [self._content(name, part, row.line, issues) for part in value.parts]
+                content = together([sha256(part).digest() for part in parts])
             elif value is not None:
-                content = str(value).encode()
+                content = self._content(name, value, row.line, issues)
             is_empty = is_empty and value is None
             is_telling = is_telling or (value is not None and self._used[name] in MODALITIES)
             # With its length, so that no content can pass for two.
             whole.update(len(content).to_bytes(8) + content)
         # A cell that was refused is no missing one, and has its issue already.
-        if is_empty and self._used and not any((row.line, name) in self._named for name in self._used):
+        if is_empty and self._used and row.line not in self._named:
             message = f"The row has none of {', '.join(self._used)}; give it one, or remove it."
             issues.append(Issue(Code.ALL_MODALITIES_MISSING, message, row.line))
         return whole.digest() if is_telling else None, issues
 
+    def _content(self, name: str, value: MediaRef | str | float, line: int, issues: list[Issue]) -> bytes:
+        if not isinstance(value, MediaRef):
+            return str(value).encode()
+        look = self._look(name, value)
+        issues += self._media_issues(name, value, look, line)
+        return look.digest
+
     def _media_issues(self, name: str, ref: MediaRef, look: _Look, line: int) -> Iterator[Issue]:
         if look.problem:
             code, words = look.problem
-            yield Issue(code, f"'{shown(ref.name)}': {words}.", line, name, shown(ref.name))
+            yield Issue(code, f"'{shown(ref.name)}': {words}.", line, ref.at or name, shown(ref.name))
         elif look.seconds is not None and (most := self._seconds[name]) and look.seconds > most + _SLACK_S:
             message = (
                 f"'{shown(ref.name)}' is {look.seconds:.1f} s long and cut to {most:g} s; "
                 "shorten it, or raise max_seconds if the encoder reads more."
             )
-            yield Issue(Code.TOO_LONG, message, line, name, shown(ref.name), severity="warning")
+            yield Issue(Code.TOO_LONG, message, line, ref.at or name, shown(ref.name), severity="warning")
 
     def _look(self, name: str, ref: MediaRef) -> _Look:
-        look = self._looks.get((name, ref))
+        look = self._looks.get((name, ref.name, ref.place))
         if look is None:
             if len(self._looks) >= _REMEMBERED:
                 del self._looks[next(iter(self._looks))]
-            look = self._looks[name, ref] = self._looked(name, ref)
+            look = self._looks[name, ref.name, ref.place] = self._looked(name, ref)
         return look
 
     def _looked(self, name: str, ref: MediaRef) -> _Look:
@@ -105,14 +116,16 @@ class Texts:
     def __init__(self, limits: Mapping[str, TextLimit]) -> None:
         self._limits = limits
         self._held: dict[str, list[tuple[int, str]]] = {name: [] for name in sorted(limits)}
-        self.issues: list[Issue] = []
+        self.issues = Issues()
 
     def add(self, row: Row) -> None:
         for name, held in self._held.items():
-            if isinstance(text := row.values.get(name), str):
-                held.append((row.line, text))
-                if len(held) == _TEXTS_AT_ONCE:
-                    self._measure(name, held)
+            value = row.values.get(name)
+            for text in value.parts if isinstance(value, Several) else (value,):
+                if isinstance(text, str):
+                    held.append((row.line, text))
+            if len(held) >= _TEXTS_AT_ONCE:
+                self._measure(name, held)
 
     def close(self) -> None:
         for name, held in self._held.items():

@@ -3,21 +3,23 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from domain.bad_rows import BadRows
-from domain.manifest import Code, ColumnType, Issue, Split, errors_in
+from domain.manifest import Code, ColumnType, Issue, Split
 from domain.specs import MOST_TOWERS, Multimodal
 from domain.tasks import Task
 from engine.data.balance import class_imbalance, lone_classes, missing_rates
 from engine.data.cells import Cells, Texts
 from engine.data.classes import spec_issues, task_of
 from engine.data.holdout import TOO_FEW_GROUPS
+from engine.data.issues import Issues
 from engine.data.ledger import Book, Ledger
 from engine.data.lengths import DEFAULT_MAX_SECONDS, TextLimit
 from engine.data.manifest import Dataset, class_name
 from engine.data.overlap import Contents, contents_of, overlap, repeated
 from engine.data.profile import Profiles, default_columns
-from engine.data.readings import class_issues
+from engine.data.readings import class_issues, no_generation
 from engine.data.sieve import is_of_row, relevant, sieved, used_columns, widened
 
 __all__ = ["MIN_ROWS", "Report", "check", "class_name"]
@@ -43,7 +45,7 @@ class Report:
     counts: dict[str, int] = field(default_factory=dict)
     #: The columns that towers read: the spec's, or those that towers are made of where it names none.
     used: dict[str, ColumnType] = field(default_factory=dict)
-    issues: list[Issue] = field(default_factory=list)
+    issues: Issues = field(default_factory=Issues)
     #: What is left out or taken as missing; empty unless the spec's `on_bad_row` allows it.
     bad: BadRows = field(default_factory=BadRows)
     #: What the training rows hold, to be compared with other files.
@@ -51,7 +53,8 @@ class Report:
 
     @property
     def errors(self) -> list[Issue]:
-        return errors_in(self.issues)
+        """For files with few of them; `issues.errors` counts them."""
+        return [issue for issue in self.issues if issue.severity == "error"]
 
 
 def check(
@@ -72,7 +75,9 @@ def check(
     """
     types = {name: column.type for name, column in dataset.schema.columns.items()}
     used, idle = _used(dataset, spec, types, trained, should_stop)
-    report = Report(len(dataset.rows), types, used=used, issues=[*relevant(dataset, used, role), *idle])
+    report = Report(
+        len(dataset.rows), types, used=used, issues=Issues([*relevant(dataset, used, role), *idle])
+    )
     if not dataset.rows:
         return report
     report.issues += _column_issues(spec, types, used)
@@ -81,7 +86,7 @@ def check(
     profiles = Profiles(used if spec.towers and role == "training" else {})
     cells, texts = Cells(dataset, used, _seconds(dataset, spec)), Texts(text_limits or {})
     book = Book(used, _SPLIT_OF_ROLE[role])
-    for number, row in enumerate(dataset.rows):
+    for number, row in enumerate(dataset.ahead(used)):
         if should_stop():
             return report
         progress(number, len(dataset.rows))
@@ -160,11 +165,11 @@ class _Whole:
     trained: Report | None
     hold_out: bool
 
-    def issues(self, rows: Ledger, report: Report) -> list[Issue]:
+    def issues(self, rows: Ledger, report: Report) -> Issues:
         """The problems; classes, counts and contents go into `report`."""
         if not len(rows):
             message = "No row is left that could be used; correct the bad ones."
-            return [Issue(Code.TOO_FEW_EXAMPLES, message)]
+            return Issues([Issue(Code.TOO_FEW_EXAMPLES, message)])
         report.counts = rows.counts
         training, others = rows.where(rows.training), rows.where(~rows.training)
         known = None if self.role == "training" or self.trained is None else self.trained.classes
@@ -172,13 +177,18 @@ class _Whole:
         report.task = task_of(rows.tally, typed=self.dataset.typed) if auto else Task(self.spec.task)
         report.classes, found = class_issues(rows, self.dataset, known, report.task)
         found += spec_issues(self.spec, report.task, report.classes)
+        if refusal := no_generation(self.dataset, self.spec):
+            # Free text is judged as no class.
+            report.classes, found = [], Issues(i for i in found if i.code == Code.LABEL_MISSING)
+            found.append(refusal)
         report.contents = contents_of(training)
         found += repeated(rows)
         found += overlap(others, self._learned(report))
         found += missing_rates(rows)
-        if self.role == "training":
+        if self.role == "training" and not refusal:
             found += class_imbalance(training.tally, report.task, self.dataset.schema.label)
             found += lone_classes(training.tally, report.task, self.dataset.schema.label)
+        if self.role == "training":
             found += _size_issues(training, list(self._held_out(rows)))
         return found
 
@@ -214,25 +224,29 @@ def _settled(
 ) -> Report:
     """The report, once it is decided which bad rows the job does without."""
     strict = whole.issues(rows, report)
-    alone = [issue for issue in report.issues if not is_of_row(issue)]
-    fatal = [issue for issue in (*report.issues, *strict) if is_of_row(issue)]
-    if spec.on_bad_row == "fail" or not fatal or not dataset.is_whole:
+    if spec.on_bad_row == "fail" or not dataset.is_whole:
         report.issues += strict
         return report
-    bad, excused, together = BadRows(), list[Issue](), strict
+    fatal = Issues(issue for issue in chain(report.issues, strict) if is_of_row(issue))
+    alone = (issue for issue in report.issues if not is_of_row(issue))
+    bad, excused, together = BadRows(), Issues(), strict
+    if not fatal:
+        report.issues += strict
+        return report
     # What is left may have problems of its own: a class that only bad rows were trained on.
     while fatal:
         excused += fatal
         bad = widened(bad, fatal, dataset, used, spec.on_bad_row)
         left = dataclasses.replace(whole, dataset=sieved(dataset, bad))
         together = left.issues(rows.without(bad), report)
-        fatal = [issue for issue in together if is_of_row(issue)]
+        fatal = Issues(issue for issue in together if is_of_row(issue))
     total = len(bad.skipped.union(rows.lines.tolist()))
     if len(bad) > spec.max_bad_fraction * total:
-        report.issues += [*strict, _too_many(len(bad), total, spec.max_bad_fraction)]
+        report.issues += strict
+        report.issues.append(_too_many(len(bad), total, spec.max_bad_fraction))
         return report
     report.bad = bad
-    report.issues = [*_excused(excused, bad), *alone, *together]
+    report.issues = Issues(chain(_excused(excused, bad), alone, together))
     return report
 
 

@@ -3,8 +3,9 @@
 Knows files through `engine.data.manifest` only, and no training.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Protocol
 
 import torch
@@ -15,7 +16,9 @@ from domain.manifest import Code
 from engine.data.classes import Label
 from engine.data.collate import Batch
 from engine.data.decode import Undecodable
-from engine.data.manifest import Dataset, MediaRef, Row
+from engine.data.manifest import Dataset, MediaRef, Row, Several
+from engine.data.references import shown
+from engine.data.several import together
 from engine.data.values import Read, Reading
 from engine.models.encoders import Encoder
 from engine.models.multimodal import Live
@@ -32,23 +35,46 @@ class Example:
     def has(self, column: str) -> bool:
         return self.row.values.get(column) is not None
 
-    def bytes(self, column: str) -> bytes:
-        """What the cell holds: a file's bytes, or a text's."""
-        value = self.row.values[column]
-        try:
-            return self.dataset.read(value) if isinstance(value, MediaRef) else str(value).encode()
-        except (OSError, KeyError) as error:
-            raise self._unusable(Code.MISSING_MEDIA, column, str(error)) from error
+    def count(self, column: str) -> int:
+        """How many files, or texts, the cell holds."""
+        value = self.row.values.get(column)
+        return len(value.parts) if isinstance(value, Several) else int(value is not None)
 
-    def value(self, column: str, reading: Reading, read: Read) -> Any:
-        """What the cell means to an encoder. An unreadable one ends the job: nothing is put in its place."""
-        try:
-            return read(self.bytes(column), reading)
-        except Undecodable as error:
-            raise self._unusable(error.code, column, error.message) from error
+    def content_key(self, column: str) -> str:
+        """Names what the cell holds: equal contents in the same order have equal keys."""
+        digests = [sha256(data).digest() for _, data in self._contents(column)]
+        return (digests[0] if len(digests) == 1 else together(digests)).hex()
+
+    def values(self, column: str, reading: Reading, read: Read) -> Iterator[Any]:
+        """What each part of the cell means to an encoder. An unreadable one ends the job: nothing is put in its place."""
+        for name, data in self._contents(column):
+            try:
+                yield read(data, reading)
+            except Undecodable as error:
+                raise self._unusable(error.code, column, f"{name}{error.message}") from error
+
+    def _contents(self, column: str) -> Iterator[tuple[str, bytes]]:
+        """Each part's bytes, a file's or a text's; of several also what an error calls it."""
+        value = self.row.values[column]
+        several = isinstance(value, Several)
+        for part in value.parts if isinstance(value, Several) else (value,):
+            if not isinstance(part, MediaRef):
+                yield "", str(part).encode()
+                continue
+            name = f"'{shown(part.name)}': " if several else ""
+            try:
+                yield name, self.dataset.read(part)
+            except (OSError, KeyError) as error:
+                raise self._unusable(Code.MISSING_MEDIA, column, f"{name}{error}") from error
 
     def _unusable(self, code: str, column: str, why: str) -> EngineError:
         return EngineError(code, f"line {self.row.line}, column '{column}': {why}", param=column)
+
+
+def announce(examples: Sequence[Example], column: str) -> None:
+    """Before their cells are read: uploaded files that they name are asked for together."""
+    for dataset in {id(example.dataset): example.dataset for example in examples}.values():
+        dataset.announce(e.row.values.get(column) for e in examples if e.dataset is dataset)
 
 
 class Column(Protocol):
@@ -84,9 +110,13 @@ class LiveColumn:
     def fetch(self, index: Tensor) -> Live:
         chosen = [self.examples[i] for i in index.tolist()]
         rows = [place for place, example in enumerate(chosen) if example.has(self.name)]
-        values = [chosen[place].value(self.name, self.encoder.reading, self.read) for place in rows]
+        announce(chosen, self.name)
+        reading = self.encoder.reading
+        values = [part for place in rows for part in chosen[place].values(self.name, reading, self.read)]
         inputs = self.encoder.prepare(values) if values else {}
-        return Live(inputs, torch.tensor(rows, dtype=torch.long))
+        counts = [chosen[place].count(self.name) for place in rows]
+        several = torch.tensor(counts) if len(values) > len(rows) else None
+        return Live(inputs, torch.tensor(rows, dtype=torch.long), several)
 
     def part(self, rows: range) -> "LiveColumn":
         return LiveColumn(self.examples[rows.start : rows.stop], self.name, self.encoder, self.read)

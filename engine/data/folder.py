@@ -1,7 +1,10 @@
 """A folder on this machine in the place of a zip: the same reads, and none that leads out of it."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from domain.manifest import Code
 from engine.data.archive import MAX_MEMBER_BYTES, Unreadable, escapes
@@ -24,18 +27,37 @@ class Folder:
 
     def read(self, name: str, *, folder: str = "") -> bytes:
         """The bytes of the file `name`; else raises Unreadable."""
+        with self._opened(name, folder, MAX_MEMBER_BYTES) as file:
+            try:
+                return file.read()
+            except OSError as error:
+                raise _unreadable(error) from error
+
+    @contextmanager
+    def file(self, name: str, *, most: int) -> Iterator[IO[bytes]]:
+        """The file, open, of at most `most` bytes; else raises Unreadable."""
+        with self._opened(name, "", most) as file:
+            yield file
+
+    def has(self, name: str, *, folder: str = "") -> bool:
+        """Whether there is such a file."""
+        try:
+            return not escapes(name) and (self._root / folder / name).is_file()
+        except (OSError, ValueError):
+            return False
+
+    def _opened(self, name: str, folder: str, most: int) -> IO[bytes]:
         if escapes(name):
             message = "the path leads out of the folder; write it relative to the table, with '/'"
             raise Unreadable(Code.PATH_ESCAPES_ARCHIVE, message)
         try:
-            return self._bytes((self._root / folder / name).resolve())
+            return self._checked((self._root / folder / name).resolve(), most).open("rb")
         except (OSError, ValueError) as error:
             if isinstance(error, Unreadable):
                 raise
-            message = f"the file cannot be read ({error.__class__.__name__}); look at its name and its rights"
-            raise Unreadable(Code.UNREADABLE_MEDIA, message) from error
+            raise _unreadable(error) from error
 
-    def _bytes(self, path: Path) -> bytes:
+    def _checked(self, path: Path, most: int) -> Path:
         if not path.is_relative_to(self._root):
             message = "a link leads out of the folder; copy the file into it"
             raise Unreadable(Code.PATH_ESCAPES_ARCHIVE, message)
@@ -43,7 +65,12 @@ class Folder:
         if not path.is_file():
             raise Unreadable(Code.MISSING_MEDIA, "the folder has no such file; add it, or write null")
         size = path.stat().st_size
-        if size > MAX_MEMBER_BYTES:
-            message = f"the file has {size} bytes, at most {MAX_MEMBER_BYTES} are read; make it smaller"
+        if size > most:
+            message = f"the file has {size} bytes, at most {most} are read; make it smaller"
             raise Unreadable(Code.TOO_LARGE, message)
-        return path.read_bytes()
+        return path
+
+
+def _unreadable(error: Exception) -> Unreadable:
+    message = f"the file cannot be read ({error.__class__.__name__}); look at its name and its rights"
+    return Unreadable(Code.UNREADABLE_MEDIA, message)

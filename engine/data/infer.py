@@ -3,13 +3,13 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from domain.manifest import Code, Column, ColumnType, Issue, Schema
 from engine.data.raw_rows import Embedded
-from engine.data.references import data_url_type, is_data_url
+from engine.data.references import data_url_type, is_data_url, is_file_id
 from engine.data.tables import Table, excerpt
 
 MEDIA = frozenset({ColumnType.IMAGE, ColumnType.AUDIO, ColumnType.VIDEO})
@@ -30,8 +30,13 @@ _BY_WORD = (
     | dict.fromkeys(("audio", "sound", "voice", "speech", "wav"), ColumnType.AUDIO)
     | dict.fromkeys(("video", "film", "movie", "footage"), ColumnType.VIDEO)
 )
-_SUFFIX = "_file_name"
+_SUFFIXES = ("_file_name", "_file_names")
+_BARE = ("file_name", "file_names")
 _LABELS, _IDS = ("label", "target", "labels"), ("id", "row_id")
+
+#: The id of an uploaded file: what is in it, nobody can see here.
+_UPLOAD = "upload"
+_FILES = frozenset({*MEDIA, "bytes", _UPLOAD})
 
 #: Longer cells are prose, even if they end like a file's name.
 _MAX_PATH = 1024
@@ -47,10 +52,13 @@ class Layout:
     keys: Mapping[str, str]
     #: A bare `file_name` belongs to the column of its value's type.
     by_type: Mapping[ColumnType, str]
+    #: Whether a file of that name lies beside the table.
+    is_file: Callable[[str], bool] = lambda _: False
 
     def column_of(self, key: str, cell: Any) -> str | None:
-        if key == "file_name" and self.by_type:
-            kind = media_type(cell) if isinstance(cell, str) else getattr(cell, "kind", None)
+        if key in _BARE and self.by_type:
+            first = cell[0] if isinstance(cell, list) and cell else cell
+            kind = media_type(first) if isinstance(first, str) else getattr(first, "kind", None)
             return self.by_type.get(kind or next(iter(self.by_type)), next(iter(self.by_type.values())))
         return self.keys.get(key)
 
@@ -93,7 +101,7 @@ def lay_out(table: Table, declared: Schema) -> tuple[Layout, list[Issue]]:
     keys: dict[str, str] = {}
     columns: dict[str, Column] = {}
     for key, held in list(fit.items())[:_MAX_COLUMNS]:
-        if key == "file_name" and by_type:
+        if key in _BARE and by_type:
             continue
         name = column_name(key, declared)
         column = declared.columns.get(name) or columns.get(name) or _inferred(key, name, held, table.typed)
@@ -108,8 +116,9 @@ def lay_out(table: Table, declared: Schema) -> tuple[Layout, list[Issue]]:
 
 
 def column_name(key: str, declared: Schema) -> str:
-    """`image_file_name` is the column `image`, unless the schema names a column just so."""
-    stem = key.removesuffix(_SUFFIX)
+    """`image_file_name`, or `image_file_names`, is the column `image`, unless the schema names a column just so."""
+    suffix = next((suffix for suffix in _SUFFIXES if key.endswith(suffix)), "")
+    stem = key.removesuffix(suffix)
     return key if key in declared.columns or not stem else stem
 
 
@@ -132,9 +141,21 @@ def _kind(cell: Any, typed: bool) -> str:
         return cell.kind or "bytes"
     if isinstance(cell, int | float):
         return "number"
+    if isinstance(cell, list):
+        return _kind_of_list(cell)
     if not isinstance(cell, str):
         return "nested"
-    return media_type(cell) or ("number" if not typed and as_number(cell) is not None else "text")
+    if kind := media_type(cell):
+        return kind
+    if cell.startswith("file-") and is_file_id(cell if typed else cell.partition(";")[0].strip()):
+        return _UPLOAD
+    return "number" if not typed and as_number(cell) is not None else "text"
+
+
+def _kind_of_list(cells: list[Any]) -> str:
+    """Several files are of the kind of the first; lists of anything else are nothing that is told by itself."""
+    kinds = [_kind(cell, typed=True) for cell in cells if isinstance(cell, str | Embedded)]
+    return kinds[0] if len(kinds) == len(cells) and cells and all(k in _FILES for k in kinds) else "nested"
 
 
 def _roles(declared: Schema, keys: Mapping[str, Any]) -> dict[str, str | None]:
@@ -173,10 +194,12 @@ def _unfit(kinds: Mapping[str, Counter[str]]) -> Iterator[Issue]:
 
 def _bare_names(kinds: Mapping[str, Counter[str]], declared: Schema) -> dict[ColumnType, str]:
     """The columns that a bare `file_name` fills: the schema's only one of the type, else named as the type."""
-    if "file_name" in declared.columns or "file_name" not in kinds:
+    bare = [key for key in _BARE if key in kinds]
+    if not bare or any(key in declared.columns for key in bare):
         return {}
-    filled = {column_name(key, declared) for key in kinds if key != "file_name"}
-    found = [ColumnType(kind) for kind, _ in kinds["file_name"].most_common() if kind in MEDIA]
+    filled = {column_name(key, declared) for key in kinds if key not in _BARE}
+    held = sum((kinds[key] for key in bare), Counter[str]())
+    found = [ColumnType(kind) for kind, _ in held.most_common() if kind in MEDIA]
     by_type: dict[ColumnType, str] = {}
     for kind in found:
         open_names = [n for n, c in declared.columns.items() if c.type is kind and n not in filled]
@@ -185,11 +208,16 @@ def _bare_names(kinds: Mapping[str, Counter[str]], declared: Schema) -> dict[Col
 
 
 def _inferred(key: str, name: str, held: Counter[str], typed: bool) -> Column | None:
-    if key.endswith(_SUFFIX) and name != key:
+    if key.endswith(_SUFFIXES) and name != key:
         kind = _by_stem(name) or _usual_media(held, at_least=1)
     else:
-        kind = _by_values(held, typed)
+        kind = _by_ids(name, held) if 2 * held[_UPLOAD] >= max(1, held.total()) else _by_values(held, typed)
     return Column(type=kind) if kind else None
+
+
+def _by_ids(name: str, held: Counter[str]) -> ColumnType | None:
+    """Of uploads the type is told by other cells' endings, or by a word in the key; else the schema must say it."""
+    return _usual_media(held, at_least=1) or _by_stem(name)
 
 
 def _by_stem(stem: str) -> ColumnType | None:
@@ -206,7 +234,7 @@ def _by_values(held: Counter[str], typed: bool) -> ColumnType | None:
     # One odd cell among paths is a broken path, not a reason to read them all as prose.
     if media := _usual_media(held, at_least=max(1, held.total() / 2)):
         return media
-    text = held["text"] + sum(held[kind] for kind in MEDIA)
+    text = held["text"] + held[_UPLOAD] + sum(held[kind] for kind in MEDIA)
     if not typed:
         return ColumnType.NUMBER if held["number"] and not text else ColumnType.TEXT
     counts = {
@@ -224,7 +252,10 @@ def _unusable(name: str, held: Counter[str]) -> Issue:
             f"The bytes in '{name}' are no picture or sound by their beginning; name its type in the schema."
         )
     elif held["nested"]:
-        message = f"The column '{name}' is not used: it holds lists or objects. Write one plain value a cell."
+        message = (
+            f"The column '{name}' is not used: it holds lists or objects. Write one plain value a cell; "
+            "lists of texts are read where the schema says that the column is text."
+        )
     else:
         message = f"What '{name}' holds cannot be told from its files' names; name its type in the schema."
     return Issue(Code.SCHEMA_MISMATCH, message, column=name, severity="warning")

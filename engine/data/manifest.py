@@ -3,25 +3,40 @@
 A folder on this machine is read the same way, for whoever checks data before packing it.
 """
 
-import io
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
-from domain.manifest import Code, Issue, Schema, errors_in
+from domain.manifest import Code, Issue, Schema
 from engine.data.archive import Archive, Unreadable
 from engine.data.folder import Folder
 from engine.data.formats import read_table
 from engine.data.formats.class_folders import read_class_folders
-from engine.data.infer import Layout, lay_out
-from engine.data.references import explained, inline_bytes, is_data_url, refuse_address
-from engine.data.rows import MediaRef, Row, Rows, Value, class_name
+from engine.data.infer import MEDIA, Layout, lay_out
+from engine.data.issues import Issues
+from engine.data.references import explained, inline_bytes, is_data_url, is_file_id, refuse_address
+from engine.data.rows import MediaRef, Row, Rows, Several, Value, class_name
 from engine.data.spool import Spool
 from engine.data.tables import MAX_TABLE_BYTES, Table
 from engine.data.telling import HEAD_BYTES, kind_of, no_table, table_name
+from engine.data.uploads import AT_ONCE, Lookup, Uploads
 
-__all__ = ["Dataset", "MediaRef", "Row", "Unreadable", "Value", "class_name", "open_dataset", "open_folder"]
+__all__ = [
+    "Dataset",
+    "MediaRef",
+    "Row",
+    "Several",
+    "Unreadable",
+    "Value",
+    "class_name",
+    "open_dataset",
+    "open_folder",
+]
+
+
+#: Of rows that are held while the files that they name are looked up.
+_AHEAD_BYTES = 4 * 2**20
 
 
 @dataclass
@@ -31,16 +46,20 @@ class Dataset:
     #: With nothing left open: what was not declared is inferred.
     schema: Schema
     rows: Rows = field(default_factory=Rows.none, repr=False)
-    issues: list[Issue] = field(default_factory=list)
+    issues: Issues = field(default_factory=Issues)
     archive: Archive | Folder | None = field(default=None, repr=False)
     #: The media files that lay in the table's own cells.
     embedded: Spool | None = field(default=None, repr=False)
+    #: The files that cells name by their ids; None where no service is there to ask.
+    uploads: Uploads | None = field(default=None, repr=False)
     #: The folder inside the zip that holds the table.
     prefix: str = ""
     #: False where lines were lost that nobody can count, so that no row may be left out for being bad.
     is_whole: bool = True
     #: False for CSV, whose cells are all words.
     typed: bool = True
+    #: Of messages, whose answers may be classes, or written text.
+    is_chat: bool = False
 
     def read(self, ref: MediaRef) -> bytes:
         """A media file's bytes; raises Unreadable. Any thread may read."""
@@ -49,14 +68,47 @@ class Dataset:
         if is_data_url(ref.name):
             return inline_bytes(ref.name)
         refuse_address(ref.name)
+        # A file beside the table wins, whatever it is called.
+        if self.uploads is not None and is_file_id(ref.name) and not self.has(ref.name):
+            return self.uploads.read(ref.name)
         try:
             return self._file(ref.name)
         except Unreadable as error:
             raise explained(ref.name, error) from error
 
+    def announce(self, values: Iterable[Value]) -> None:
+        """These cells are about to be read: uploaded files that they name are asked for together."""
+        if self.uploads is not None:
+            self.uploads.announce([name for value in values for name in _ids(value) if not self.has(name)])
+
+    def ahead(self, columns: Collection[str]) -> Iterator[Row]:
+        """All rows, some at a time announced before they are read."""
+        media = [name for name in columns if self.schema.columns[name].type in MEDIA]
+        if self.uploads is None or not media:
+            yield from self.rows
+            return
+        held: list[Row] = []
+        size = 0
+        for row in self.rows:
+            held.append(row)
+            size += sum(map(_weight, row.values.values()))
+            # Media may stand in the rows themselves.
+            if len(held) == AT_ONCE or size > _AHEAD_BYTES:
+                self.announce(row.values[name] for row in held for name in media)
+                yield from held
+                held, size = [], 0
+        self.announce(row.values[name] for row in held for name in media)
+        yield from held
+
+    def has(self, name: str) -> bool:
+        """Whether such a file lies beside the table."""
+        return self.archive is not None and self.archive.has(name, folder=self.prefix)
+
     def _file(self, name: str) -> bytes:
         if self.archive is None:
-            message = "a bare table brings no files; upload a zip of the table with its media"
+            message = (
+                "a bare table brings no files; upload a zip of the table with its media, or name files by id"
+            )
             raise Unreadable(Code.MISSING_MEDIA, message)
         return self.archive.read(name, folder=self.prefix)
 
@@ -78,13 +130,29 @@ class Dataset:
         self.close()
 
 
-def open_dataset(path: Path, *, schema: Schema | None = None, filename: str | None = None) -> Dataset:
+def _weight(value: Value) -> int:
+    """About how many characters a cell holds."""
+    parts = value.parts if isinstance(value, Several) else (value,)
+    return sum(len(part.name if isinstance(part, MediaRef) else str(part)) for part in parts)
+
+
+def _ids(value: Value) -> Iterator[str]:
+    """The ids of uploaded files that a cell names."""
+    for part in value.parts if isinstance(value, Several) else (value,):
+        if isinstance(part, MediaRef) and part.place is None and is_file_id(part.name):
+            yield part.name
+
+
+def open_dataset(
+    path: Path, *, schema: Schema | None = None, filename: str | None = None, uploads: Lookup | None = None
+) -> Dataset:
     """Reads the table of a zip, JSONL, CSV or Parquet file, told apart by content, then by `filename`.
 
-    A zip without a table may be class folders. Whatever a user sent, nothing is raised: what is wrong with
+    `uploads` looks up the files that cells name by their ids. A zip without a table may be class folders. Whatever a user sent, nothing is raised: what is wrong with
     it is in `issues`.
     """
-    return _opened(Dataset(schema or Schema()), lambda dataset: _file(dataset, path, filename or path.name))
+    dataset = Dataset(schema or Schema(), uploads=Uploads(uploads) if uploads else None)
+    return _opened(dataset, lambda dataset: _file(dataset, path, filename or path.name))
 
 
 def open_folder(path: Path, *, schema: Schema | None = None) -> Dataset:
@@ -108,13 +176,15 @@ def _opened(dataset: Dataset, read: Callable[[Dataset], Table]) -> Dataset:
 
 
 def _filled(dataset: Dataset, table: Table) -> Dataset:
-    dataset.typed, dataset.embedded = table.typed, table.embedded
+    dataset.typed, dataset.embedded, dataset.is_chat = table.typed, table.embedded, table.is_chat
     dataset.rows = Rows(table.rows, Layout(dataset.schema, {}, {}), table.typed)
     layout, of_columns = lay_out(table, dataset.schema)
+    layout = replace(layout, is_file=dataset.has)
     dataset.schema, dataset.is_whole = layout.schema, table.is_whole
     dataset.rows = rows = Rows(table.rows, layout, table.typed)
-    dataset.issues += [*table.issues, *of_columns, *rows.issues()]
-    if not dataset.rows and not errors_in(dataset.issues):
+    for found in (table.issues, of_columns, rows.issues()):
+        dataset.issues += found
+    if not dataset.rows and not dataset.issues.errors:
         dataset.issues.append(Issue(Code.EMPTY_FILE, "The table has no rows; write one line a sample."))
     return dataset
 
@@ -155,8 +225,8 @@ def _inside(dataset: Dataset, place: Archive | Folder) -> Table:
         return found
     dataset.prefix = name.removesuffix(PurePosixPath(name).name)
     try:
-        data = place.read(name)
+        with place.file(name, most=MAX_TABLE_BYTES) as file:
+            return read_table(file, PurePosixPath(name).suffix[1:])
     except Unreadable as error:
         code = Code.UNSUPPORTED_FORMAT if error.code == Code.UNREADABLE_MEDIA else error.code
         raise Unreadable(code, f"'{name}': {error.message}.") from error
-    return read_table(io.BytesIO(data), PurePosixPath(name).suffix[1:])

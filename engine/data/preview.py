@@ -14,7 +14,7 @@ from PIL import Image
 from domain.manifest import ColumnType
 from engine.data import decode, probe
 from engine.data.decode import Undecodable
-from engine.data.manifest import Dataset, MediaRef, Row, Unreadable, Value
+from engine.data.manifest import Dataset, MediaRef, Row, Several, Unreadable, Value
 from engine.data.references import shown
 
 ROWS = 10
@@ -35,7 +35,8 @@ def preview(
 
     A cell is None where nothing is; else `{type, ...}` with `text`, `value`, a picture's `width`, `height` and
     `thumbnail` (a `data:` URL), a sound's `seconds` (of at most 60) and `waveform` (100 peaks, 0 to 1), a film's
-    `seconds`, `frames`, `has_audio` and a picture's three, or the `error` that it cannot be read for.
+    `seconds`, `frames`, `has_audio` and a picture's three, or the `error` that it cannot be read for. A cell of several
+    files shows the first and says with `files` how many there are, one of several texts with `texts`.
     """
     return [_shown(dataset, row) for row in islice(dataset.rows, rows) if not should_stop()]
 
@@ -60,6 +61,9 @@ def _cell(dataset: Dataset, value: Value, kind: ColumnType) -> dict[str, Any] | 
     if value is None:
         return None
     told: dict[str, Any] = {"type": str(kind)}
+    if isinstance(value, Several):
+        told["texts" if kind is ColumnType.TEXT else "files"] = len(value.parts)
+        value = value.parts[0]
     if isinstance(value, MediaRef):
         return told | {"name": shown(value.name)} | _media(dataset, value, kind)
     if kind is ColumnType.TEXT:

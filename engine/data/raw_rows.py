@@ -38,6 +38,41 @@ class Embedded:
         return self.name or f"{self.size} bytes"
 
 
+@dataclass(frozen=True)
+class Placed:
+    """A cell's file that stands at a place of its own in the line, as an issue names it."""
+
+    name: str
+    at: str
+
+
+_SPECIAL = (Embedded, Placed)
+
+
+def _holds_files(cell: Any) -> bool:
+    return isinstance(cell, _SPECIAL) or (
+        isinstance(cell, list) and any(isinstance(part, _SPECIAL) for part in cell)
+    )
+
+
+def _told(cell: Any) -> Any:
+    """A cell with files in it as JSON: what the table embeds is a list, several are an object."""
+    if isinstance(cell, list):
+        return {"several": [_told(part) for part in cell]}
+    return astuple(cell) if isinstance(cell, _SPECIAL) else cell
+
+
+def _again(told: Any) -> Any:
+    if isinstance(told, dict):
+        return [_again(part) for part in told["several"]]
+    if not isinstance(told, list):
+        return told
+    if len(told) == 2:
+        return Placed(*told)
+    number, size, kind, name = told
+    return Embedded(number, size, ColumnType(kind) if kind else None, name)
+
+
 class RawRows(Sequence[RawRow]):
     """Rows in the order in which they were appended; each is made anew when it is asked for."""
 
@@ -46,9 +81,9 @@ class RawRows(Sequence[RawRow]):
         self._spool = Spool()
 
     def append(self, row: RawRow) -> None:
-        media = {key: cell for key, cell in row.cells.items() if isinstance(cell, Embedded)}
+        media = {key: _told(cell) for key, cell in row.cells.items() if _holds_files(cell)}
         plain = {**row.cells, **dict.fromkeys(media)} if media else row.cells
-        kept = [plain, {key: astuple(cell) for key, cell in media.items()}]
+        kept = [plain, media]
         self._spool.add(_encode(kept).encode("utf-8", "surrogatepass"))
         self.lines.append(row.line)
 
@@ -71,8 +106,8 @@ class RawRows(Sequence[RawRow]):
 
     def _read(self, place: int) -> RawRow:
         (cells, media), _ = _decode(self._spool[place].decode("utf-8", "surrogatepass"))
-        for key, (number, size, kind, name) in media.items():
-            cells[key] = Embedded(number, size, ColumnType(kind) if kind else None, name)
+        for key, told in media.items():
+            cells[key] = _again(told)
         return RawRow(self.lines[place], cells)
 
     @property

@@ -1,13 +1,15 @@
 """A file's labels as a task reads them, each word once however many rows have it. Reads no media."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from domain.manifest import Code, Issue, errors_in
+from domain.manifest import Code, Issue
+from domain.specs import Multimodal
 from domain.tasks import Task
 from engine.data.classes import SEPARATOR, Label, Mislabelled, names_of, read_label
+from engine.data.issues import Issues
 from engine.data.ledger import MEASURED, NONE, Ledger
 from engine.data.manifest import Dataset
 from engine.data.tables import excerpt
@@ -18,7 +20,7 @@ MOST_NAMES = 1_000_000
 
 def class_issues(
     rows: Ledger, dataset: Dataset, trained: Sequence[str] | None, task: Task
-) -> tuple[list[str], list[Issue]]:
+) -> tuple[list[str], Issues]:
     """The classes, sorted, and what is wrong. `trained` are those of another file that is trained on."""
     readings = Readings(rows, dataset, task)
     issues = readings.issues()
@@ -29,7 +31,8 @@ def class_issues(
             f"The labels name {len(known)} classes, with more than {MOST_NAMES} characters together: that is a "
             "text rather than a label. Name another column as the schema's label, or shorten the names."
         )
-        return [], [*issues, Issue(Code.LABEL_TYPE_MISMATCH, message, column=dataset.schema.label)]
+        issues.append(Issue(Code.LABEL_TYPE_MISMATCH, message, column=dataset.schema.label))
+        return [], issues
     if known:
         issues += readings.unknown(known)
     if trained is None and len(training) == 1:
@@ -38,6 +41,17 @@ def class_issues(
         message = f"Every training row is '{shown}'; add rows of another {_word(task)}."
         issues.append(Issue(Code.SINGLE_CLASS, message, column=dataset.schema.label))
     return known, issues
+
+
+def no_generation(dataset: Dataset, spec: Multimodal) -> Issue | None:
+    """What a chat file is good for without a word on its task: nothing yet."""
+    if not dataset.is_chat or spec.task != "auto":
+        return None
+    message = (
+        "This is a chat file: to write answers like its last messages is the task generation, which there is not yet; "
+        f"there are {', '.join(Task)}. If the answers are classes or numbers, set multimodal.task to one of these."
+    )
+    return Issue(Code.LABEL_TYPE_MISMATCH, message, param="multimodal.task")
 
 
 def _word(task: Task) -> str:
@@ -50,6 +64,7 @@ class Readings:
     def __init__(self, rows: Ledger, dataset: Dataset, task: Task) -> None:
         self._rows, self._dataset, self._task = rows, dataset, task
         self._column = dataset.schema.label
+        self._is_answer = dataset.is_chat and self._column == "label"
         #: By a label's place: what it means, or why it means nothing.
         self._read: list[Label | Mislabelled] = [_reading(word, task) for word in rows.words]
 
@@ -60,21 +75,31 @@ class Readings:
         measured = np.unique(self._rows.numbers[chosen & (self._rows.labels == MEASURED)]).tolist()
         return read | {n for n in measured if not isinstance(_reading(n, self._task), Mislabelled)}
 
-    def issues(self) -> list[Issue]:
+    def issues(self) -> Issues:
         """One for every row whose label is missing or means nothing."""
-        refused = {i.line for i in errors_in(self._dataset.issues) if i.code == Code.LABEL_TYPE_MISMATCH}
+        mismatched = ("error", str(Code.LABEL_TYPE_MISMATCH))
+        refused = {
+            i.line
+            for i in (self._dataset.issues if self._dataset.issues.counts[mismatched] else ())
+            if (i.severity, str(i.code)) == mismatched
+        }
         missing = self._rows.labels == NONE
         if not refused and missing.all():
             looked_for = f"'{self._column}'" if self._column else "'label', 'target' or 'labels'"
             message = f"No row has {looked_for}; add it, or name another column as the schema's label."
-            return [Issue(Code.LABEL_MISSING, message, column=self._column)]
-        lines = [line for line in self._rows.lines[missing].tolist() if line not in refused]
+            if self._is_answer:
+                message = "No line ends with an answer; add the assistant's messages, or name a label in the schema."
+            return Issues([Issue(Code.LABEL_MISSING, message, column=self._column)])
+        lines = (line for line in self._rows.lines[missing].tolist() if line not in refused)
         message = f"'{self._column}' is missing; {self._give()}, or remove it."
-        absent = [Issue(Code.LABEL_MISSING, message, line, self._column) for line in lines]
-        found = [*absent, *self._mislabelled(), *self._mismeasured()]
-        return sorted(found, key=lambda issue: issue.line or 0)
+        if self._is_answer:
+            message = "The last message is not the assistant's answer; add it, or remove the line."
+        found = Issues(Issue(Code.LABEL_MISSING, message, line, self._column) for line in lines)
+        found += self._mislabelled()
+        found += self._mismeasured()
+        return Issues(found.ordered())
 
-    def unknown(self, known: Sequence[str]) -> list[Issue]:
+    def unknown(self, known: Sequence[str]) -> Iterator[Issue]:
         """One for every name of a class that is not `known`, row by row."""
         there = ", ".join(excerpt(label) for label in known[:10]) + (", ..." if len(known) > 10 else "")
         classes = set(known)
@@ -84,7 +109,6 @@ class Readings:
             if not isinstance(label, Mislabelled)
             and (names := [name for name in names_of(label) if name not in classes])
         }
-        issues = []
         for n in np.flatnonzero(np.isin(self._rows.labels, list(strange))):
             for name in strange[int(self._rows.labels[n])]:
                 shown = excerpt(name)
@@ -92,26 +116,20 @@ class Readings:
                     f"No training row is '{shown}'; correct it or train on it too. Trained are: {there}."
                 )
                 line = int(self._rows.lines[n])
-                issues.append(Issue(Code.UNKNOWN_CLASS, message, line, self._column, shown))
-        return issues
+                yield Issue(Code.UNKNOWN_CLASS, message, line, self._column, shown)
 
-    def _mislabelled(self) -> list[Issue]:
+    def _mislabelled(self) -> Iterator[Issue]:
         bad = [place for place, label in enumerate(self._read) if isinstance(label, Mislabelled)]
-        issues = []
         for n in np.flatnonzero(np.isin(self._rows.labels, bad)):
             place = int(self._rows.labels[n])
-            issues.append(self._mismatch(int(n), self._read[place], self._rows.words[place]))
-        return issues
+            yield self._mismatch(int(n), self._read[place], self._rows.words[place])
 
-    def _mismeasured(self) -> list[Issue]:
+    def _mismeasured(self) -> Iterator[Issue]:
         measured = np.flatnonzero(self._rows.labels == MEASURED)
         numbers = self._rows.numbers[measured].tolist()
-        read = (
-            (n, _reading(number, self._task), number) for n, number in zip(measured, numbers, strict=True)
-        )
-        return [
-            self._mismatch(int(n), why, number) for n, why, number in read if isinstance(why, Mislabelled)
-        ]
+        for n, number in zip(measured, numbers, strict=True):
+            if isinstance(why := _reading(number, self._task), Mislabelled):
+                yield self._mismatch(int(n), why, number)
 
     def _mismatch(self, row: int, why: Label | Mislabelled, label: Label) -> Issue:
         shown = excerpt(SEPARATOR.join(label) if isinstance(label, tuple) else label)

@@ -10,6 +10,7 @@ from engine.data.archive import Unreadable
 from engine.data.tables import MAX_LINE_BYTES, excerpt
 
 _DATA = re.compile(r"data:(?P<type>[^,;]{0,100})(?P<options>(;[^,;]{0,100}){0,8}),", re.IGNORECASE)
+_DATA_AT = re.compile(r"\s*" + _DATA.pattern, re.IGNORECASE)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.\-]{1,20}://", re.IGNORECASE)
 #: As `domain.ids.new_id` makes them.
 _FILE_ID = re.compile(r"file-[a-z2-7]{24}")
@@ -19,6 +20,17 @@ _BY_FAMILY = {"image": ColumnType.IMAGE, "audio": ColumnType.AUDIO, "video": Col
 
 def is_data_url(cell: str) -> bool:
     return cell[:5].lower() == "data:"
+
+
+def data_url_end(text: str, start: int) -> int:
+    """Behind the head of the `data:` URL that begins at `start`, or behind all that may belong to one.
+
+    `start` itself where none begins. Only base64 is sure to hold no semicolon: another URL takes the rest.
+    """
+    match = _DATA_AT.match(text, start)
+    if match is None:
+        return start
+    return match.end() if match["options"].lower().endswith(";base64") else len(text)
 
 
 def data_url_type(cell: str) -> ColumnType | None:
@@ -59,11 +71,20 @@ def refuse_address(cell: str) -> None:
         raise Unreadable(Code.URL_NOT_ALLOWED, message)
 
 
+def is_file_id(cell: str) -> bool:
+    """Whether it is the id of an uploaded file."""
+    return cell.startswith("file-") and _FILE_ID.fullmatch(cell) is not None
+
+
 def explained(cell: str, error: Unreadable) -> Unreadable:
-    """An upload's id in the place of a path is a mistake with an answer of its own."""
-    if error.code != Code.MISSING_MEDIA or not _FILE_ID.fullmatch(cell):
+    """An upload's id that names no file here is a mistake with an answer of its own."""
+    if error.code != Code.MISSING_MEDIA or not _FILE_ID.fullmatch(cell.lower()):
         return error
-    message = (
-        "a table cannot name other uploads; put the file into its zip and write the path, or a data: URL"
-    )
+    if is_file_id(cell):
+        message = (
+            "uploaded files are known to the service alone; let it check the table (plait data check), or put "
+            "the file beside the table and write its path"
+        )
+    else:
+        message = "an uploaded file's id is written in small letters; correct it"
     return Unreadable(Code.MISSING_MEDIA, message)

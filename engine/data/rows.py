@@ -10,7 +10,8 @@ from domain.bad_rows import BadRows
 from domain.manifest import Code, ColumnType, Issue, Schema, split_name
 from engine.data.hashes import as_numbers, hash64, repeats
 from engine.data.infer import MEDIA, Layout, as_number, is_missing
-from engine.data.raw_rows import Embedded, RawRow, RawRows
+from engine.data.raw_rows import Embedded, Placed, RawRow, RawRows
+from engine.data.several import files_in, most_of
 from engine.data.tables import excerpt
 
 #: In CSV, what a number with a fraction looks like: a measured value, not a class.
@@ -26,9 +27,18 @@ class MediaRef:
     name: str
     #: Of a file that lay in the table: which of them it is.
     place: int | None = None
+    #: Where in its line it stands, if that is more than a column.
+    at: str | None = None
 
 
-Value = str | float | MediaRef | None
+@dataclass(frozen=True)
+class Several:
+    """The files, or the texts, of one cell, in the order in which they stand there: two at least."""
+
+    parts: tuple[MediaRef | str, ...]
+
+
+Value = str | float | MediaRef | Several | None
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,10 @@ _NONE = BadRows()
 
 class _Mismatch(Exception):
     """The message says what the cell should be."""
+
+
+class _TooMany(Exception):
+    """More files stand in a cell than are read."""
 
 
 class Rows(Sequence[Row]):
@@ -137,14 +151,16 @@ def _values(raw: RawRow, layout: Layout, typed: bool, issues: list[Issue]) -> di
             issues.append(Issue(Code.DUPLICATE_COLUMN, message, raw.line, column, excerpt(cell)))
             continue
         try:
-            values[column] = _value(cell, layout.schema.columns[column].type, typed)
+            values[column] = _value(cell, layout.schema.columns[column].type, layout, typed)
         except _Mismatch as error:
             message = f"'{column}' must be {error}."
             issues.append(Issue(Code.SCHEMA_MISMATCH, message, raw.line, column, excerpt(cell)))
+        except _TooMany as error:
+            issues.append(Issue(Code.TOO_LARGE, f"'{column}' {error}.", raw.line, column, excerpt(cell)))
     return values
 
 
-def _value(cell: Any, kind: ColumnType, typed: bool) -> Value:
+def _value(cell: Any, kind: ColumnType, layout: Layout, typed: bool) -> Value:
     if kind is ColumnType.NUMBER:
         number = None if typed and isinstance(cell, str) else as_number(cell)
         if number is None:
@@ -154,12 +170,33 @@ def _value(cell: Any, kind: ColumnType, typed: bool) -> Value:
         if isinstance(cell, str | int) and len(name := class_name(cell)) <= LONGEST_CATEGORY:
             return name
         raise _Mismatch(f"a word of at most {LONGEST_CATEGORY} characters, a whole number or true or false")
+    if isinstance(cell, str) and kind in MEDIA and not typed:
+        cell = files_in(cell, layout.is_file)
+    return _several(cell, kind) if isinstance(cell, list) else _one(cell, kind)
+
+
+def _one(cell: Any, kind: ColumnType) -> str | MediaRef:
     if isinstance(cell, Embedded) and kind in MEDIA:
         return MediaRef(str(cell), cell.place)
+    if isinstance(cell, Placed) and kind in MEDIA:
+        return MediaRef(cell.name, at=cell.at)
     if not isinstance(cell, str):
-        wanted = "a text in quotes" if kind is ColumnType.TEXT else "one path to a file, as text"
+        wanted = (
+            "a text in quotes" if kind is ColumnType.TEXT else "a path to a file, as text, or a list of such"
+        )
         raise _Mismatch(f"{wanted}, or null if it is missing")
     return cell if kind is ColumnType.TEXT else MediaRef(cell)
+
+
+def _several(cells: list[Any], kind: ColumnType) -> Value:
+    """A list of one is that one; an empty list is nothing."""
+    if len(cells) > most_of(kind):
+        what = "texts" if kind is ColumnType.TEXT else "files"
+        raise _TooMany(f"holds {len(cells)} {what}, at most {most_of(kind)} are read; leave some out")
+    if any(is_missing(cell) or isinstance(cell, list) for cell in cells):
+        raise _Mismatch("a plain list: without null, empty texts, or lists in it")
+    parts = tuple(_one(cell, kind) for cell in cells)
+    return Several(parts) if len(parts) > 1 else parts[0] if parts else None
 
 
 def class_name(label: object) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from domain.bad_rows import BadRows
 from domain.manifest import Code, ColumnType, Issue
 from domain.specs import OnBadRow
+from engine.data.chat_paths import column_at
+from engine.data.issues import Issues
 from engine.data.manifest import Dataset
 
 #: What only a training file needs of its schema: the others count whole.
@@ -16,7 +18,8 @@ _FOR_TRAINING = ("schema.split", "schema.group")
 def relevant(dataset: Dataset, used: Collection[str], role: str) -> Iterator[Issue]:
     """What was found while reading the table, without what this job does not touch."""
     for issue in dataset.issues:
-        idle_column = issue.column in dataset.schema.columns and issue.column not in used
+        column = column_at(issue.column)
+        idle_column = column in dataset.schema.columns and column not in used
         idle_role = issue.code == Code.UNKNOWN_SPLIT or issue.param in _FOR_TRAINING
         if not idle_column and not (idle_role and role != "training"):
             yield issue
@@ -40,8 +43,8 @@ def widened(
     for issue in errors:
         if issue.line is None:
             continue
-        if policy == "mask" and issue.column in used:
-            masked[str(issue.column)].add(issue.line)
+        if policy == "mask" and column_at(issue.column) in used:
+            masked[str(column_at(issue.column))].add(issue.line)
         else:
             skipped.add(issue.line)
     hidden = set().union(*masked.values())
@@ -61,5 +64,5 @@ def sieved(dataset: Dataset, bad: BadRows) -> Dataset:
     """The same open data set without what is bad; the other rows keep their lines and ids."""
     if not bad:
         return dataset
-    issues = [issue for issue in dataset.issues if not bad.excuses(issue.line, issue.column)]
+    issues = Issues(i for i in dataset.issues if not bad.excuses(i.line, column_at(i.column)))
     return dataclasses.replace(dataset, rows=dataset.rows.without(bad), issues=issues)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from domain.bad_rows import BadRows
 from domain.errors import EngineError
-from domain.manifest import TABULAR, Code, ColumnType, Schema, Split, errors_in
+from domain.manifest import TABULAR, Code, ColumnType, Schema, Split
 from domain.specs import Multimodal
 from domain.tasks import Task
 from engine.data.classes import Label, Mislabelled, names_of, read_label, task_of
@@ -20,8 +20,10 @@ from engine.data.holdout import assign_splits
 from engine.data.ledger import Tally
 from engine.data.manifest import Dataset, Row, open_dataset
 from engine.data.profile import default_columns
+from engine.data.readings import no_generation
 from engine.data.sieve import relevant, sieved, used_columns
 from engine.data.targets import Goal, goal_of, target_tensor
+from engine.data.uploads import Lookup
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,19 @@ def open_splits(
     test: Path | None,
     seed: int,
     bad_rows: Mapping[str, BadRows] | None = None,
+    names: Mapping[str, str] | None = None,
+    uploads: Lookup | None = None,
 ) -> Splits:
     """A validation or test file counts whole; without one, the training file's own rows of that split do.
 
-    `files` closes what stays open for reading media. What no tower reads may be wrong; `bad_rows` are, by the spec's field, what a check of the files decided to do without.
+    `files` closes what stays open for reading media. What no tower reads may be wrong; `bad_rows` are, by the spec's field, what a check of the files decided to do without, and
+    `names` what they were called when they were uploaded; `uploads` looks up the files that cells name by their ids.
     """
     bad = bad_rows or {}
-    main, used = _open(files, training, spec.schema_, "training_file", bad, spec.towers)
+    opener = _Opener(files, bad, names or {}, uploads)
+    main, used = opener.open(training, spec.schema_, "training_file", spec.towers)
+    if refusal := no_generation(main, spec):
+        raise EngineError(refusal.code, refusal.message, param=refusal.param)
     task = task_of(Tally.of(main.rows), typed=main.typed) if spec.task == "auto" else Task(spec.task)
     rows = _labelled(main.rows, task)
     given = {Split.VALIDATION: (validation, "validation_file"), Split.TEST: (test, "multimodal.test_file")}
@@ -88,7 +96,7 @@ def open_splits(
     for split, (path, param) in given.items():
         if path is not None:
             schema = spec.schema_ or main.schema
-            other, _ = _open(files, path, schema, param, bad, used)
+            other, _ = opener.open(path, schema, param, used)
             made[split] = [Example(other, row, _label(row)) for row in _labelled(other.rows, task)]
     goal = goal_of(task, known, [example.label for example in made[Split.TRAIN]])
     _refuse_unknown(goal, made)
@@ -104,28 +112,33 @@ def open_splits(
     )
 
 
-def _open(
-    files: ExitStack,
-    path: Path,
-    schema: Schema | None,
-    param: str,
-    bad_rows: Mapping[str, BadRows],
-    towers: Collection[str],
-) -> tuple[Dataset, dict[str, ColumnType]]:
-    """The data set, and the columns of it that `towers` read (none: those that towers are made of).
+@dataclass(frozen=True)
+class _Opener:
+    """Opens a job's files; what it is told of them goes by the spec's field."""
 
-    A stored upload has no suffix: what is neither a zip nor JSON lines is read as CSV.
-    """
-    name = path.name if path.suffix else "table.csv"
-    dataset = files.enter_context(open_dataset(path, schema=schema, filename=name))
-    types = {name: column.type for name, column in dataset.schema.columns.items()}
-    # Before it is sieved, as a check does: both must choose the same.
-    used = used_columns(towers, types) if towers else default_columns(dataset.rows, types)[0]
-    dataset = sieved(dataset, bad_rows.get(param, BadRows()))
-    role = "training" if param == "training_file" else "measuring"
-    if problems := errors_in(list(relevant(dataset, used, role))):
-        raise EngineError(problems[0].code, problems[0].message, param=param)
-    return dataset, used
+    files: ExitStack
+    bad_rows: Mapping[str, BadRows]
+    names: Mapping[str, str]
+    uploads: Lookup | None
+
+    def open(
+        self, path: Path, schema: Schema | None, param: str, towers: Collection[str]
+    ) -> tuple[Dataset, dict[str, ColumnType]]:
+        """The data set, and the columns of it that `towers` read (none: those that towers are made of).
+
+        Told by its name as the check told it: a stored upload has none of its own.
+        """
+        dataset = self.files.enter_context(
+            open_dataset(path, schema=schema, filename=self.names.get(param), uploads=self.uploads)
+        )
+        types = {name: column.type for name, column in dataset.schema.columns.items()}
+        # Before it is sieved, as a check does: both must choose the same.
+        used = used_columns(towers, types) if towers else default_columns(dataset.rows, types)[0]
+        dataset = sieved(dataset, self.bad_rows.get(param, BadRows()))
+        role = "training" if param == "training_file" else "measuring"
+        if problem := next((i for i in relevant(dataset, used, role) if i.severity == "error"), None):
+            raise EngineError(problem.code, problem.message, param=param)
+        return dataset, used
 
 
 def _labelled(rows: Sequence[Row], task: Task) -> list[Row]:

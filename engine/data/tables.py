@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from domain.manifest import Code, Issue
+from engine.data.issues import Issues
 from engine.data.raw_rows import RawRows
 from engine.data.spool import Spool
 
@@ -19,11 +20,13 @@ _DEEPEST = 50
 @dataclass
 class Table:
     rows: RawRows = field(default_factory=RawRows)
-    issues: list[Issue] = field(default_factory=list)
+    issues: Issues = field(default_factory=Issues)
     #: In CSV every cell is a string, and what it means is inferred.
     typed: bool = True
     #: False where lines were lost that nobody can count.
     is_whole: bool = True
+    #: Its lines are messages, and the columns are made of them.
+    is_chat: bool = False
     #: The media files that lay in cells.
     embedded: Spool | None = None
 

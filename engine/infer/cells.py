@@ -14,6 +14,7 @@ from domain.manifest import Code, ColumnType
 from engine.data.infer import as_number, is_missing
 from engine.data.probe import Undecodable
 from engine.data.rows import class_name
+from engine.data.several import MOST_FILES
 from engine.data.values import Reading, read_value
 from engine.infer.answers import Problem
 
@@ -65,6 +66,7 @@ def sort_out(row: Mapping[str, Any], towers: Sequence[str], ignored: frozenset[s
     """`ignored` are columns of the training data that the model does not read (its label, say)."""
     given = {name: row[name] for name in towers if not _is_missing(row.get(name))}
     cells = Cells(given, [name for name in towers if name not in given])
+    flaws = {name: _flaw_of_list(value) for name, value in given.items() if isinstance(value, list)}
     for name in row:
         if name in ignored:
             cells.warnings.append(f"column '{name}' is not read by this model")
@@ -76,12 +78,25 @@ def sort_out(row: Mapping[str, Any], towers: Sequence[str], ignored: frozenset[s
         for name, value in given.items()
         if isinstance(value, Problem)
     }
+    cells.failed |= {name: Problem(*flaw, name) for name, flaw in flaws.items() if flaw}
     return cells
+
+
+def _flaw_of_list(parts: list[Any]) -> tuple[str, str] | None:
+    """What is wrong with several files in one cell, beside what is wrong with one of them."""
+    if len(parts) > MOST_FILES:
+        return (
+            Code.TOO_LARGE,
+            f"the list has {len(parts)} files, at most {MOST_FILES} are read; leave some out",
+        )
+    if any(isinstance(part, list) or _is_missing(part) for part in parts):
+        return Code.SCHEMA_MISMATCH, "a list holds files or texts: no null, no empty text, no other list"
+    return next(((part.code, part.message) for part in parts if isinstance(part, Problem)), None)
 
 
 def _is_missing(value: Any) -> bool:
     """As in training data. An array is never compared: that would compare its elements."""
-    return isinstance(value, str | None) and is_missing(value)
+    return (isinstance(value, str | None) and is_missing(value)) or (isinstance(value, list) and not value)
 
 
 def read_cell(value: Any, reading: Reading) -> Any:

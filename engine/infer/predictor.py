@@ -103,7 +103,8 @@ class Predictor:
         """One Prediction a row, in their order.
 
         A row maps columns to values: `str` for text; `bytes` or a `Path` for media, or a PIL image, or
-        `(samples, sampling rate)`; a number, or a text that writes one; a category's word; None, or nothing, where it is missing. `on_bad_input="mask"` takes an
+        `(samples, sampling rate)`; a list of such for several in one cell; a number, or a text that writes one; a
+        category's word; None, or nothing, where it is missing. `on_bad_input="mask"` takes an
         unusable cell for a missing one, with a warning; else it is its row's error.
         """
         answer = self.run(rows, top_k=top_k, return_embeddings=return_embeddings, on_bad_input=on_bad_input)

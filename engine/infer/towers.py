@@ -4,17 +4,19 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from domain.manifest import Code, ColumnType
+from domain.manifest import MODALITIES, Code, ColumnType
 from engine.data.probe import Undecodable
 from engine.infer.answers import Problem
 from engine.infer.cells import Cells, read_cell
 from engine.models.encoders import Encoder, Prepared
+from engine.models.pooling import mean_of_parts
 from engine.train.words import ShouldStop, heed
 
 #: Rows encoded at once.
@@ -79,13 +81,24 @@ class Tower:
         size = ROWS_AT_ONCE[self.encoder.reading.kind]
         for start in range(0, len(places), size):
             piece = places[start : start + size]
-            outcomes = self._micro_batch([rows[i].values[self.name] for i in piece])
+            outcomes = self._cells([rows[i].values[self.name] for i in piece])
             for place, outcome in zip(piece, outcomes, strict=True):
                 if isinstance(outcome, Problem):
                     rows[place].failed[self.name] = Problem(outcome.code, outcome.message, self.name)
                 else:
                     pooled[place] = outcome
         return pooled
+
+    def _cells(self, values: Sequence[Any]) -> list[Outcome]:
+        """Of a list of files the mean over their vectors, as in training; a list of one is that one."""
+        # Numbers and categories come one a cell: a list there is a mistake like any other.
+        takes_several = self.encoder.reading.kind in MODALITIES
+        parts = [value if takes_several and isinstance(value, list) else [value] for value in values]
+        flat = [part for cell in parts for part in cell]
+        size = ROWS_AT_ONCE[self.encoder.reading.kind]
+        pieces = (flat[start : start + size] for start in range(0, len(flat), size))
+        outcomes = iter([outcome for piece in pieces for outcome in self._micro_batch(piece)])
+        return [_joined(list(islice(outcomes, len(cell)))) for cell in parts]
 
     def _micro_batch(self, values: Sequence[Any]) -> list[Outcome]:
         found: dict[int, Outcome] = {}
@@ -127,6 +140,16 @@ class Tower:
             # Also waits for the device, so that the clock tells the truth.
             finite = vectors.isfinite().all(1).tolist()
         return [vector if good else _TOO_LARGE for vector, good in zip(vectors, finite, strict=True)]
+
+
+def _joined(outcomes: list[Outcome]) -> Outcome:
+    if len(outcomes) == 1:
+        return outcomes[0]
+    for number, outcome in enumerate(outcomes, start=1):
+        if isinstance(outcome, Problem):
+            return replace(outcome, message=f"file {number} of {len(outcomes)}: {outcome.message}")
+    vectors = [outcome for outcome in outcomes if isinstance(outcome, Tensor)]
+    return mean_of_parts(torch.stack(vectors), torch.tensor([len(vectors)]))[0]
 
 
 def _alike(ready: list[tuple[int, Prepared]]) -> list[list[tuple[int, Prepared]]]:

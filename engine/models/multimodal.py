@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
+from engine.models.pooling import mean_of_parts
+
 if TYPE_CHECKING:  # the loop knows this network, and must not load an encoder library for it
     from engine.models.encoders import Encoder
     from engine.models.fusion import Fusion
@@ -18,9 +20,13 @@ class Live:
 
     inputs: Mapping[str, Tensor]
     rows: Tensor
+    #: How many of the inputs belong to each of `rows`, where some have several.
+    counts: Tensor | None = None
 
     def to(self, device: torch.device) -> "Live":
-        return Live({name: x.to(device) for name, x in self.inputs.items()}, self.rows.to(device))
+        # The counts stay: they say how to cut, and no device is asked for that.
+        inputs = {name: x.to(device) for name, x in self.inputs.items()}
+        return Live(inputs, self.rows.to(device), self.counts)
 
 
 class Multimodal(nn.Module):
@@ -61,8 +67,11 @@ class Multimodal(nn.Module):
         out = torch.zeros(rows, encoder.width, device=given.rows.device)
         if not len(given.rows):
             return out
+        vectors = encoder(given.inputs)
+        if given.counts is not None:
+            vectors = mean_of_parts(vectors, given.counts)
         # Under autocast an encoder's vectors may be narrower than what is made of them.
-        return out.index_copy(0, given.rows, encoder(given.inputs).to(out.dtype))
+        return out.index_copy(0, given.rows, vectors.to(out.dtype))
 
     def train(self, mode: bool = True) -> "Multimodal":
         """Frozen encoders and frozen parts of one stay in evaluation: their dropout would be noise, no lesson.

@@ -12,11 +12,13 @@ import transformers
 
 from domain.errors import EngineError
 from domain.manifest import ColumnType
-from engine.data.cache import FeatureCache, key
+from engine.data.cache import FeatureCache
 from engine.data.collate import ahead
-from engine.data.dataset import CachedColumn, Example
+from engine.data.dataset import CachedColumn, Example, announce
+from engine.data.uploads import AT_ONCE
 from engine.data.values import Read
 from engine.models.encoders import Encoder
+from engine.models.several import encode_parts
 from engine.train.threads import one_thread
 from engine.train.words import Progress, ShouldStop, heed
 
@@ -54,9 +56,11 @@ def open_tower(
     should_stop: ShouldStop,
 ) -> Tower:
     keys: list[str | None] = []
-    for example in examples:
+    for number, example in enumerate(examples):
         heed(should_stop)
-        keys.append(key(example.bytes(name)) if example.has(name) else None)
+        if number % AT_ONCE == 0:
+            announce(examples[number : number + AT_ONCE], name)
+        keys.append(example.content_key(name) if example.has(name) else None)
     return Tower(name, encoder, examples, keys, FeatureCache(root / tower_key(encoder), encoder.width), read)
 
 
@@ -126,10 +130,12 @@ def _fill(tower: Tower, todo: set[str], meter: Meter, should_stop: ShouldStop) -
     wanted = tower.wanted
 
     def encode(keys: list[str]) -> tuple[list[str], torch.Tensor]:
-        values = [wanted[k].value(tower.name, tower.encoder.reading, tower.read) for k in keys]
-        inputs = tower.encoder.prepare(values)
+        announce([wanted[k] for k in keys], tower.name)
+        reading = tower.encoder.reading
+        parts = (part for k in keys for part in wanted[k].values(tower.name, reading, tower.read))
+        counts = [wanted[k].count(tower.name) for k in keys]
         with torch.inference_mode():
-            return keys, tower.encoder({name: x.to(device) for name, x in inputs.items()}).cpu()
+            return keys, encode_parts(tower.encoder, parts, counts, size, device).cpu()
 
     shard = _Shard(tower.cache)
     with (

@@ -18,6 +18,7 @@ from engine.data.collate import Batch, Slice, ahead, shuffled, slices
 from engine.data.dataset import Examples
 from engine.data.splits import Splits, open_splits
 from engine.data.targets import Goal
+from engine.data.uploads import Lookup
 from engine.models.build import build_model
 from engine.models.multimodal import Multimodal as Network
 from engine.train import checkpoint, metrics, precision, results
@@ -52,6 +53,8 @@ def train(
     out: Path,
     seed: int = 0,
     bad_rows: Mapping[str, BadRows] | None = None,
+    names: Mapping[str, str] | None = None,
+    uploads: Lookup | None = None,
     resume: Path | None = None,
     data: Mapping[str, str] | None = None,
     report: Report = lambda _: None,
@@ -65,6 +68,8 @@ def train(
 
     `bad_rows` are what a check decided to do without, by file: `training_file`, `validation_file`,
     `multimodal.test_file`.
+    `names` are what those files were called when they were uploaded: a stored file has no name of its own. `uploads`
+    looks up the files that cells name by their ids.
     `data` are those files' sha256 by the same names, if known: a checkpoint is not taken for other rows' run.
     `save` hears of each checkpoint, and whoever hears decides which are kept; else the newest
     `save_total_limit` are.
@@ -74,7 +79,7 @@ def train(
     dispatch.forget()
     with ExitStack() as files:
         report(Progress("loading"))
-        splits = open_splits(files, spec, training, validation, test, seed, bad_rows)
+        splits = open_splits(files, spec, training, validation, test, seed, bad_rows, names, uploads)
         spec = spec.model_copy(update={"towers": _towers(spec, splits)})
         spec = spec.settled(splits.goal.task)
         place = _device(device)

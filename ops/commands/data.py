@@ -59,4 +59,4 @@ def check_data(
         click.echo(data_check.as_json(report))
     else:
         data_check.show(report)
-    sys.exit(1 if report.errors else 0)
+    sys.exit(1 if report.issues.errors else 0)

@@ -1,5 +1,6 @@
 """A check of one file without a training, on the cpu lane. Loads no torch."""
 
+from itertools import islice
 from typing import Any
 
 from domain.specs import Multimodal
@@ -18,7 +19,7 @@ def check(desk: Desk) -> None:
     if why := desk.should_stop():
         desk.tell("stopped", why=why)
         return
-    listed = in_order([("file", issue) for issue in report.issues])
+    found = {"file": report.issues}
     about = note(report)
     desk.tell(
         "done",
@@ -30,9 +31,9 @@ def check(desk: Desk) -> None:
             **about["issues"],
             "skipped": len(report.bad.skipped),
             "masked": len(report.bad.masked_rows),
-            "issues": listed[:ISSUES_IN_RESULT],
-            "issues_total": len(listed),
+            "issues": list(islice(in_order(found), ISSUES_IN_RESULT)),
+            "issues_total": len(report.issues),
         },
         checked={file["id"]: about},
-        files=[*write_preview(desk, shown), *write_issues(desk, listed)],
+        files=[*write_preview(desk, shown), *write_issues(desk, found)],
     )

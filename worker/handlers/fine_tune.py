@@ -13,6 +13,7 @@ from engine.hub.mirror import resolve
 from engine.train.run import Finished, Progress, train
 from kernels import dispatch
 from worker.child import Desk
+from worker.uploads import lookup
 
 
 def fine_tune(desk: Desk) -> None:
@@ -35,6 +36,8 @@ def fine_tune(desk: Desk) -> None:
         out=desk.folder,
         seed=desk.spec.get("seed") or 0,
         bad_rows=bad_rows,
+        uploads=lookup(desk),
+        names={field: file["filename"] for field, file in desk.files.items()},
         data=_sums(desk),
         resume=_checkpoint(desk),
         report=lambda progress: _report(desk, progress),

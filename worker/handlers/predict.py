@@ -67,6 +67,8 @@ def _value(cell: Any, blobs: dict[str, str]) -> Any:
     """Media in the blob store are read when their micro-batch is."""
     if not isinstance(cell, dict):
         return cell
+    if "several" in cell:
+        return [_value(part, blobs) for part in cell["several"]]
     return Path(blobs[cell["blob"]]) if "blob" in cell else b64decode(cell["inline"])
 
 

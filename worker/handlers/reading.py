@@ -2,18 +2,20 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from domain.manifest import Issue, Schema, sorted_issues
+from domain.manifest import Schema, Severity
 from domain.specs import Multimodal
 from engine.data.check import Report, check
+from engine.data.issues import Issues
 from engine.data.lengths import text_limits
 from engine.data.manifest import open_dataset
 from engine.data.preview import preview
 from engine.hub.mirror import resolve
 from worker.child import Desk
+from worker.uploads import lookup
 
 ISSUES = "results/issues.jsonl"
 PREVIEW = "results/preview.json"
@@ -32,7 +34,8 @@ def read_through(
 ) -> tuple[Report, Schema]:
     """What the file is, and the schema that it was read by; `shown` is filled with its first rows."""
     declared = spec.schema_ or (Schema.model_validate(file["schema"]) if file["schema"] else None)
-    with open_dataset(Path(file["path"]), schema=declared, filename=file["filename"]) as dataset:
+    path, name = Path(file["path"]), file["filename"]
+    with open_dataset(path, schema=declared, filename=name, uploads=lookup(desk)) as dataset:
         types = {name: column.type for name, column in dataset.schema.columns.items()}
         report = check(
             dataset,
@@ -72,25 +75,24 @@ def _progress(desk: Desk) -> Callable[[int, int], None]:
     return tell
 
 
-def in_order(issues: Sequence[tuple[str, Issue]]) -> list[dict[str, Any]]:
-    """The issues of several files as they are shown: errors first, then file by file and line by line.
+def in_order(found: Mapping[str, Issues]) -> Iterator[dict[str, Any]]:
+    """The issues by file as they are shown: errors first, then file by file and line by line.
 
     Each names its field of the spec.
     """
-    by_file: dict[str, list[Issue]] = {}
-    for field, issue in issues:
-        by_file.setdefault(field, []).append(issue)
-    ordered = [(field, issue) for field, found in by_file.items() for issue in sorted_issues(found)]
-    ordered.sort(key=lambda pair: pair[1].severity != "error")
-    return [{**issue.as_dict(), "param": issue.param or field} for field, issue in ordered]
+    severities: tuple[Severity, ...] = ("error", "warning")
+    for severity in severities:
+        for field, issues in found.items():
+            for issue in issues.ordered(severity):
+                yield {**issue.as_dict(), "param": issue.param or field}
 
 
-def write_issues(desk: Desk, listed: Sequence[dict[str, Any]]) -> list[str]:
+def write_issues(desk: Desk, found: Mapping[str, Issues]) -> list[str]:
     """The result file of all issues, if there are any; its name is for the verdict."""
-    if not listed:
+    if not any(found.values()):
         return []
     with _result(desk, ISSUES).open("w") as out:
-        out.writelines(json.dumps(entry) + "\n" for entry in listed)
+        out.writelines(json.dumps(entry) + "\n" for entry in in_order(found))
     return [ISSUES]
 
 
@@ -110,7 +112,7 @@ def _result(desk: Desk, name: str) -> Path:
 
 def note(report: Report) -> dict[str, Any]:
     """What the file's row keeps of its check."""
-    errors = len(report.errors)
+    errors = report.issues.errors
     return {
         "rows": report.rows,
         "columns": {name: str(kind) for name, kind in report.columns.items()},

@@ -1,12 +1,15 @@
 """The check of a fine-tune, on the cpu lane: every row, every media header, every encoder. Loads no torch."""
 
+from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from domain.errors import EngineError
-from domain.manifest import Code, Issue, errors_in
+from domain.manifest import Code, Issue
 from domain.specs import Multimodal, Tower, settled_towers
 from engine.data.check import Report
+from engine.data.issues import Issues
 from engine.hub.mirror import resolve
 from worker.child import Desk
 from worker.handlers.reading import in_order, note, read_through, write_issues
@@ -39,9 +42,8 @@ def validate(desk: Desk) -> None:
             desk.tell("stopped", why=desk.should_stop())
             return
     towers = resolved_towers(spec, reports["training_file"])
-    issues = [(field, issue) for field, report in reports.items() for issue in report.issues]
-    issues += [("multimodal.towers", issue) for issue in _absent_encoders(desk, towers)]
-    _tell(desk, spec, towers, reports, issues)
+    issues = {field: report.issues for field, report in reports.items()}
+    _tell(desk, spec, towers, reports, issues | {"multimodal.towers": Issues(_absent_encoders(desk, towers))})
 
 
 def resolved_towers(spec: Multimodal, report: Report) -> dict[str, Tower]:
@@ -72,15 +74,14 @@ def _tell(
     spec: Multimodal,
     towers: dict[str, Tower],
     reports: dict[str, Report],
-    issues: list[tuple[str, Issue]],
+    issues: Mapping[str, Issues],
 ) -> None:
     checked = {desk.files[field]["id"]: note(report) for field, report in reports.items()}
-    listed = in_order(issues)
-    errors = errors_in([issue for _, issue in issues])
-    words: dict[str, Any] = {"checked": checked, "files": write_issues(desk, listed)}
-    shown = {"issues": listed[:ISSUES_TOLD], "issues_total": len(listed)}
-    if errors:
-        desk.tell("failed", error=_summary(listed, errors), retryable=False, **shown, **words)
+    words: dict[str, Any] = {"checked": checked, "files": write_issues(desk, issues)}
+    listed = list(islice(in_order(issues), ISSUES_TOLD))
+    shown = {"issues": listed, "issues_total": sum(map(len, issues.values()))}
+    if any(found.errors for found in issues.values()):
+        desk.tell("failed", error=_summary(listed[0], issues), retryable=False, **shown, **words)
         return
     resolved = spec.model_copy(update={"towers": towers}).model_dump(mode="json", by_alias=True)
     resolved["classes"] = reports["training_file"].classes
@@ -95,14 +96,13 @@ def _tell(
     desk.tell("done", resolved=resolved, **counts, **shown, **words)
 
 
-def _summary(listed: list[dict[str, Any]], errors: list[Issue]) -> dict[str, Any]:
+def _summary(first: dict[str, Any], issues: Mapping[str, Issues]) -> dict[str, Any]:
     """The first error speaks for all; its code stays visible when it is the only kind."""
-    first = next(entry for entry in listed if entry["severity"] == "error")
     where = f"line {first['line']}: " if first["line"] else ""
-    more = (
-        f" ({len(errors)} errors in all; the result file issues.jsonl lists them.)" if len(errors) > 1 else ""
-    )
-    only_encoders = all(error.code == Code.ENCODER_UNAVAILABLE for error in errors)
+    errors = sum(found.errors for found in issues.values())
+    more = f" ({errors} errors in all; the result file issues.jsonl lists them.)" if errors > 1 else ""
+    absent = sum(found.counts["error", str(Code.ENCODER_UNAVAILABLE)] for found in issues.values())
+    only_encoders = absent == errors
     code = str(Code.ENCODER_UNAVAILABLE) if only_encoders else "invalid_" + _kind(first["param"])
     return {"code": code, "message": f"{where}{first['message']}{more}", "param": first["param"]}
 

@@ -14,7 +14,8 @@ from plait.inputs import Value, media_type
 
 Row = dict[str, Value]
 
-_SUFFIX = "_file_name"
+_SUFFIXES = ("_file_names", "_file_name")
+_BARE = ("file_name", "file_names")
 _IDS = ("id", "row_id")
 #: What training data has beside its features.
 _NO_FEATURES = ("label", "target", "labels", "split")
@@ -30,6 +31,7 @@ class Reading:
     columns: Collection[str] | None
     #: Whether a medium that cannot be sent is left out, instead of ending all.
     mask: bool
+    is_csv: bool = False
     rows: list[Row] = field(default_factory=list)
     #: Columns that are not sent, since the model does not read them.
     unread: set[str] = field(default_factory=set)
@@ -65,9 +67,11 @@ class Reading:
         """`image_file_name` is the column `image`; a bare `file_name` fills the one for its kind of medium."""
         if key in (self.columns or ()):
             return key
-        if key != "file_name":
-            return key.removesuffix(_SUFFIX) or key
-        kind = _kind(cell) if isinstance(cell, str) else None
+        if key not in _BARE:
+            suffix = next((suffix for suffix in _SUFFIXES if key.endswith(suffix)), "")
+            return key.removesuffix(suffix) or key
+        first = cell[0] if isinstance(cell, list) and cell else cell
+        kind = _kind(first) if isinstance(first, str) else None
         if self.columns and kind not in self.columns and len(self.columns) == 1:
             return next(iter(self.columns))
         return kind or key
@@ -75,6 +79,24 @@ class Reading:
     def _value(self, key: str, cell: Any) -> Value:
         if cell is None or cell == "":
             return None
+        if isinstance(cell, list):
+            return [self._part(key, part) for part in cell] or None
+        if self.is_csv and ";" in str(cell) and key.endswith(_BARE) and not self._exists(cell):
+            return self._value(key, [part for part in map(str.strip, cell.split(";")) if part])
+        return self._one(key, cell)
+
+    def _part(self, key: str, cell: Any) -> Value:
+        if cell is None or cell == "" or isinstance(cell, list):
+            raise _NotSent("a list holds no null, no empty text and no other list", is_media=False)
+        return self._one(key, cell)
+
+    def _exists(self, cell: str) -> bool:
+        """A name with a semicolon in it, or a data: URL, which has one, is one file."""
+        return cell.startswith("data:") or (
+            len(cell) <= 1024 and "\0" not in cell and (self.folder / cell).exists()
+        )
+
+    def _one(self, key: str, cell: Any) -> Value:
         if isinstance(cell, Mapping) and set(cell) in ({"file_id"}, {"text"}):
             return dict(cell)
         if isinstance(cell, bool):
@@ -84,7 +106,7 @@ class Reading:
         if not isinstance(cell, str):
             message = "it must be text, a number, true or false, a path to a picture or sound, or null"
             raise _NotSent(message, is_media=False)
-        is_path = key.endswith("file_name")
+        is_path = key.endswith(_BARE)
         if cell.startswith("data:") or (not is_path and not self._is_file(cell)):
             return cell
         if is_path and cell.startswith("file-") and not (self.folder / cell).exists():
@@ -124,8 +146,9 @@ def read(
 ) -> list[Row]:
     """All rows; `-` is JSONL from stdin. Every problem is found before anything is sent."""
     is_stdin = str(path) == "-"
-    reading = Reading(Path() if is_stdin else path.parent, columns, mask)
-    for line, cells in _lines(_text(path), is_csv=path.suffix.lower() == ".csv", problems=reading.problems):
+    is_csv = path.suffix.lower() == ".csv"
+    reading = Reading(Path() if is_stdin else path.parent, columns, mask, is_csv)
+    for line, cells in _lines(_text(path), is_csv=is_csv, problems=reading.problems):
         reading.add(line, cells)
     if reading.problems:
         more = len(reading.problems) - _PROBLEMS_SHOWN

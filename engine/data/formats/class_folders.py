@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 from domain.manifest import Code, Issue, split_name
 from engine.data.infer import media_type
+from engine.data.issues import Issues
 from engine.data.raw_rows import RawRow
 from engine.data.tables import BadLine, Table, excerpt, refuse_characters
 
@@ -31,7 +32,7 @@ def read_class_folders(names: Sequence[str], label: str) -> Table | None:
     classes = {path[-1] for path in folders if path}
     if len(classes) < 2 or all(map(split_name, classes)):
         return None
-    table = Table(issues=list(_unused(sorted(set(kept) - set(files)))))
+    table = Table(issues=Issues(_unused(sorted(set(kept) - set(files)))))
     if label in _OWN:
         message = f"Of class folders the label cannot be named '{label}'; name it 'label' in the schema."
         table.issues.append(Issue(Code.SCHEMA_MISMATCH, message, param="schema.label"))

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator
-from typing import Any, BinaryIO, TextIO
+from typing import IO, Any, TextIO
 
 from domain.manifest import Code, Issue
 from engine.data.raw_rows import RawRow
@@ -12,7 +12,7 @@ from engine.data.tables import MAX_LINE_BYTES, BadLine, Table, excerpt, refuse_c
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
-def read_csv(file: BinaryIO) -> Table:
+def read_csv(file: IO[bytes]) -> Table:
     # Bytes that are not UTF-8 become half characters, so that each row with some is named.
     text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="")
     try:

@@ -3,27 +3,34 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from domain.manifest import Code, Issue
+from engine.data.formats.chat import as_columns, is_chat
 from engine.data.raw_rows import RawRow
 from engine.data.tables import MAX_LINE_BYTES, BadLine, Table, excerpt, refuse_characters
 
 
-def read_jsonl(file: BinaryIO) -> Table:
+def read_jsonl(file: IO[bytes]) -> Table:
     table = Table()
     for line, (raw, size) in enumerate(_lines(file), start=1):
         if size <= MAX_LINE_BYTES and not raw.strip():
             continue
         try:
-            table.rows.append(RawRow(line, _parsed(raw, size)))
+            row = _parsed(raw, size)
+            # The first line that can be read says what the file is.
+            table.is_chat = is_chat(row) if not len(table.rows) else table.is_chat
+            if table.is_chat:
+                row, wrong = as_columns(row, line)
+                table.issues += wrong
+            table.rows.append(RawRow(line, row))
         except BadLine as bad:
             shown = excerpt(raw[:200].decode("utf-8", "replace").strip())
             table.issues.append(Issue(bad.code, bad.message, line, bad.column, shown))
     return table
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+def _lines(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
     """Each line and its size; of one that is too long only the beginning."""
     while raw := file.readline(MAX_LINE_BYTES + 1):
         size, rest = len(raw), raw

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from domain.manifest import Code, Issue
 from engine.data.archive import is_bomb
@@ -18,7 +18,7 @@ MAX_ROWS = 50_000_000
 _BUFFER_BYTES = 2**20
 
 
-def read_parquet(file: BinaryIO) -> Table:
+def read_parquet(file: IO[bytes]) -> Table:
     """Lines are rows, counted from 1. Close the table."""
     # Both take more than a second to load, which no other format need wait for.
     import pyarrow as pa

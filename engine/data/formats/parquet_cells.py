@@ -32,6 +32,8 @@ Reader = Callable[[pa.Array], list[Any]]
 
 def holds_files(kind: pa.DataType) -> bool:
     kind = _plain(kind)
+    if _is_list(kind):
+        kind = _plain(kind.value_type)
     return _is_bytes(kind) or (kinds.is_struct(kind) and _has_bytes(kind))
 
 
@@ -53,9 +55,8 @@ def _reader(kind: pa.DataType, feature: Any, files: Spool) -> Reader:
         inner = _reader(kind.value_type, feature, files)
         return lambda column: inner(column.dictionary_decode())
     if holds_files(kind):
-        told = feature.get("_type") if isinstance(feature, dict) else None
-        known = _MEDIA.get(told) if isinstance(told, str) else None
-        return lambda column: [_file(cell, known, files) for cell in _values(column)]
+        known = _known(feature)
+        return lambda column: [_cell(cell, known, files) for cell in _values(column)]
     if names := _class_names(feature):
         return lambda column: [_named(cell, names) for cell in _values(column)]
     if kinds.is_floating(kind):
@@ -72,10 +73,32 @@ def _reader(kind: pa.DataType, feature: Any, files: Spool) -> Reader:
 
 
 def _is_plain_list(kind: pa.DataType) -> bool:
-    if not (kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind)):
+    if not _is_list(kind):
         return False
     inner = _plain(kind.value_type)
     return not (kinds.is_nested(inner) or _is_bytes(inner))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind))
+
+
+def _known(feature: Any) -> ColumnType | None:
+    """What `datasets` says that the column holds: files, or lists of files."""
+    if isinstance(feature, list):
+        feature = feature[0] if len(feature) == 1 else None
+    if isinstance(feature, dict) and feature.get("_type") in ("Sequence", "List", "LargeList"):
+        feature = feature.get("feature")
+    told = feature.get("_type") if isinstance(feature, dict) else None
+    return _MEDIA.get(told) if isinstance(told, str) else None
+
+
+def _cell(cell: Any, known: ColumnType | None, files: Spool) -> Any:
+    """One file, or a list of files."""
+    if not isinstance(cell, list):
+        return _file(cell, known, files)
+    parts = [_file(part, known, files) for part in cell]
+    return UNREAD if UNREAD in parts else parts
 
 
 def _file(cell: Any, known: ColumnType | None, files: Spool) -> Any:

@@ -88,7 +88,7 @@ def test_a_bad_cell_is_its_own_rows_problem(door: Door, model: str) -> None:
         {"text": "https://example.com/cat.png"},
         {"text": "good", "image": "data:image/png;base64,@@"},
         {"image": {"file_id": "file-none"}},
-        {"image": [1, 2]},
+        {"image": [[1, 2]]},
     ]
 
     spec = spec_of(door, submitted(door, model, *rows)["id"])
@@ -145,6 +145,67 @@ def test_a_form_brings_media_as_parts_named_after_their_columns(door: Door, mode
     assert spec_of(door, answer.json["id"])["top_k"] == 2
 
 
+def test_a_list_is_several_files_in_one_cell(door: Door, model: str) -> None:
+    other = door.send(
+        "POST", "/v1/files", data={"file": (io.BytesIO(SMALL), "a.png"), "purpose": "user_data"}
+    )
+    named = {"file_id": other.json["id"]}
+    rows = [
+        {"image": [data_url(SMALL), data_url(LARGE), named], "text": ["a", {"text": "b"}]},
+        {"image": [data_url(LARGE)], "text": []},
+    ]
+
+    spec = spec_of(door, submitted(door, model, *rows)["id"])
+
+    first, second = (row["values"] for row in spec["inputs"])
+    small, large, uploaded = first["image"]["several"]
+    assert small == {"inline": data_url(SMALL).partition(",")[2]}
+    assert blob_of(door, large) == LARGE
+    assert (uploaded["file"], spec["files"]) == (other.json["id"], [other.json["id"]])
+    assert first["text"] == {"several": ["a", "b"]}
+    assert second == {"image": {"several": [large]}, "text": None}
+    assert door.send("DELETE", f"/v1/files/{other.json['id']}").status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ([None], "no null"),
+        (["a", ""], "no empty text"),
+        ([["a"]], "no other list"),
+        (["a"] * 65, "at most 64"),
+        (["a", "https://example.com/x"], "file 2 of 2: the server fetches no addresses"),
+        (["a", {"file_id": "file-none"}], "file 2 of 2: there is no file file-none"),
+        ([data_url(LARGE), "data:image/png;base64,@@"], "file 2 of 2: the data: URL cannot be read"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_bad_file_among_several_is_its_rows_problem(
+    door: Door, model: str, cell: Any, message: str
+) -> None:
+    spec = spec_of(door, submitted(door, model, {"text": "good"}, {"image": cell})["id"])
+
+    assert message in spec["inputs"][1]["problems"]["image"]["message"]
+    assert spec["inputs"][1]["values"] == {"image": None}
+
+
+def test_a_form_brings_several_files_for_one_cell_at_their_places(door: Door, model: str) -> None:
+    body = {"model": model, "inputs": [{"image": [data_url(SMALL), None, data_url(SMALL)]}]}
+
+    answer = form(door, ("json", json.dumps(body)), ("image[0][1]", LARGE), ("image[1][0]", SMALL))
+
+    first, second = (row["values"]["image"]["several"] for row in kept(door, answer))
+    assert ["inline" in cell for cell in first] == [True, False, True]
+    assert blob_of(door, first[1]) == LARGE
+    assert len(second) == 1
+
+
+def test_a_place_in_a_list_that_nothing_was_sent_for_is_its_rows_problem(door: Door, model: str) -> None:
+    (row,) = kept(door, form(door, ("model", model), ("image[0][2]", SMALL)))
+
+    assert row["problems"]["image"]["code"] == "invalid_value"
+
+
 def test_a_form_needs_no_json(door: Door, model: str) -> None:
     answer = form(
         door,
@@ -194,6 +255,9 @@ def test_a_form_and_its_json_are_one_and_the_same_request(door: Door, model: str
     ("parts", "param"),
     [
         ([("image", SMALL), ("image[0]", SMALL)], "inputs.0.image"),
+        ([("image[0][1]", SMALL), ("image[0][1]", SMALL)], "inputs.0.image.1"),
+        ([("image", SMALL), ("image[0][1]", SMALL)], "inputs.0.image.1"),
+        ([("image[0][1]", SMALL), ("image", SMALL)], "inputs.0.image"),
         ([("json", '{"inputs": [{"text": "x"}]}'), ("text", "y")], "inputs.0.text"),
         ([("json", '{"model": "ft:x"}')], "model"),
         ([("image[256]", SMALL)], "image[256]"),

@@ -100,6 +100,23 @@ def test_rows_are_read_as_training_data_with_media_beside_the_file(plait, server
     assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == ["r1", "2"]
 
 
+def test_several_files_of_a_cell_are_sent_as_a_list(plait, server, tmp_path, known):
+    for name in ("a.png", "b.png", "odd;name.png"):
+        (tmp_path / name).write_bytes(name.encode())
+    (tmp_path / "rows.csv").write_text("image_file_names\na.png; b.png;\nodd;name.png\n;\n")
+    (tmp_path / "rows.jsonl").write_text('{"image_file_names": ["a.png", "b.png"]}\n')
+    server.on("POST /predictions", run(item("2"), item("3"), item("4")), run(item("1")))
+
+    plait("predict", MODEL, "-f", "rows.csv")
+    plait("predict", MODEL, "-f", "rows.jsonl")
+
+    [[both, odd, none], [again]] = sent(server)
+    assert len(both["image"]) == 2
+    assert again["image"] == both["image"]
+    assert odd["image"].startswith("data:image/png;base64,")
+    assert none["image"] is None
+
+
 def test_a_csv_of_a_model_without_a_job_leaves_out_what_training_data_have_beside(plait, server, tmp_path):
     (tmp_path / "rows.csv").write_text('id,text,label\nr1,"a, b",x\nr2,,y\n')
     server.on(f"GET /models/{MODEL}", {"id": MODEL})
@@ -166,7 +183,9 @@ def test_rows_with_an_error_are_told_beside_the_others_and_end_with_1(plait, ser
         ('{"image_file_name": "../secret.png"}', "line 1, column image: '../secret.png' leads out"),
         ('{"image_file_name": "/etc/hostname"}', "line 1, column image: '/etc/hostname' leads out"),
         ('{"image_file_name": "link.png"}', "line 1, column image: 'link.png' leads out"),
-        ('{"text": ["a"]}', "line 1, column text: it must be text"),
+        ('{"text": {"url": "x"}}', "line 1, column text: it must be text"),
+        ('{"text": ["a", null]}', "line 1, column text: a list holds no null"),
+        ('{"text": [["a"]]}', "line 1, column text: a list holds no null, no empty text and no other list"),
         ('{"text": "a"', "line 1: this is not JSON"),
         ('["a"]', "line 1: write one JSON object a line"),
         ('{"image_file_name": "a.png", "image": "x"}', "column image: two keys give it a value"),

@@ -31,6 +31,19 @@ def parts(asked: Asked) -> dict[str, Message]:
     return {str(p.get_param("name", header="content-disposition")): p for p in message.get_payload()}
 
 
+def test_a_list_travels_with_its_large_files_beside_it(client, server, tmp_path):
+    (tmp_path / "large.png").write_bytes(b"p" * 70_000)
+    server.on("POST /predictions", run())
+
+    client.predictions.create(MODEL, [{"image": [b"small", tmp_path / "large.png", {"file_id": "file-1"}]}])
+
+    sent = parts(server.asked[0])
+    small = "data:application/octet-stream;base64," + base64.b64encode(b"small").decode()
+    body = json.loads(sent["json"].get_payload(decode=True))
+    assert body["inputs"] == [{"image": [small, None, {"file_id": "file-1"}]}]
+    assert sent["image[0][1]"].get_payload(decode=True) == b"p" * 70_000
+
+
 def test_text_and_small_media_travel_as_json(client, server, tmp_path):
     (tmp_path / "seven.png").write_bytes(b"picture")
     server.on("POST /predictions", run())
@@ -169,7 +182,8 @@ def test_a_run_is_fetched_cancelled_and_listed(client, server):
         (7j, "not complex"),
         (float("nan"), "must be finite"),
         ({"url": "x"}, "a mapping must be"),
-        ([b"x"], "not list"),
+        ([[b"x"]], "not list"),
+        ({b"x"}, "not set"),
     ],
 )
 def test_a_value_that_is_none_of_those_is_told_with_its_place(client, server, value, said):

@@ -66,7 +66,7 @@ def test_a_reader_gets_a_table_with_the_errors_first(folder: Path) -> None:
 def test_errors_stand_by_their_lines_whatever_found_them(folder: Path) -> None:
     rewritten(folder, 12, image_file_name="images/gone.png")
     rewritten(folder, 5, label=None)
-    rewritten(folder, 9, text=["a", "list"])
+    rewritten(folder, 9, text={"no": "text"})
 
     found = json.loads(run(folder, "--json").stdout)["issues"]
 

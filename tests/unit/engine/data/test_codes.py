@@ -52,6 +52,17 @@ def texts(count: int = 8, **changes: Any) -> Rows:
     return rows
 
 
+def chat() -> Rows:
+    """Good messages but for the third line's, which speaks of a picture that is not there."""
+    said = [f"row {n} <image>" if n == 2 else f"row {n}" for n in range(8)]
+    answers = ["ab"[n % 2] for n in range(8)]
+    roles = ("user", "assistant")
+    return [
+        {"messages": [{"role": role, "content": text} for role, text in zip(roles, pair, strict=True)]}
+        for pair in zip(said, answers, strict=True)
+    ]
+
+
 def pictures(folder: Path, third: bytes | None = None, name: str = "2.png", **more: Any) -> Report:
     """Good pictures but for the third one's bytes or name."""
     media = {f"{n}.png": png(RNG.integers(0, 255, (8, 8, 3), np.uint8)) for n in range(8)}
@@ -147,6 +158,7 @@ CASES: dict[Code, tuple[Case, int | None]] = {
         None,
     ),
     Code.CONSTANT_COLUMN: (lambda at: of(at, lines([{**r, "new": True} for r in texts()])), None),
+    Code.PLACEHOLDER_COUNT_MISMATCH: (lambda at: of(at, lines(chat())), 3),
     Code.TOO_MANY_BAD_ROWS: (lambda at: of(at, lines(texts(label=None)), spec={"on_bad_row": "skip"}), None),
 }
 WARNINGS = {
@@ -237,7 +249,8 @@ def test_the_id_of_an_upload_is_answered_with_what_to_write_instead(tmp_path: Pa
     issue = pictures(tmp_path, name="file-" + "a2" * 12).errors[0]
 
     assert issue.code == Code.MISSING_MEDIA
-    assert "put the file into its zip" in issue.message
+    assert "plait data check" in issue.message
+    assert "put the file beside the table" in issue.message
 
 
 def test_a_group_in_two_splits_is_named_once(tmp_path: Path) -> None:

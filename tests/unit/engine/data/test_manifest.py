@@ -127,7 +127,7 @@ def test_cells_that_do_not_fit_their_column_are_named(tmp_path: Path) -> None:
     columns = {"price": {"type": "number"}, "photo": {"type": "image"}, "kind": {"type": "category"}}
     rows = [
         {"price": "cheap", "photo": 7, "kind": 0.5},
-        {"price": True, "photo": ["1.png"], "kind": {}},
+        {"price": True, "photo": [["1.png"]], "kind": {}},
         {"price": 1, "photo": "1.png", "kind": "a"},
     ]
 

@@ -217,7 +217,7 @@ def test_moments_that_python_cannot_hold_are_words_all_the_same(tmp_path: Path) 
 
 def test_what_no_column_is_made_of_is_not_read(tmp_path: Path) -> None:
     twice = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"])
-    pictures = pa.array([[{"bytes": PICTURE, "path": "a.png"}]], pa.list_(MEDIA))
+    pictures = pa.array([[[{"bytes": PICTURE, "path": "a.png"}]]], pa.list_(pa.list_(MEDIA)))
     columns = {"twice": twice, "pictures": pictures, "far": pa.array([[10**12]], pa.list_(pa.date64()))}
 
     with opened(tmp_path, parquet({**columns, "text": ["a"]})) as dataset:

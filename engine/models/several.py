@@ -1,0 +1,23 @@
+"""Several files in a cell as one vector: the mean of theirs. Knows no column and no file."""
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.models.encoders import Encoder
+from engine.models.pooling import mean_of_parts
+
+
+def encode_parts(
+    encoder: Encoder, parts: Iterable[Any], counts: Sequence[int], at_once: int, device: torch.device
+) -> Tensor:
+    """[len(counts), width]: each the mean over its next `counts` of `parts`, which are made as they are needed."""
+    given = iter(parts)
+    vectors = []
+    while values := list(islice(given, at_once)):
+        inputs = encoder.prepare(values)
+        vectors.append(encoder({name: x.to(device) for name, x in inputs.items()}))
+    return mean_of_parts(torch.cat(vectors) if len(vectors) > 1 else vectors[0], torch.tensor(counts))
