@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from engine.data.decoders.pool import Decoders
 from engine.hub.mirror import resolve
 from engine.infer import Answer, Predictor, Problem, load
 from engine.infer.shelf import Shelf
@@ -17,6 +18,8 @@ from worker.child import Desk
 MODELS_HELD = 4
 
 _shelf: Shelf[Predictor] = Shelf(MODELS_HELD)
+#: It stays as long as the child.
+_decoders: list[Decoders] = []
 
 
 def predict(desk: Desk) -> None:
@@ -25,8 +28,11 @@ def predict(desk: Desk) -> None:
         # Small batches gain nothing from sharing cores, and the machine's other workers need them.
         torch.set_num_threads(1)
     dispatch.use(desk.place["kernels"])
-    predictor = _shelf.get(desk.model["folder"], lambda: _load(desk))
     spec = desk.spec
+    if _has_media(spec):
+        # While the model is loaded, so that the first prediction does not wait for both.
+        _decoders_of(desk.place).warm()
+    predictor = _shelf.get(desk.model["folder"], lambda: _load(desk))
     try:
         answer = predictor.run(
             [_row(row, desk.blobs) for row in spec["inputs"]],
@@ -51,7 +57,19 @@ def _load(desk: Desk) -> Predictor:
             allow_hub=place["allow_hub"],
             local_roots=[Path(p) for p in place["local_roots"]],
         ),
+        read=_decoders_of(place).read,
     )
+
+
+def _decoders_of(place: dict[str, Any]) -> Decoders:
+    """Those of the child, the same for all models. They die with it."""
+    if not _decoders:
+        _decoders.append(Decoders(seconds=place["decode_timeout_s"]))
+    return _decoders[0]
+
+
+def _has_media(spec: dict[str, Any]) -> bool:
+    return any(isinstance(cell, dict) for row in spec["inputs"] for cell in row["values"].values())
 
 
 def _row(row: dict[str, Any], blobs: dict[str, str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from domain.manifest import Issue, Schema, sorted_issues
 from domain.specs import Multimodal
 from engine.data.check import Report, check
+from engine.data.decoders.pool import Decoders
 from engine.data.lengths import text_limits
 from engine.data.manifest import open_dataset
 from engine.data.preview import preview
@@ -32,7 +33,10 @@ def read_through(
 ) -> tuple[Report, Schema]:
     """What the file is, and the schema that it was read by; `shown` is filled with its first rows."""
     declared = spec.schema_ or (Schema.model_validate(file["schema"]) if file["schema"] else None)
-    with open_dataset(Path(file["path"]), schema=declared, filename=file["filename"]) as dataset:
+    with (
+        open_dataset(Path(file["path"]), schema=declared, filename=file["filename"]) as dataset,
+        Decoders(seconds=desk.place["decode_timeout_s"]) as decoders,
+    ):
         types = {name: column.type for name, column in dataset.schema.columns.items()}
         report = check(
             dataset,
@@ -41,11 +45,17 @@ def read_through(
             trained=trained,
             hold_out=hold_out,
             text_limits=text_limits(spec, types, lambda encoder: _in_mirror(desk, encoder)),
+            probe=decoders.probe,
             progress=_progress(desk),
             should_stop=lambda: bool(desk.should_stop()),
         )
         if shown is not None and not desk.should_stop():
-            shown += preview(dataset, should_stop=lambda: bool(desk.should_stop()))
+            shown += preview(
+                dataset,
+                should_stop=lambda: bool(desk.should_stop()),
+                read=decoders.read,
+                probe=decoders.probe,
+            )
         return report, dataset.schema
 
 
