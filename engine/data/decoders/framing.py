@@ -16,6 +16,8 @@ T = TypeVar("T")
 #: Of the JSON object, in bytes.
 _MOST = 2**16
 _LENGTH = struct.Struct(">I")
+#: Heard at once while a header is expected; what follows is then copied once more.
+_AT_ONCE = 2**12
 #: More than the kernel usually allows: as much as it does.
 _BUFFER = 2**20
 
@@ -25,7 +27,11 @@ class Overdue(Exception):
 
 
 class Gone(Exception):
-    """The other side ended, or said what makes no sense."""
+    """The other side ended, or cannot be talked to any more."""
+
+
+class Nonsense(Gone):
+    """What the other side said cannot be."""
 
 
 class Line:
@@ -62,17 +68,17 @@ class Line:
             self._hear(until)
         (length,) = _LENGTH.unpack(self._early[: _LENGTH.size])
         if length > _MOST:
-            raise Gone("a header without end")
+            raise Nonsense("a header without end")
         end = _LENGTH.size + length
         while len(self._early) < end:
             self._hear(until)
         try:
             header = json.loads(self._early[_LENGTH.size : end])
         except (ValueError, RecursionError) as error:
-            raise Gone("no JSON") from error
+            raise Nonsense("no JSON") from error
         size = header.get("bytes") if isinstance(header, dict) else None
         if type(size) is not int or size < 0:
-            raise Gone("a header without a length")
+            raise Nonsense("a header without a length")
         del self._early[:end]
         return dict(header)
 
@@ -88,7 +94,7 @@ class Line:
 
     def _hear(self, until: float | None) -> None:
         """Some more, which may be of what follows the header."""
-        self._early += self._heard(partial(self._sock.recv, _MOST), until)
+        self._early += self._heard(partial(self._sock.recv, _AT_ONCE), until)
 
     def _heard(self, receive: Callable[[], T], until: float | None) -> T:
         try:

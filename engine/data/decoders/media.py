@@ -9,7 +9,7 @@ import numpy as np
 
 from domain.manifest import Code, ColumnType
 from engine.data import limits
-from engine.data.decoders.framing import Gone
+from engine.data.decoders.framing import Nonsense
 from engine.data.limits import Undecodable
 from engine.data.probe import Probed, probe_media
 from engine.data.values import Reading, read_value
@@ -29,11 +29,11 @@ def answer(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], Any]:
         return {"found": asdict(found)}, b""
     reading = Reading(**{**request["reading"], "kind": ColumnType(request["reading"]["kind"])})
     value = np.ascontiguousarray(read_value(data, reading))
-    return {"dtype": value.dtype.name, "shape": value.shape}, value
+    return {"dtype": value.dtype.str, "shape": value.shape}, value
 
 
 def refusal(said: Mapping[str, Any]) -> Undecodable | None:
-    """Why there is nothing, if that is what was said. Here and below: raises Gone for what no decoder of ours says."""
+    """Why there is nothing, if that is what was said. Here and below: raises Nonsense for what no decoder of ours says."""
     try:
         if "failed" in said:
             message = f"its decoder failed on it ({_printable(said['failed'])}); write it anew, or write null"
@@ -41,7 +41,7 @@ def refusal(said: Mapping[str, Any]) -> Undecodable | None:
         if "refused" in said:
             return Undecodable(Code(said["refused"]), _printable(said["message"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise Gone("no refusal") from error
+        raise Nonsense("no refusal") from error
     return None
 
 
@@ -50,7 +50,7 @@ def probed(said: Mapping[str, Any]) -> Probed:
     try:
         found = Probed(**said["found"])
     except (KeyError, TypeError) as error:
-        raise Gone("no such medium") from error
+        raise Nonsense("no such medium") from error
     numbers = [value for name in _NUMBERS if (value := getattr(found, name)) is not None]
     seconds = found.seconds
     if (
@@ -58,19 +58,19 @@ def probed(said: Mapping[str, Any]) -> Probed:
         or not (seconds is None or (type(seconds) in (int, float) and math.isfinite(seconds)))
         or type(found.has_audio) is not bool
     ):
-        raise Gone("no such medium")
+        raise Nonsense("no such medium")
     return found
 
 
 def room(said: Mapping[str, Any], kind: ColumnType) -> Any:
     """An array for what follows, if it is of the kind that was asked for and no larger than is ever read."""
     shape = said.get("shape")
-    if said.get("dtype") != _DTYPES[kind].name or not isinstance(shape, list):
-        raise Gone("no such array")
+    if said.get("dtype") != _DTYPES[kind].str or not isinstance(shape, list):
+        raise Nonsense("no such array")
     if not all(type(side) is int and side > 0 for side in shape) or not _fits(shape, kind):
-        raise Gone("no such array")
+        raise Nonsense("no such array")
     if math.prod(shape) * _DTYPES[kind].itemsize != said["bytes"]:
-        raise Gone("no such array")
+        raise Nonsense("no such array")
     return np.empty(shape, _DTYPES[kind])
 
 

@@ -4,7 +4,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +12,7 @@ from domain.manifest import Code, ColumnType
 from engine.data.decoders import media
 from engine.data.decoders.crew import Crew
 from engine.data.decoders.decoder import Decoder, OutOfMemory
-from engine.data.decoders.framing import Gone, Overdue
+from engine.data.decoders.framing import Gone, Nonsense, Overdue
 from engine.data.limits import Undecodable
 from engine.data.probe import Probed
 from engine.data.values import Reading, read_value
@@ -66,7 +65,7 @@ class Decoders:
             decoder.line.into(array, until)
             return array
 
-        request = {"do": "read", "reading": asdict(reading)}
+        request = {"do": "read", "reading": vars(reading)}
         return self._done(request, data, self._allowed(data, reading.num_frames or 0), value)
 
     def probe(self, data: bytes, kind: ColumnType, max_seconds: float | None = None) -> Probed:
@@ -107,7 +106,8 @@ class Decoders:
                 )
                 raise Undecodable(Code.TOO_LARGE, message) from error
             except Gone as error:
-                died_of, had_others = decoder.end(_DYING_S), decoder.answered > 0
+                died_of = "" if isinstance(error, Nonsense) else decoder.end(_DYING_S)
+                had_others = decoder.answered > 0
                 self._crew.drop(decoder)
                 if had_others or self._crew.is_closed:
                     continue
@@ -131,7 +131,7 @@ class Decoders:
         if died_of == "SIGKILL":
             message = "its decoder was killed, which a machine does that runs out of memory; make it smaller, or write null"
             return Undecodable(Code.TOO_LARGE, message)
-        message = f"its decoder crashed on it ({died_of}); write it anew with another program, or write null"
+        message = f"its decoder crashed on it ({died_of or error}); write it anew with another program, or write null"
         return Undecodable(Code.UNREADABLE_MEDIA, message)
 
 

@@ -21,6 +21,7 @@ from engine.data.decoders.framing import Gone, Line
 #: What was asked and the bytes -> what to say, and the bytes behind it.
 Answer = Callable[[dict[str, Any], bytes], tuple[dict[str, Any], Any]]
 
+_MEGABYTE = 2**20
 #: Below whoever trains or answers: a decoder may wait, they should not.
 _NICE = 1
 #: Modules and libraries that a kind of media needs are opened one by one when it first comes.
@@ -57,12 +58,13 @@ def _confine() -> None:
 def _serve(line: Line, answer: Answer, memory: int) -> None:
     from engine.data.limits import Undecodable
 
-    most = _mapped() + memory
+    most, allowed = _mapped() + memory, 0
     while True:
         request = line.header()
         size = request["bytes"]
         # The bytes themselves are there twice for a moment.
-        _allow(most + 2 * size)
+        if allowed != (allowed := most + 2 * (size // _MEGABYTE + 1) * _MEGABYTE):
+            _allow(allowed)
         try:
             data = bytearray(size)
             line.into(data)
@@ -77,8 +79,9 @@ def _serve(line: Line, answer: Answer, memory: int) -> None:
             line.send({"failed": "memory"})
             return
         except Exception as error:
-            # For the job's log: it is a fault of ours, or of a library's, that costs one cell its value.
-            traceback.print_exc()
+            # For the job's log, unless that is a file: a fault of ours, or of a library's, that costs one cell its value.
+            with suppress(OSError):
+                traceback.print_exc()
             said, body = {"failed": f"{type(error).__name__}: {error}"[:500]}, b""
         line.send(said, body)
         del said, body
@@ -102,5 +105,4 @@ def _allow(most: int) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
-    sys.stderr.flush()
     os._exit(0)
