@@ -11,6 +11,8 @@ from engine.data.decoders.framing import Gone, Overdue
 
 #: Seconds of CPU that a start takes, about.
 _START_S = 0.3
+#: One that said nothing may take so long to be dead.
+_DYING_S = 2.0
 
 
 class Crew:
@@ -26,6 +28,8 @@ class Crew:
         self._all: set[Decoder] = set()
         #: Places that are taken: by a process, or by one that is being started.
         self._places, self._waited_s, self._is_closed = 0, 0.0, False
+        #: Of those, the ones that are not ready yet: to start another would not shorten the wait for them.
+        self._starting = 0
         # A process dies with the thread that started it, and callers' threads come and go.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="decoders")
 
@@ -48,14 +52,15 @@ class Crew:
 
     def take(self) -> Decoder:
         """A process that is ready; waits for one."""
-        decoder = self._free() or self._started()
+        decoder = self._free()
+        if decoder is not None:
+            return self._ready(decoder)
         try:
-            decoder.await_ready()
-        except (Gone, Overdue) as error:
-            why = decoder.end()
-            self.drop(decoder)
-            raise self._unavailable(why) from error
-        return decoder
+            return self._ready(self._started())
+        finally:
+            with self._changed:
+                self._starting -= 1
+                self._changed.notify_all()
 
     def give_back(self, decoder: Decoder) -> None:
         with self._changed:
@@ -93,15 +98,26 @@ class Crew:
             while not self._idle:
                 if self._is_closed:
                     raise self._unavailable("they were closed")
-                left = None
-                if self._places < self._most:
+                left, is_starting = None, self._starting > 0
+                if not is_starting and self._places < self._most:
                     left = _START_S - self._waited_s - (time.monotonic() - began)
                     if not self._places or left <= 0:
-                        self._places, self._waited_s = self._places + 1, 0.0
+                        self._places, self._starting, self._waited_s = self._places + 1, 1, 0.0
                         return None
                 self._changed.wait(left)
+                if is_starting:
+                    began = time.monotonic()
             self._waited_s += time.monotonic() - began
             return self._idle.pop()
+
+    def _ready(self, decoder: Decoder) -> Decoder:
+        try:
+            decoder.await_ready()
+        except (Gone, Overdue) as error:
+            why = decoder.end(_DYING_S)
+            self.drop(decoder)
+            raise self._unavailable(why) from error
+        return decoder
 
     def _started(self) -> Decoder:
         """In a place that is taken already."""
