@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from domain.manifest import ColumnType
 from engine.data.decoders.pool import Decoders
 from engine.hub.mirror import resolve
 from engine.infer import Answer, Predictor, Problem, load
@@ -49,7 +50,7 @@ def predict(desk: Desk) -> None:
 
 def _load(desk: Desk) -> Predictor:
     place = desk.place
-    return load(
+    predictor = load(
         Path(desk.model["folder"]),
         encoders=lambda name: resolve(
             name,
@@ -59,6 +60,10 @@ def _load(desk: Desk) -> Predictor:
         ),
         read=_decoders_of(place).read,
     )
+    if any(predictor.model.encoder(name).reading.kind != ColumnType.TEXT for name in predictor.columns):
+        # A later prediction may have media though this one has none.
+        _decoders_of(place).warm()
+    return predictor
 
 
 def _decoders_of(place: dict[str, Any]) -> Decoders:
