@@ -47,6 +47,8 @@ class Settings:
     max_file_bytes: int = 20 * 1024**3
     #: Most bytes of features kept in the cache.
     cache_bytes: int = 20 * 1024**3
+    #: Seconds that a picture, sound or film may take to be decoded, and more if it is large: a second for each MB and frame.
+    decode_timeout_s: float = 60.0
     #: Days for which a job that is over is kept; one whose model is there stays with it. 0 keeps all.
     retain_days: float = 90.0
     #: Days for which a row of the audit is kept. 0 keeps all.
@@ -112,6 +114,12 @@ def visible_gpus() -> str | None:
 def see_one_gpu(uuid: str) -> None:
     """For this process, before it touches CUDA, there is one GPU only."""
     os.environ["CUDA_VISIBLE_DEVICES"] = uuid
+
+
+def library_paths() -> dict[str, str]:
+    """Where a child that gets nothing else of this environment finds the same shared libraries."""
+    names = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH")
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def environment(settings: Settings) -> dict[str, str]:

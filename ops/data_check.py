@@ -20,6 +20,7 @@ from domain.manifest import TABULAR, Schema
 from domain.shapes import parse
 from domain.specs import Multimodal
 from engine.data.check import Report, check
+from engine.data.decoders.pool import Decoders
 from engine.data.lengths import text_limits
 from engine.data.manifest import Dataset, open_dataset, open_folder
 from engine.data.tables import printable
@@ -35,10 +36,10 @@ def look(path: Path, spec: Multimodal, *, role: Role, mirror: Path, local_roots:
     def find(encoder: str) -> Path:
         return resolve(encoder, mirror=mirror, allow_hub=False, local_roots=local_roots)
 
-    with _open(path, spec.schema_) as dataset, _progress() as progress:
+    with _open(path, spec.schema_) as dataset, Decoders() as decoders, _progress() as progress:
         types = {name: column.type for name, column in dataset.schema.columns.items()}
         limits = text_limits(spec, types, find)
-        return check(dataset, spec, role=role, text_limits=limits, progress=progress)
+        return check(dataset, spec, role=role, text_limits=limits, probe=decoders.probe, progress=progress)
 
 
 def _open(path: Path, schema: Schema | None) -> Dataset:

@@ -40,6 +40,7 @@ def make_assignment(
             "allow_hub": settings.allow_hub,
             "cache": str(settings.data.absolute() / "cache"),
             "cache_bytes": settings.cache_bytes,
+            "decode_timeout_s": settings.decode_timeout_s,
             "kernels": settings.kernels,
             "gpu_locks": str(settings.gpu_locks_dir.absolute()),
         },

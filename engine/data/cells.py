@@ -9,7 +9,7 @@ from engine.data.chat_paths import column_at
 from engine.data.issues import Issues
 from engine.data.lengths import TextLimit
 from engine.data.manifest import Dataset, MediaRef, Row, Several, Unreadable
-from engine.data.probe import Undecodable, probe_audio, probe_image, probe_video
+from engine.data.probe import Probe, Undecodable, probe_media
 from engine.data.references import shown
 from engine.data.several import together
 from engine.data.tables import excerpt
@@ -34,9 +34,13 @@ class Cells:
     """Looks at rows, one after the other; a file that many rows share is read once."""
 
     def __init__(
-        self, dataset: Dataset, used: Mapping[str, ColumnType], seconds: Mapping[str, float | None]
+        self,
+        dataset: Dataset,
+        used: Mapping[str, ColumnType],
+        seconds: Mapping[str, float | None],
+        probe: Probe = probe_media,
     ) -> None:
-        self._dataset, self._used, self._seconds = dataset, used, seconds
+        self._dataset, self._used, self._seconds, self._probe = dataset, used, seconds, probe
         refused = (i for i in dataset.issues if i.severity == "error" and column_at(i.column) in used)
         #: Lines of which a used cell was refused already.
         self._named = {issue.line for issue in refused}
@@ -100,12 +104,7 @@ class Cells:
             return _Look(ref.name.encode(), (error.code, error.message))
         digest = sha256(data).digest()
         try:
-            if self._used[name] is ColumnType.IMAGE:
-                probe_image(data)
-                return _Look(digest)
-            if self._used[name] is ColumnType.VIDEO:
-                return _Look(digest, seconds=probe_video(data, self._seconds[name]).seconds)
-            return _Look(digest, seconds=probe_audio(data, self._seconds[name]))
+            return _Look(digest, seconds=self._probe(data, self._used[name], self._seconds[name]).seconds)
         except Undecodable as error:
             return _Look(digest, (error.code, error.message))
 

@@ -4,6 +4,7 @@ import base64
 import io
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from domain.manifest import ColumnType
-from engine.data import decode, probe
-from engine.data.decode import Undecodable
+from engine.data.limits import Undecodable
 from engine.data.manifest import Dataset, MediaRef, Row, Several, Unreadable, Value
+from engine.data.probe import Probe, probe_media
 from engine.data.references import shown
+from engine.data.values import Read, Reading, read_value
 
 ROWS = 10
 #: Of a text, an id, a label; a page needs no more to tell rows apart.
@@ -29,7 +31,11 @@ _PEAKS, _SECONDS, _RATE = 100, 60.0, 8000
 
 
 def preview(
-    dataset: Dataset, rows: int = ROWS, should_stop: Callable[[], bool] = lambda: False
+    dataset: Dataset,
+    rows: int = ROWS,
+    should_stop: Callable[[], bool] = lambda: False,
+    read: Read = read_value,
+    probe: Probe = probe_media,
 ) -> list[dict[str, Any]]:
     """`{line, id, label, split, cells}` of each of the first rows.
 
@@ -38,12 +44,20 @@ def preview(
     `seconds`, `frames`, `has_audio` and a picture's three, or the `error` that it cannot be read for. A cell of several
     files shows the first and says with `files` how many there are, one of several texts with `texts`.
     """
-    return [_shown(dataset, row) for row in islice(dataset.rows, rows) if not should_stop()]
+    eyes = _Eyes(read, probe)
+    return [_shown(dataset, row, eyes) for row in islice(dataset.rows, rows) if not should_stop()]
 
 
-def _shown(dataset: Dataset, row: Row) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Eyes:
+    read: Read
+    probe: Probe
+
+
+def _shown(dataset: Dataset, row: Row, eyes: _Eyes) -> dict[str, Any]:
     columns = dataset.schema.columns
-    cells = {name: _cell(dataset, v, columns[name].type) for name, v in islice(row.values.items(), _COLUMNS)}
+    some = islice(row.values.items(), _COLUMNS)
+    cells = {name: _cell(dataset, value, columns[name].type, eyes) for name, value in some}
     told = {"line": row.line, "id": _brief(row.id), "label": _brief(row.label), "split": row.split}
     return {**told, "cells": cells}
 
@@ -57,7 +71,7 @@ def _brief(value: Any) -> Any:
     return value[:_CHARACTERS] if isinstance(value, str) else value
 
 
-def _cell(dataset: Dataset, value: Value, kind: ColumnType) -> dict[str, Any] | None:
+def _cell(dataset: Dataset, value: Value, kind: ColumnType, eyes: _Eyes) -> dict[str, Any] | None:
     if value is None:
         return None
     told: dict[str, Any] = {"type": str(kind)}
@@ -65,30 +79,30 @@ def _cell(dataset: Dataset, value: Value, kind: ColumnType) -> dict[str, Any] | 
         told["texts" if kind is ColumnType.TEXT else "files"] = len(value.parts)
         value = value.parts[0]
     if isinstance(value, MediaRef):
-        return told | {"name": shown(value.name)} | _media(dataset, value, kind)
+        return told | {"name": shown(value.name)} | _media(dataset, value, kind, eyes)
     if kind is ColumnType.TEXT:
         return told | {"text": str(value)[:_CHARACTERS], "characters": len(str(value))}
     return told | {"value": _brief(value)}
 
 
-def _media(dataset: Dataset, ref: MediaRef, kind: ColumnType) -> dict[str, Any]:
+def _media(dataset: Dataset, ref: MediaRef, kind: ColumnType, eyes: _Eyes) -> dict[str, Any]:
     try:
         data = dataset.read(ref)
-        return _SHOWN[kind](data)
+        return _SHOWN[kind](data, eyes)
     except (Unreadable, Undecodable) as error:
         return {"error": {"code": str(error.code), "message": error.message}}
 
 
-def _picture(data: bytes) -> dict[str, Any]:
-    pixels = decode.image(data)
+def _picture(data: bytes, eyes: _Eyes) -> dict[str, Any]:
+    pixels = eyes.read(data, Reading(ColumnType.IMAGE))
     return {"width": pixels.shape[1], "height": pixels.shape[0], "thumbnail": _small(pixels)}
 
 
-def _film(data: bytes) -> dict[str, Any]:
+def _film(data: bytes, eyes: _Eyes) -> dict[str, Any]:
     """The frame in the middle stands for it: many films begin with a black one."""
-    film = probe.probe_video(data)
-    (frame, *_) = decode.video(data, num_frames=1, size=_SIDE)
-    told = {"width": film.width, "height": film.height, "seconds": round(film.seconds, 3)}
+    film = eyes.probe(data, ColumnType.VIDEO, None)
+    (frame, *_) = eyes.read(data, Reading(ColumnType.VIDEO, num_frames=1, frame_size=_SIDE))
+    told = {"width": film.width, "height": film.height, "seconds": round(film.seconds or 0.0, 3)}
     return {**told, "frames": film.frames, "has_audio": film.has_audio, "thumbnail": _small(frame)}
 
 
@@ -100,8 +114,8 @@ def _small(pixels: NDArray[np.uint8]) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _sound(data: bytes) -> dict[str, Any]:
-    samples = decode.audio(data, sampling_rate=_RATE, max_seconds=_SECONDS)
+def _sound(data: bytes, eyes: _Eyes) -> dict[str, Any]:
+    samples = eyes.read(data, Reading(ColumnType.AUDIO, sampling_rate=_RATE, max_seconds=_SECONDS))
     return {"seconds": round(len(samples) / _RATE, 3), "waveform": list(_peaks(np.abs(samples)))}
 
 

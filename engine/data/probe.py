@@ -1,16 +1,17 @@
-"""Whether bytes are a picture or a sound that can be decoded, without making arrays of them. Knows no rows."""
+"""Whether bytes are a picture, sound or film that can be decoded, without making arrays of them. Knows no rows."""
 
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from struct import error as StructError
 from typing import TYPE_CHECKING
 
 import soundfile
 from PIL import Image, ImageOps
 
-from domain.manifest import Code
+from domain.manifest import Code, ColumnType
 from engine.data import limits
 from engine.data.limits import Undecodable
 
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
     from engine.data.video import Film
 
 __all__ = [
+    "Probe",
+    "Probed",
     "Undecodable",
     "open_picture",
     "probe_audio",
     "probe_image",
+    "probe_media",
     "probe_video",
     "reading",
     "sound_file",
@@ -49,6 +53,32 @@ _PICTURE_ERRORS = (
     zlib.error,
 )
 _SOUND_ERRORS = (soundfile.SoundFileError, OSError, ValueError, TypeError, OverflowError)
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What a medium turned out to be; None is what its kind does not have."""
+
+    seconds: float | None = None
+    width: int | None = None
+    height: int | None = None
+    frames: int | None = None
+    has_audio: bool = False
+
+
+#: A medium's bytes, its kind and how many seconds of it are read -> what it is; raises Undecodable.
+Probe = Callable[[bytes, ColumnType, float | None], Probed]
+
+
+def probe_media(data: bytes, kind: ColumnType, max_seconds: float | None = None) -> Probed:
+    """The plain `Probe`: in this process."""
+    if kind is ColumnType.IMAGE:
+        probe_image(data)
+        return Probed()
+    if kind is ColumnType.AUDIO:
+        return Probed(probe_audio(data, max_seconds), has_audio=True)
+    film = probe_video(data, max_seconds)
+    return Probed(film.seconds, film.width, film.height, film.frames, film.has_audio)
 
 
 def probe_image(data: bytes) -> None:

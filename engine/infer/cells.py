@@ -15,7 +15,7 @@ from engine.data.infer import as_number, is_missing
 from engine.data.probe import Undecodable
 from engine.data.rows import class_name
 from engine.data.several import MOST_FILES
-from engine.data.values import Reading, read_value
+from engine.data.values import Read, Reading
 from engine.infer.answers import Problem
 
 #: Encoders cut long before; a tokenizer takes seconds for a book.
@@ -99,7 +99,7 @@ def _is_missing(value: Any) -> bool:
     return (isinstance(value, str | None) and is_missing(value)) or (isinstance(value, list) and not value)
 
 
-def read_cell(value: Any, reading: Reading) -> Any:
+def read_cell(value: Any, reading: Reading, read: Read) -> Any:
     """What the cell means to an encoder. Raises Undecodable."""
     if reading.kind is ColumnType.NUMBER:
         return _number(value)
@@ -109,7 +109,7 @@ def read_cell(value: Any, reading: Reading) -> Any:
     if reading.kind is ColumnType.TEXT and len(data) > MAX_TEXT_BYTES:
         raise Undecodable(Code.TOO_LARGE, f"the text has more than {MAX_TEXT_BYTES} bytes; shorten it")
     try:
-        return read_value(data, reading)
+        return read(data, reading)
     except UnicodeDecodeError as error:
         raise Undecodable(Code.ENCODING_ERROR, f"the text is not UTF-8 ({error}); convert it") from error
 

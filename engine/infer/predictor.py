@@ -14,6 +14,7 @@ from domain.manifest import Code
 from domain.tasks import Task
 from engine.data.column_statistics import Vocabulary
 from engine.data.tables import excerpt
+from engine.data.values import Read, read_value
 from engine.hub.mirror import resolve
 from engine.infer.answers import Modalities, Prediction, Problem, WeightsBy
 from engine.infer.cells import Cells, category, sort_out
@@ -34,15 +35,17 @@ def load(
     folder: Path | str,
     encoders: Path | str | Callable[[str], Path] | None = None,
     device: str = "auto",
+    read: Read = read_value,
 ) -> "Predictor":
     """The model in `folder`, ready to predict.
 
     `encoders` is the folder that holds the encoders (they are not in the model), or a function from an
-    encoder's id to its folder. The Hub is never asked. Raises EngineError: `model_unreadable`,
+    encoder's id to its folder. The Hub is never asked. `read` decodes media: in this process, which needs no
+    end and suits one's own files; of a stranger's take `engine.data.decoders.pool.Decoders().read`. Raises EngineError: `model_unreadable`,
     `model_too_new`, `encoder_unavailable`, `encoder_changed`.
     """
     model, card = load_model(Path(folder), _finder(encoders))
-    return Predictor(model.to(_device(device)), card)
+    return Predictor(model.to(_device(device)), card, read)
 
 
 def _finder(encoders: Path | str | Callable[[str], Path] | None) -> Callable[[str], Path]:
@@ -78,8 +81,8 @@ class Answer:
 class Predictor:
     """Holds one model. Rows never touch one another: a bad one has its error, the others their answers."""
 
-    def __init__(self, model: Multimodal, card: Card) -> None:
-        self.model, self.card = model.eval(), card
+    def __init__(self, model: Multimodal, card: Card, read: Read = read_value) -> None:
+        self.model, self.card, self._read = model.eval(), card, read
         #: The columns that the model reads, in the network's order.
         self.columns: tuple[str, ...] = tuple(model.names)
         schema = card.schema
@@ -128,7 +131,9 @@ class Predictor:
             # A row that has failed already costs no further work.
             return cells.error(masks=masks) is None
 
-        towers = [Tower(name, self.model.encoder(name), clock, should_stop) for name in self.columns]
+        towers = [
+            Tower(name, self.model.encoder(name), clock, should_stop, self._read) for name in self.columns
+        ]
         pooled = [tower.encode(sorted_out, wanted) for tower in towers]
         kept = [i for i, cells in enumerate(sorted_out) if wanted(cells)]
         with clock.part("gpu"):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from domain.manifest import MODALITIES, Code, ColumnType
 from engine.data.probe import Undecodable
+from engine.data.values import Read
 from engine.infer.answers import Problem
 from engine.infer.cells import Cells, read_cell
 from engine.models.encoders import Encoder, Prepared
@@ -66,6 +67,7 @@ class Tower:
     encoder: Encoder
     clock: Clock
     should_stop: ShouldStop
+    read: Read
 
     @property
     def device(self) -> torch.device:
@@ -122,7 +124,7 @@ class Tower:
 
     def _read(self, value: Any) -> Any:
         """A text, or the inputs of anything else: prepared one by one, as a decoded picture is a thousand times larger."""
-        read = read_cell(value, self.encoder.reading)
+        read = read_cell(value, self.encoder.reading, self.read)
         return read if self.encoder.reading.kind is ColumnType.TEXT else self.encoder.prepare([read])
 
     def _of_texts(self, texts: Sequence[str]) -> list[Outcome]:

@@ -19,6 +19,7 @@ from engine.data.dataset import Examples
 from engine.data.splits import Splits, open_splits
 from engine.data.targets import Goal
 from engine.data.uploads import Lookup
+from engine.data.values import Read, read_value
 from engine.models.build import build_model
 from engine.models.multimodal import Multimodal as Network
 from engine.train import checkpoint, metrics, precision, results
@@ -60,6 +61,7 @@ def train(
     report: Report = lambda _: None,
     save: Save | None = None,
     decided: Callable[[dict[str, Any]], None] = lambda _: None,
+    read: Read = read_value,
     should_stop: ShouldStop = lambda: None,
     device: str = "auto",
     cache_bytes: int = CACHE_BYTES,
@@ -74,6 +76,7 @@ def train(
     `save` hears of each checkpoint, and whoever hears decides which are kept; else the newest
     `save_total_limit` are.
     `decided` hears the spec with every `auto` replaced, before the first step.
+    `read` decodes media: in this process unless `Decoders.read` is given, which sets limits of time and memory.
     """
     snapshot = checkpoint.read(resume) if resume else None
     dispatch.forget()
@@ -95,7 +98,7 @@ def train(
         if snapshot:
             refuse_another(snapshot.run, run)
         try:
-            inputs = prepare(model, splits, cache, report=report, should_stop=should_stop)
+            inputs = prepare(model, splits, cache, report=report, should_stop=should_stop, read=read)
         except StopAsked as asked:
             return Stopped(snapshot.memory.step if snapshot else 0, asked.why)
         evict(cache, cache_bytes)

@@ -152,6 +152,11 @@ def children_of(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
+def decoders_of(pid: int) -> list[psutil.Process]:
+    """The processes that decode for a worker or for its child."""
+    return [p for p in children_of(pid) if "engine.data.decoders.process" in p.cmdline()]
+
+
 def kill_tree(pid: int, sig: signal.Signals) -> None:
     """Signals a process and all below it."""
     try:

@@ -9,6 +9,7 @@ from db.artifacts import Artifacts, is_whole, seal
 from domain.bad_rows import BadRows
 from domain.errors import EngineError
 from domain.specs import Multimodal
+from engine.data.decoders.pool import Decoders
 from engine.hub.mirror import resolve
 from engine.train.run import Finished, Progress, train
 from kernels import dispatch
@@ -23,28 +24,30 @@ def fine_tune(desk: Desk) -> None:
     resolved = {k: v for k, v in desk.resolved.items() if k not in ("classes", "bad_rows")}
     bad_rows = {field: BadRows.read(rows) for field, rows in desk.resolved.get("bad_rows", {}).items()}
 
-    ending = train(
-        Multimodal.model_validate(resolved),
-        **_files(desk),
-        encoders=lambda name: resolve(
-            name,
-            mirror=Path(place["encoders"]),
-            allow_hub=place["allow_hub"],
-            local_roots=[Path(p) for p in place["local_roots"]],
-        ),
-        cache=Path(place["cache"]),
-        out=desk.folder,
-        seed=desk.spec.get("seed") or 0,
-        bad_rows=bad_rows,
-        uploads=lookup(desk),
-        names={field: file["filename"] for field, file in desk.files.items()},
-        data=_sums(desk),
-        resume=_checkpoint(desk),
-        report=lambda progress: _report(desk, progress),
-        save=lambda folder, about: _save(desk, folder, about),
-        decided=lambda spec: desk.tell("resolved", resolved=desk.resolved | spec),
-        should_stop=desk.should_stop,
-    )
+    with Decoders(seconds=place["decode_timeout_s"]) as decoders:
+        ending = train(
+            Multimodal.model_validate(resolved),
+            **_files(desk),
+            encoders=lambda name: resolve(
+                name,
+                mirror=Path(place["encoders"]),
+                allow_hub=place["allow_hub"],
+                local_roots=[Path(p) for p in place["local_roots"]],
+            ),
+            cache=Path(place["cache"]),
+            out=desk.folder,
+            seed=desk.spec.get("seed") or 0,
+            bad_rows=bad_rows,
+            uploads=lookup(desk),
+            names={field: file["filename"] for field, file in desk.files.items()},
+            data=_sums(desk),
+            resume=_checkpoint(desk),
+            report=lambda progress: _report(desk, progress),
+            save=lambda folder, about: _save(desk, folder, about),
+            decided=lambda spec: desk.tell("resolved", resolved=desk.resolved | spec),
+            read=decoders.read,
+            should_stop=desk.should_stop,
+        )
     if isinstance(ending, Finished):
         _finish(desk, ending)
     else:

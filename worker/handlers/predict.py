@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from domain.manifest import ColumnType
+from engine.data.decoders.pool import Decoders
 from engine.hub.mirror import resolve
 from engine.infer import Answer, Predictor, Problem, load
 from engine.infer.shelf import Shelf
@@ -17,6 +19,8 @@ from worker.child import Desk
 MODELS_HELD = 4
 
 _shelf: Shelf[Predictor] = Shelf(MODELS_HELD)
+#: It stays as long as the child.
+_decoders: list[Decoders] = []
 
 
 def predict(desk: Desk) -> None:
@@ -25,8 +29,11 @@ def predict(desk: Desk) -> None:
         # Small batches gain nothing from sharing cores, and the machine's other workers need them.
         torch.set_num_threads(1)
     dispatch.use(desk.place["kernels"])
-    predictor = _shelf.get(desk.model["folder"], lambda: _load(desk))
     spec = desk.spec
+    if _has_media(spec):
+        # While the model is loaded, so that the first prediction does not wait for both.
+        _decoders_of(desk.place).warm()
+    predictor = _shelf.get(desk.model["folder"], lambda: _load(desk))
     try:
         answer = predictor.run(
             [_row(row, desk.blobs) for row in spec["inputs"]],
@@ -43,7 +50,7 @@ def predict(desk: Desk) -> None:
 
 def _load(desk: Desk) -> Predictor:
     place = desk.place
-    return load(
+    predictor = load(
         Path(desk.model["folder"]),
         encoders=lambda name: resolve(
             name,
@@ -51,7 +58,23 @@ def _load(desk: Desk) -> Predictor:
             allow_hub=place["allow_hub"],
             local_roots=[Path(p) for p in place["local_roots"]],
         ),
+        read=_decoders_of(place).read,
     )
+    if any(predictor.model.encoder(name).reading.kind != ColumnType.TEXT for name in predictor.columns):
+        # A later prediction may have media though this one has none.
+        _decoders_of(place).warm()
+    return predictor
+
+
+def _decoders_of(place: dict[str, Any]) -> Decoders:
+    """Those of the child, the same for all models. They die with it."""
+    if not _decoders:
+        _decoders.append(Decoders(seconds=place["decode_timeout_s"]))
+    return _decoders[0]
+
+
+def _has_media(spec: dict[str, Any]) -> bool:
+    return any(isinstance(cell, dict) for row in spec["inputs"] for cell in row["values"].values())
 
 
 def _row(row: dict[str, Any], blobs: dict[str, str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from domain.manifest import Schema, Severity
 from domain.specs import Multimodal
 from engine.data.check import Report, check
+from engine.data.decoders.pool import Decoders
 from engine.data.issues import Issues
 from engine.data.lengths import text_limits
 from engine.data.manifest import open_dataset
@@ -35,7 +36,10 @@ def read_through(
     """What the file is, and the schema that it was read by; `shown` is filled with its first rows."""
     declared = spec.schema_ or (Schema.model_validate(file["schema"]) if file["schema"] else None)
     path, name = Path(file["path"]), file["filename"]
-    with open_dataset(path, schema=declared, filename=name, uploads=lookup(desk)) as dataset:
+    with (
+        open_dataset(path, schema=declared, filename=name, uploads=lookup(desk)) as dataset,
+        Decoders(seconds=desk.place["decode_timeout_s"]) as decoders,
+    ):
         types = {name: column.type for name, column in dataset.schema.columns.items()}
         report = check(
             dataset,
@@ -44,11 +48,17 @@ def read_through(
             trained=trained,
             hold_out=hold_out,
             text_limits=text_limits(spec, types, lambda encoder: _in_mirror(desk, encoder)),
+            probe=decoders.probe,
             progress=_progress(desk),
             should_stop=lambda: bool(desk.should_stop()),
         )
         if shown is not None and not desk.should_stop():
-            shown += preview(dataset, should_stop=lambda: bool(desk.should_stop()))
+            shown += preview(
+                dataset,
+                should_stop=lambda: bool(desk.should_stop()),
+                read=decoders.read,
+                probe=decoders.probe,
+            )
         return report, dataset.schema
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import redis
 
@@ -14,7 +15,7 @@ from db.tables import Job
 from domain.job import Lane, State
 from support.datasets import tiny_av
 from support.encoders import AUDIO, IMAGE, tiny_encoders
-from support.stack import Stack, children_of, kill_tree, stack, until
+from support.stack import Stack, children_of, decoders_of, kill_tree, stack, until
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +149,29 @@ def test_a_worker_that_is_told_to_end_hands_its_job_on_with_a_checkpoint(plait: 
     plait.worker(Lane.TRAIN)
     plait.until(job_id, is_final)
     assert_finished_once(plait, job_id)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["child killed", "worker killed", "cancel", "drain"])
+def test_no_decoder_outlives_a_training_however_it_ends(plait: Stack, data: str, ending: str) -> None:
+    worker = plait.worker(Lane.TRAIN)
+    job_id = plait.submit(data, long_training(epochs=5000))
+    plait.until(job_id, has_checkpoint)
+    [child] = psutil.Process(worker.pid).children()
+    decoding = decoders_of(child.pid)
+    assert decoding
+
+    match ending:
+        case "child killed":
+            child.kill()
+        case "worker killed":
+            worker.kill()
+        case "cancel":
+            plait.cancel(job_id)
+        case "drain":
+            worker.terminate()
+
+    assert psutil.wait_procs(decoding, timeout=30)[1] == []
 
 
 @pytest.mark.slow

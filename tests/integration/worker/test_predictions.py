@@ -19,9 +19,10 @@ from db.session import now
 from db.tables import Job
 from domain.ids import new_id
 from domain.job import Kind, Lane, Stage, State
+from support import bombs
 from support.datasets import png, shape, tiny_av
 from support.encoders import IMAGE, TEXT, tiny_encoders
-from support.stack import TENANT, Stack, children_of, stack, until
+from support.stack import TENANT, Stack, children_of, decoders_of, stack, until
 
 Cells = dict[str, Any]
 
@@ -78,8 +79,9 @@ class Plait:
         return key
 
     def child(self) -> psutil.Process:
-        """The worker's one child, once there is one."""
-        [child] = until(lambda: children_of(self.worker().pid), lambda found: len(found) == 1, limit_s=30)
+        """The worker's one child, once there is one. What decodes is the child's."""
+        worker = psutil.Process(self.worker().pid)
+        [child] = until(worker.children, lambda found: len(found) == 1, limit_s=30)
         return child
 
 
@@ -282,7 +284,7 @@ def test_a_prediction_that_kills_three_children_is_given_up(plait: Plait) -> Non
     killed = {first.pid}
     for _ in range(2):
         living = until(
-            lambda: [c for c in children_of(plait.worker().pid) if c.pid not in killed],
+            lambda: [c for c in psutil.Process(plait.worker().pid).children() if c.pid not in killed],
             lambda found: bool(found),
             limit_s=30,
         )
@@ -345,11 +347,50 @@ def test_an_idle_child_ends_with_its_killed_keeper(plait: Plait) -> None:
 def test_a_worker_that_is_told_to_end_takes_its_idle_child_along(plait: Plait) -> None:
     plait.answers({"text": "a"})
     child, worker = plait.child(), plait.worker()
+    decoding = decoding_of(plait, child)
 
     worker.terminate()
 
     assert worker.wait(30) == 0
     assert not child.is_running()
+    assert psutil.wait_procs(decoding, timeout=10)[1] == []
+
+
+def decoding_of(plait: Plait, child: psutil.Process) -> list[psutil.Process]:
+    """The child's decoder, which has decoded."""
+    plait.answers({"image": inline(PICTURE)})
+    found = decoders_of(child.pid)
+    assert len(found) == 1
+    return found
+
+
+def test_a_bomb_is_its_rows_error_and_takes_neither_the_child_nor_its_decoder_along(plait: Plait) -> None:
+    plait.answers({"text": "a"})
+    child = plait.child()
+    decoding = decoding_of(plait, child)
+
+    bomb, good = plait.answers({"image": inline(bombs.jpeg(65_000, 65_000))}, {"image": inline(PICTURE)})
+
+    assert (bomb["error"]["code"], good["error"]) == ("too_large", None)
+    assert plait.child().pid == child.pid
+    assert decoders_of(child.pid) == decoding
+
+
+@pytest.mark.parametrize("who", ["child", "worker"])
+def test_no_decoder_outlives_a_child_that_is_killed_or_whose_worker_is(plait: Plait, who: str) -> None:
+    plait.answers({"text": "a"})
+    child, worker = plait.child(), plait.worker()
+    decoding = decoding_of(plait, child)
+    # In the middle of items.
+    job_id = plait.submit(*slow(plait, 30))
+    plait.stack.until(job_id, running)
+
+    (child if who == "child" else worker).kill()
+
+    assert psutil.wait_procs(decoding, timeout=10)[1] == []
+    plait.stack.cancel(job_id)
+    worker.kill()
+    worker.wait()
 
 
 @pytest.mark.slow
