@@ -3,8 +3,9 @@
 Knows files through `engine.data.manifest` only, and no training.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +17,7 @@ from engine.data.classes import Label
 from engine.data.collate import Batch
 from engine.data.decode import Undecodable
 from engine.data.manifest import Dataset, MediaRef, Row
+from engine.data.media_cache import CachedRead
 from engine.data.values import Read, Reading
 from engine.models.encoders import Encoder
 from engine.models.multimodal import Live
@@ -74,19 +76,36 @@ class CachedColumn:
 
 @dataclass(frozen=True)
 class LiveColumn:
-    """A trained tower: decoded and prepared anew each time, from any thread."""
+    """A trained tower: read and prepared anew each time, from any thread."""
 
     examples: Sequence[Example]
     name: str
     encoder: Encoder
     read: Read
+    #: sha256 of the cells that were read, by row: what the cache has of them needs no bytes any more.
+    digests: dict[int, bytes] = field(default_factory=dict, repr=False)
 
     def fetch(self, index: Tensor) -> Live:
         chosen = [self.examples[i] for i in index.tolist()]
         rows = [place for place, example in enumerate(chosen) if example.has(self.name)]
-        values = [chosen[place].value(self.name, self.encoder.reading, self.read) for place in rows]
+        values = [self._value(int(index[place])) for place in rows]
         inputs = self.encoder.prepare(values) if values else {}
         return Live(inputs, torch.tensor(rows, dtype=torch.long))
+
+    def _value(self, row: int) -> Any:
+        example, read, reading = self.examples[row], self.read, self.encoder.reading
+        if not isinstance(read, CachedRead) or reading.kind not in read.kinds:
+            return example.value(self.name, reading, read)
+        seen = self.digests.get(row)
+        value = read.cache.find(seen, reading) if seen is not None else None
+        return self._read(row, read) if value is None else value
+
+    def _read(self, row: int, read: CachedRead) -> Any:
+        def noting(data: bytes, reading: Reading) -> Any:
+            self.digests[row] = digest = hashlib.sha256(data).digest()
+            return read.known(data, digest, reading)
+
+        return self.examples[row].value(self.name, self.encoder.reading, noting)
 
     def part(self, rows: range) -> "LiveColumn":
         return LiveColumn(self.examples[rows.start : rows.stop], self.name, self.encoder, self.read)

@@ -39,7 +39,7 @@ def finish(
         tested = _tested(model, splits, inputs, loss, should_stop)
     except StopAsked as asked:
         return Stopped(memory.step, asked.why)
-    found = dict(memory.best_metrics) | timing(memory, inputs)
+    found = dict(memory.best_metrics) | timing(memory, inputs) | inputs.hit_rates()
     found |= {f"test_{name}": value for name, value in tested.get("metrics", {}).items()}
     memory.history[-1].update(
         {name: value for name, value in found.items() if name not in memory.best_metrics}

@@ -14,9 +14,10 @@ from domain.bad_rows import BadRows
 from domain.errors import EngineError
 from domain.manifest import MODALITIES, Schema
 from domain.specs import DEFAULT_ENCODERS, Multimodal, Tower
-from engine.data.cache import evict
+from engine.data.caches import open_caches
 from engine.data.collate import Batch, Slice, ahead, shuffled, slices
 from engine.data.dataset import Examples
+from engine.data.shared import Shared, Warn
 from engine.data.splits import open_splits
 from engine.data.targets import Goal
 from engine.models.build import build_model
@@ -34,7 +35,7 @@ from kernels import dispatch
 
 __all__ = ["Finished", "Progress", "Stopped", "train"]
 
-#: Features of some millions of rows; what was used longest ago goes first.
+#: Of each of the two caches: features of some millions of rows; what was used longest ago goes first.
 CACHE_BYTES = 20 << 30
 
 Report = Callable[[Progress], None]
@@ -61,6 +62,8 @@ def train(
     should_stop: ShouldStop = lambda: None,
     device: str = "auto",
     cache_bytes: int = CACHE_BYTES,
+    shared: Shared | None = None,
+    warn: Warn = lambda _: None,
 ) -> Finished | Stopped:
     """Fills `out` with `checkpoints/`, `model/` and `results/`; on a stop the last checkpoint is there.
 
@@ -70,10 +73,13 @@ def train(
     `save` hears of each checkpoint, and whoever hears decides which are kept; else the newest
     `save_total_limit` are.
     `decided` hears the spec with every `auto` replaced, before the first step.
+    `cache` is a folder that all jobs of a machine share; `shared` is what several machines do, if anything.
+    `warn` hears, once each, what a cache can no longer do: a full disk ends no job.
     """
     snapshot = checkpoint.read(resume) if resume else None
     dispatch.forget()
     with ExitStack() as files:
+        caches = files.enter_context(open_caches(cache, cache_bytes, shared, warn))
         report(Progress("loading"))
         splits = open_splits(files, spec, training, validation, test, seed, bad_rows)
         spec = spec.model_copy(update={"towers": spec.towers or default_towers(splits.schema)})
@@ -90,10 +96,10 @@ def train(
         if snapshot:
             refuse_another(snapshot.run, run)
         try:
-            inputs = prepare(model, splits, cache, report=report, should_stop=should_stop)
+            inputs = prepare(model, splits, caches, report=report, should_stop=should_stop)
         except StopAsked as asked:
             return Stopped(snapshot.memory.step if snapshot else 0, asked.why)
-        evict(cache, cache_bytes)
+        caches.make_room()
         # What came before (a full or an empty cache) must not move the draws of training.
         _seed(seed)
         with one_thread() if inputs.train.is_cached else nullcontext():

@@ -32,6 +32,8 @@ def fine_tune(desk: Desk) -> None:
             local_roots=[Path(p) for p in place["local_roots"]],
         ),
         cache=Path(place["cache"]),
+        cache_bytes=place["cache_bytes"],
+        warn=lambda message: desk.event("training.cache", message, level="warn"),
         out=desk.folder,
         seed=desk.spec.get("seed") or 0,
         bad_rows=bad_rows,
