@@ -58,6 +58,7 @@ def timing(memory: Memory, inputs: Inputs) -> dict[str, float]:
     found = {"first_epoch_seconds": first}
     found["data_wait_fraction"] = memory.waited_seconds / sum(memory.epoch_seconds)
     if later:
+        found["data_wait_fraction_later"] = sum(memory.epoch_waits[1 : len(later) + 1]) / sum(later)
         found["epoch_seconds"] = statistics.median(later)
         speedup = inputs.speedup(first, found["epoch_seconds"])
         found |= {"cached_epoch_speedup": speedup} if speedup is not None else {}

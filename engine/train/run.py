@@ -15,7 +15,7 @@ from domain.errors import EngineError
 from domain.manifest import MODALITIES, Schema
 from domain.specs import DEFAULT_ENCODERS, Multimodal, Tower
 from engine.data.caches import open_caches
-from engine.data.collate import Batch, Slice, ahead, shuffled, slices
+from engine.data.collate import AHEAD, MOST_AHEAD, Batch, Epochs, Slice, shuffled, slices
 from engine.data.dataset import Examples
 from engine.data.shared import Shared, Warn
 from engine.data.splits import open_splits
@@ -102,10 +102,13 @@ def train(
         caches.make_room()
         # What came before (a full or an empty cache) must not move the draws of training.
         _seed(seed)
+        batches = _batches(inputs.train, plan, seed, _workers(place))
+        if isinstance(batches, Epochs):
+            files.callback(batches.close)
         with one_thread() if inputs.train.is_cached else nullcontext():
             ending, memory = fine_tune(
                 model,
-                _batches(inputs.train, plan, seed),
+                batches,
                 plan,
                 criterion=loss,
                 evaluate=_validator(splits.goal, inputs.validation, loss, plan, should_stop),
@@ -156,16 +159,22 @@ class Checkpoints:
             checkpoint.remove(self._kept.pop(0))
 
 
-def _batches(examples: Examples, plan: Plan, seed: int) -> Batches:
+def _batches(examples: Examples, plan: Plan, seed: int, workers: int = AHEAD) -> Batches:
     def fetch(piece: Slice) -> tuple[Slice, Batch]:
         return piece, examples.batch(piece.rows)
 
-    def batches(epoch: int, first_step: int) -> Iterator[tuple[Slice, Batch]]:
+    def pieces(epoch: int, first_step: int) -> Iterator[Slice]:
         order = shuffled(len(examples), seed, epoch)
-        pieces = slices(order, plan.batch_size, plan.accumulation, first_step)
-        return map(fetch, pieces) if examples.is_cached else ahead(fetch, pieces)
+        return slices(order, plan.batch_size, plan.accumulation, first_step)
 
-    return batches
+    if examples.is_cached:
+        return lambda epoch, first_step: map(fetch, pieces(epoch, first_step))
+    return Epochs(fetch, pieces, plan.n_epochs, workers)
+
+
+def _workers(place: torch.device) -> int:
+    """Beside a GPU the cores have nothing else to do."""
+    return AHEAD if place.type == "cpu" else min(MOST_AHEAD, max(AHEAD, torch.get_num_threads()))
 
 
 def _validator(
