@@ -1,6 +1,6 @@
 """How long a training with a trained tower waits for its data: `python -m benchmarks.engine.data_wait [--quick]`.
 
-Whole trainings by `engine.train.run.train`, on pictures and sounds like AV-digits' and on short films, with a
+Whole trainings by `engine.train.run.train`, on pictures like AV-digits' and on films of four seconds, with a
 MobileNetV2 of random weights. Each is run without caches (`none`), with empty ones (`empty`), and again with what that
 left (`full`); the arms take turns. Of each epoch: rows a second, and the share of its time that the loop waited.
 """
@@ -13,14 +13,13 @@ import os
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import av
 import numpy as np
-import soundfile
 import torch
 from PIL import Image
 from transformers import MobileNetV2Config, MobileNetV2Model
@@ -46,13 +45,14 @@ def main() -> None:
     asked.add_argument("--quick", action="store_true", help="few rows, one round: whether it runs at all")
     asked.add_argument("--rounds", type=int, default=2)
     asked.add_argument("--rows", type=int, default=96)
+    asked.add_argument("--arms", default=",".join(ARMS))
     asked.add_argument("--note", default="", help="what else to say of the run, as a column")
     asked.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "engine")
     options = asked.parse_args()
     rounds, rows, epochs = (1, 16, 2) if options.quick else (options.rounds, options.rows, 4)
     logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
-        told = measured(Path(folder), rows, rounds, epochs)
+        told = measured(Path(folder), rows, rounds, epochs, options.arms.split(","))
     options.out.mkdir(parents=True, exist_ok=True)
     with (options.out / "data_wait.csv").open("w", newline="") as out:
         writer = csv.DictWriter(out, [*told[0], "note"])
@@ -60,13 +60,13 @@ def main() -> None:
         writer.writerows({**row, "note": options.note} for row in told)
 
 
-def measured(folder: Path, rows: int, rounds: int, epochs: int) -> list[dict[str, Any]]:
+def measured(folder: Path, rows: int, rounds: int, epochs: int, arms: Sequence[str]) -> list[dict[str, Any]]:
     made = encoder(folder / "encoder")
     data = {name: dataset(folder / f"{name}.zip", name, rows) for name in CASES}
     runs: dict[tuple[str, str], list[list[tuple[float, float]]]] = {}
     for number in range(rounds):
         for case in CASES:
-            for arm in ARMS:
+            for arm in arms:
                 cache = folder / f"cache-{case}-{number}"
                 epoch_times = run(CASES[case], data[case], made, cache, folder / "out", arm, epochs)
                 runs.setdefault((case, arm), []).append(epoch_times)
@@ -155,7 +155,7 @@ def encoder(folder: Path) -> Path:
 
 
 def dataset(path: Path, case: str, rows: int) -> Path:
-    """Rows with a picture or a film, a sound, and a label that the picture tells."""
+    """Rows with a picture or a film, and a label that it tells."""
     rng = np.random.default_rng(0)
     with zipfile.ZipFile(path, "w") as out:
         lines = []
@@ -190,12 +190,6 @@ def film(label: int, rng: np.random.Generator, seconds: int = 4) -> bytes:
             seen = np.ascontiguousarray(ground[number:, 2 * number :][:240, :320])
             out.mux(stream.encode(av.VideoFrame.from_ndarray(seen, "rgb24")))
         out.mux(stream.encode(None))
-    return buffer.getvalue()
-
-
-def sound(rng: np.random.Generator) -> bytes:
-    buffer = io.BytesIO()
-    soundfile.write(buffer, rng.standard_normal(16_000).astype(np.float32) / 9, 16_000, format="WAV")
     return buffer.getvalue()
 
 
