@@ -43,8 +43,8 @@ from engine.data.media_cache import KEPT, MediaCache
 from engine.data.values import Reading, read_value
 
 SIDE, RATE = 224, 16_000
-CODECS, SIZES, GOPS, WANTED = ("h264", "vp9"), ((320, 240), (1280, 720)), (12, 60, 250), (4, 8, 16)
-SECONDS, CLIPS = 10, 2
+CODECS, SIZES, GOPS, WANTED = ("h264", "vp9"), ((320, 240), (1280, 720)), (12, 250), (4, 16)
+SECONDS, CLIPS = 10, 1
 #: What may be compared with: the better of these.
 OTHERS = ("loop", "datasets")
 

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import io
 import os
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from engine.data import media_cache
 from engine.data.entries import Entries
 from engine.data.limits import Undecodable
 from engine.data.media_cache import DEAR, KEPT, MediaCache
+from engine.data.shared import Patient
 from engine.data.values import Read, Reading, read_value
 from support.datasets import png, tone, wav
 from support.zoo import Film, filmed
@@ -300,3 +302,66 @@ def test_media_that_do_not_fit_are_kept_in_part_and_found_in_every_epoch(tmp_pat
     assert epochs[0] == 40
     assert 0 < epochs[1] < 30
     assert epochs[2] == epochs[1]
+
+
+class Shelf:
+    """A shared place in memory."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    def get(self, name: str) -> bytes | None:
+        return self.objects.get(name)
+
+    def put(self, name: str, data: bytes) -> None:
+        self.objects[name] = data
+
+    def names(self, prefix: str) -> Iterator[str]:
+        return iter(self.objects)
+
+
+def on_machine(folder: Path, shelf: Shelf) -> tuple[MediaCache, Patient]:
+    patient = Patient(shelf, print)
+    return cache_in(folder, shared=patient), patient
+
+
+def test_films_are_sent_to_other_machines_and_cheaper_media_are_not(tmp_path: Path) -> None:
+    shelf = Shelf()
+    here, sender = on_machine(tmp_path / "here", shelf)
+    for data, reading in MEDIA.values():
+        here.cached(Decoder(), KEPT)(data, reading)
+    sender.flush(10)
+    sender.close()
+    there, _ = on_machine(tmp_path / "there", shelf)
+    decoder = Decoder()
+
+    values = [there.cached(decoder, KEPT)(data, reading) for data, reading in MEDIA.values()]
+
+    films = sum(reading.kind is ColumnType.VIDEO for _, reading in MEDIA.values())
+    assert len(shelf.objects) == films
+    assert decoder.calls == len(MEDIA) - films
+    assert all(
+        same(value, read_value(*media)) and value.flags.writeable
+        for value, media in zip(values, MEDIA.values(), strict=True)
+    )
+    # What was fetched is on this machine's disk, too.
+    assert there.entries.get(media_cache.key_of(sha256(MEDIA["a film"][0]).digest(), FILM)) is not None
+
+
+@pytest.mark.parametrize("damage", [lambda d: b"", lambda d: d[:-1], lambda d: d[:9] + b"\0" + d[10:]])
+def test_a_film_that_another_machine_sent_damaged_is_decoded(tmp_path: Path, damage: Any) -> None:
+    data, reading = MEDIA["a film"]
+    shelf = Shelf()
+    here, sender = on_machine(tmp_path / "here", shelf)
+    here.cached(Decoder(), KEPT)(data, reading)
+    sender.flush(10)
+    sender.close()
+    shelf.objects = {name: damage(value) for name, value in shelf.objects.items()}
+    there, receiver = on_machine(tmp_path / "there", shelf)
+
+    value = there.cached(decoder := Decoder(), KEPT)(data, reading)
+    receiver.flush(10)
+    receiver.close()
+
+    assert decoder.calls == 1
+    assert same(value, read_value(data, reading))
