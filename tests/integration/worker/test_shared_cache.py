@@ -74,6 +74,7 @@ def test_a_place_that_refuses_is_an_error_of_the_system(settings: Settings, tmp_
             ask()
 
 
+@pytest.mark.slow
 def test_a_store_that_is_frozen_costs_a_job_three_silences_at_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

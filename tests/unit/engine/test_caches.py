@@ -24,6 +24,9 @@ TRAINED = {
 }
 FROZEN = {"image": {"encoder": IMAGE}, "audio": {"encoder": AUDIO, "max_seconds": 0.5}}
 MEDIA = 24
+BOTH = pytest.mark.parametrize(
+    "towers", [pytest.param(FROZEN, id="frozen"), pytest.param(TRAINED, id="trained", marks=pytest.mark.slow)]
+)
 
 
 class Shelf:
@@ -138,7 +141,7 @@ def test_of_frozen_towers_the_rate_is_how_many_features_were_there(place: Place)
     assert "media_cache_hit_rate" not in first.metrics
 
 
-@pytest.mark.parametrize("towers", [FROZEN, TRAINED], ids=["frozen", "trained"])
+@BOTH
 def test_a_cache_that_cannot_be_written_ends_no_training_and_changes_none(
     place: Place, towers: dict[str, Any]
 ) -> None:
@@ -229,7 +232,7 @@ def test_a_shared_shard_that_is_damaged_is_made_anew(place: Place, damage: Any) 
     assert there.metrics["feature_cache_hit_rate"] == 0
 
 
-@pytest.mark.parametrize("towers", [FROZEN, TRAINED], ids=["frozen", "trained"])
+@BOTH
 def test_a_shared_place_that_is_silent_is_told_once_and_ends_nothing(
     place: Place, towers: dict[str, Any]
 ) -> None:
