@@ -29,7 +29,7 @@ def main() -> None:
     asked.add_argument("--entries", type=int, default=100_000)
     asked.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "engine")
     options = asked.parse_args()
-    rows = [of_media(options.entries), of_shards(options.entries // 100)]
+    rows = [of_media(options.entries), of_shards(options.entries // 200)]
     options.out.mkdir(parents=True, exist_ok=True)
     with (options.out / "cache_eviction.csv").open("w", newline="") as out:
         writer = csv.DictWriter(out, rows[0])

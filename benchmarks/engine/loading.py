@@ -39,7 +39,7 @@ from scipy.signal import resample_poly
 from benchmarks.engine.video_decoding import ROOT, clip, length, middles
 from domain.manifest import ColumnType
 from engine.data.entries import Entries
-from engine.data.media_cache import KEPT, MediaCache
+from engine.data.media_cache import KEPT, MediaCache, is_worth
 from engine.data.values import Reading, read_value
 
 SIDE, RATE = 224, 16_000
@@ -171,11 +171,13 @@ def over_best(times: Times, name: str) -> list[float]:
 def made(folder: Path, media: Sequence[bytes], reading: Reading) -> dict[str, Load]:
     cache = MediaCache(Entries(folder / "media", 2**34))
     read, digests = cache.cached(read_value, KEPT), [sha256(data).digest() for data in media]
+    kept = [is_worth(data, reading, read(data, reading)) for data in media]
     by_hand = BY_HAND[reading.kind]
 
     def cached(one: int) -> np.ndarray:
-        value = cache.find(digests[one], reading)
-        return value if value is not None else read.known(media[one], digests[one], reading)
+        # As `engine.data.dataset.LiveColumn` does.
+        value = cache.find(digests[one], reading) if kept[one] else None
+        return read_value(media[one], reading) if value is None else value
 
     found: dict[str, Load] = {"loop": lambda one: by_hand(media[one], reading, False)}
     found |= of_datasets(folder, media, reading)

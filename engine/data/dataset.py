@@ -17,7 +17,7 @@ from engine.data.classes import Label
 from engine.data.collate import Batch
 from engine.data.decode import Undecodable
 from engine.data.manifest import Dataset, MediaRef, Row
-from engine.data.media_cache import CachedRead
+from engine.data.media_cache import CachedRead, is_worth
 from engine.data.values import Read, Reading
 from engine.models.encoders import Encoder
 from engine.models.multimodal import Live
@@ -82,7 +82,8 @@ class LiveColumn:
     name: str
     encoder: Encoder
     read: Read
-    #: sha256 of the cells that were read, by row: what the cache has of them needs no bytes any more.
+    #: sha256 of the cells that were read, by row: what the cache has of them needs no bytes any more. Empty where it
+    #: keeps nothing.
     digests: dict[int, bytes] = field(default_factory=dict, repr=False)
 
     def fetch(self, index: Tensor) -> Live:
@@ -97,13 +98,17 @@ class LiveColumn:
         if not isinstance(read, CachedRead) or reading.kind not in read.kinds:
             return example.value(self.name, reading, read)
         seen = self.digests.get(row)
-        value = read.cache.find(seen, reading) if seen is not None else None
+        if seen == b"":
+            return example.value(self.name, reading, read.read)
+        value = read.cache.find(seen, reading) if seen else None
         return self._read(row, read) if value is None else value
 
     def _read(self, row: int, read: CachedRead) -> Any:
         def noting(data: bytes, reading: Reading) -> Any:
-            self.digests[row] = digest = hashlib.sha256(data).digest()
-            return read.known(data, digest, reading)
+            digest = hashlib.sha256(data).digest()
+            value = read.known(data, digest, reading)
+            self.digests[row] = digest if is_worth(data, reading, value) else b""
+            return value
 
         return self.examples[row].value(self.name, self.encoder.reading, noting)
 

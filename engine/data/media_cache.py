@@ -35,6 +35,8 @@ DEAR = frozenset({ColumnType.VIDEO})
 #: A picture that is so many times as large as its file is not kept: JPEG is 10 times smaller than its pixels and
 #: decoded in 4 times the time that reading those takes (docs/DECISIONS.md).
 _PICTURE_GROWS = 4
+#: A smaller file counts as one of so many bytes.
+_LEAST = 1024
 #: A job that keeps more than this share of the limit has more media than fit. What is more is not kept, or the last
 #: ones of an epoch would drive out the first ones, and every one would be missed in every epoch.
 _MOST_OF_A_JOB = 0.8
@@ -78,9 +80,7 @@ class MediaCache:
     def keep(self, data: bytes, digest: bytes, reading: Reading, value: Any) -> None:
         """Writes the value down if it is worth it; a disk that is full ends no job."""
         parts = packed(value)
-        if parts is None or (
-            reading.kind is ColumnType.IMAGE and value.nbytes > _PICTURE_GROWS * max(len(data), 1024)
-        ):
+        if parts is None or not is_worth(data, reading, value):
             return
         with self._lock:
             self.misses += 1
@@ -131,6 +131,12 @@ class CachedRead:
             value = self.read(data, reading)
             self.cache.keep(data, digest, reading, value)
         return value
+
+
+def is_worth(data: bytes, reading: Reading, value: Any) -> bool:
+    """Whether a value is kept: one that is much larger than its file is decoded about as fast as it is read back."""
+    grows = isinstance(value, np.ndarray) and value.nbytes > _PICTURE_GROWS * max(len(data), _LEAST)
+    return not (reading.kind is ColumnType.IMAGE and grows)
 
 
 def key_of(digest: bytes, reading: Reading) -> str:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from domain.specs import Multimodal
-from engine.data import decode
+from engine.data import decode, media_cache
 from engine.data.caches import open_caches
 from engine.data.shared import Patient
 from engine.train.run import Finished, train
@@ -130,6 +130,20 @@ def test_the_cells_of_a_later_epoch_are_not_even_read(place: Place, monkeypatch:
     place.train(TRAINED, "out")
 
     assert len(read) == len(set(read)) == 2 * MEDIA
+
+
+def test_a_picture_that_is_not_kept_trains_the_same(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    only = {"image": TRAINED["image"]}
+    _, losses = place.train(only, "kept")
+    place.decoded.clear()
+    monkeypatch.setattr(media_cache, "_PICTURE_GROWS", 0)
+
+    ending, same = place.train(only, "not-kept", cache=place.folder / "other")
+
+    assert same == losses
+    assert len(place.decoded) > MEDIA
+    assert "media_cache_hit_rate" not in ending.metrics
+    assert not list((place.folder / "other" / "media").glob("??/*"))
 
 
 def test_of_frozen_towers_the_rate_is_how_many_features_were_there(place: Place) -> None:
