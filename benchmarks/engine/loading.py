@@ -1,7 +1,7 @@
 """Films, pictures and sounds from their bytes to arrays: Plait beside the obvious loop and Hugging Face's `datasets`.
 
-    pip install --target hf datasets==5.2.0
-    PYTHONPATH=hf:. python -m benchmarks.engine.loading [--quick] [--note "a quiet machine"]
+    pip install --target hf --no-deps datasets==5.2.0 'dill<0.4.2' 'multiprocess<0.70.20' pandas xxhash python-dateutil six
+    PYTHONPATH=hf:. OMP_NUM_THREADS=1 python -m benchmarks.engine.loading [--quick] [--note "a quiet machine"]
 
 All give the same: of a film `num_frames` RGB frames whose shorter side is 224, of a picture its RGB pixels, of a sound
 mono samples at 16 kHz. One thread each, in turns, `rounds` times; the order of the turns rotates.

@@ -117,6 +117,7 @@ def test_training_with_a_cache_is_training_without_to_the_bit(place: Place) -> N
     assert without.metrics["media_cache_hit_rate"] == 0
     assert 0 < filling.metrics["media_cache_hit_rate"] < 1
     assert filled.metrics["media_cache_hit_rate"] == 1
+    assert 0 <= filled.metrics["data_wait_fraction_later"] < 1
     assert not place.warned
 
 
