@@ -45,10 +45,12 @@ class Settings:
     max_upload_bytes: int = 2 * 1024**3
     #: Largest file in bytes, if it is uploaded in parts.
     max_file_bytes: int = 20 * 1024**3
-    #: Most bytes of features kept in the cache.
+    #: Most bytes of each: cached features, decoded media, copies of files from an object store, the shared cache.
     cache_bytes: int = 20 * 1024**3
     #: Seconds that a picture, sound or film may take to be decoded, and more if it is large: a second for each MB and frame.
     decode_timeout_s: float = 60.0
+    #: Whether workers on several machines share their caches through the bucket.
+    shared_cache: bool = False
     #: Days for which a job that is over is kept; one whose model is there stays with it. 0 keeps all.
     retain_days: float = 90.0
     #: Days for which a row of the audit is kept. 0 keeps all.
@@ -103,7 +105,12 @@ def load(env: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
         for f in fields(Settings)
         if (name := f"PLAIT_{f.name.upper()}") in env
     }
-    return Settings(**(values | {k: v for k, v in overrides.items() if v is not None}))
+    settings = Settings(**(values | {k: v for k, v in overrides.items() if v is not None}))
+    if settings.shared_cache and not settings.s3_bucket:
+        raise BadSetting(
+            "PLAIT_SHARED_CACHE needs a bucket; set PLAIT_S3_BUCKET, or unset PLAIT_SHARED_CACHE"
+        )
+    return settings
 
 
 def visible_gpus() -> str | None:

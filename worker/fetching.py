@@ -17,6 +17,7 @@ from settings import Settings
 #: The settings that say where bytes are, and how many may be here.
 _NAMES = (
     "cache_bytes",
+    "shared_cache",
     "s3_bucket",
     "s3_prefix",
     "s3_endpoint_url",

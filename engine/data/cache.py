@@ -2,6 +2,7 @@
 
 `<root>/<tower>/<random>.safetensors` are shards: keys, features, and what they cost. A shard is whole or
 absent, so any number of jobs may write at once; one that was torn or altered is passed over and made anew.
+In a shared place each shard is two objects, `features/<tower>/<random>.safetensors` and its keys alone, `.keys`.
 """
 
 import hashlib
@@ -9,8 +10,10 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -18,9 +21,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from engine.data.shared import Patient, Warn
+
 _SUFFIX = ".safetensors"
+_KEYS = ".keys"
+_KEY_BYTES = 32
 #: A writer that lives finishes its file sooner than this.
 _ABANDONED_S = 3600.0
+#: Objects asked for at once.
+_FETCHES = 8
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,10 @@ class FeatureCache:
 
     folder: Path
     width: int
+    shared: Patient | None = None
+    warn: Warn = lambda _: None
+    #: What the disk did not take, for this job alone.
+    kept_here: "list[tuple[list[str], Tensor, float]]" = field(default_factory=list, repr=False)
 
     def read(self, keys: Sequence[str]) -> Found:
         """What is kept of `keys`, in their order, in float32."""
@@ -49,26 +62,71 @@ class FeatureCache:
         features = torch.zeros(len(keys), self.width)
         have = torch.zeros(len(keys), dtype=torch.bool)
         seconds = 0.0
-        for path in sorted(self.folder.glob("*" + _SUFFIX)):
-            shard = _open(path, place, self.width)
-            if shard is None:
-                continue
+        for shard in self._shards(place):
             fresh = ~have[shard.into]
             features[shard.into[fresh]] = shard.features[fresh]
             have[shard.into] = True
             seconds += shard.seconds_a_row * int(fresh.sum())
         return Found(features, have, seconds)
 
+    def _shards(self, place: dict[str, int]) -> Iterator["_Shard"]:
+        for path in sorted(self.folder.glob("*" + _SUFFIX)):
+            shard = _open(path, place, self.width)
+            if shard is not None:
+                yield shard
+        for names, features, seconds in self.kept_here:
+            if shard := _wanted(names, features, seconds, place):
+                yield shard
+
     def append(self, keys: Sequence[str], features: Tensor, seconds: float) -> None:
-        """Adds a shard that cost `seconds`: on disk, whole, when this returns."""
+        """Adds a shard that cost `seconds`: on disk, whole, when this returns; on a disk that is full, in memory."""
         tensors = {
             "keys": torch.frombuffer(bytearray(bytes.fromhex("".join(keys))), dtype=torch.uint8).view(-1, 32),
             "features": features.detach().to("cpu", torch.float32).contiguous(),
         }
         about = {"seconds": repr(seconds)}
         about["sha256"] = _digest(tensors["keys"], tensors["features"], about["seconds"])
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_durably(self.folder / f"{uuid.uuid4().hex}{_SUFFIX}", save(tensors, metadata=about))
+        name, data = uuid.uuid4().hex, save(tensors, metadata=about)
+        if not self._write(name, data):
+            self.kept_here.append((list(keys), tensors["features"], seconds))
+        if self.shared is not None:
+            self.shared.put(self._shared_name(name + _SUFFIX), data)
+            # Sent last, it says that the shard is there.
+            self.shared.put(self._shared_name(name + _KEYS), tensors["keys"].numpy().tobytes())
+
+    def fetch(self, lacking: Collection[str]) -> int:
+        """Brings here those shards from the shared place that have some of `lacking`; says how many they are."""
+        if self.shared is None or not lacking:
+            return 0
+        begin = self._shared_name("")
+        here = {path.stem for path in self.folder.glob("*" + _SUFFIX)}
+        told = sorted(name for name in self.shared.names(begin) if name.endswith(_KEYS))
+        names = [
+            name for name in told if _is_name(name, begin) and name[len(begin) : -len(_KEYS)] not in here
+        ]
+        wanted = {bytes.fromhex(key) for key in lacking}
+        with ThreadPoolExecutor(_FETCHES, thread_name_prefix="fetch") as pool:
+            keys = pool.map(self.shared.get, names)
+            chosen = [name for name, data in zip(names, keys, strict=True) if _has(data, wanted)]
+            return sum(pool.map(self._fetch_one, chosen))
+
+    def _fetch_one(self, name: str) -> bool:
+        assert self.shared is not None
+        data = self.shared.get(name.removesuffix(_KEYS) + _SUFFIX)
+        return data is not None and self._write(name.rsplit("/", 1)[1].removesuffix(_KEYS), data)
+
+    def _shared_name(self, name: str) -> str:
+        return f"features/{self.folder.name}/{name}"
+
+    def _write(self, name: str, data: bytes) -> bool:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_durably(self.folder / f"{name}{_SUFFIX}", data)
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            self.warn(f"Features cannot be kept for other jobs ({why}); this one goes on without the cache.")
+            return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -101,8 +159,26 @@ def _open(path: Path, place: dict[str, int], width: int) -> _Shard | None:
         return None
     except OSError:
         return None
+    return _wanted(names, features, float(seconds), place)
+
+
+def _wanted(names: Sequence[str], features: Tensor, seconds: float, place: dict[str, int]) -> _Shard | None:
+    rows = [i for i, name in enumerate(names) if name in place]
+    if not rows:
+        return None
     into = torch.tensor([place[names[i]] for i in rows])
-    return _Shard(into, features[rows], float(seconds) / len(names))
+    return _Shard(into, features[rows], seconds / len(names))
+
+
+def _is_name(name: str, begin: str) -> bool:
+    """Whether it can be one that `append` gave: names come from elsewhere, and become paths here."""
+    random = name[len(begin) : -len(_KEYS)]
+    return len(random) == 32 and set(random) <= set("0123456789abcdef")
+
+
+def _has(data: bytes | None, wanted: Collection[bytes]) -> bool:
+    keys = data or b""
+    return any(keys[at : at + _KEY_BYTES] in wanted for at in range(0, len(keys), _KEY_BYTES))
 
 
 def _digest(keys: Tensor, features: Tensor, seconds: str) -> str:
@@ -112,11 +188,17 @@ def _digest(keys: Tensor, features: Tensor, seconds: str) -> str:
 def write_durably(path: Path, data: bytes) -> None:
     """`path` holds all of `data` or does not exist, also after a power cut."""
     draft = path.with_name(f".{uuid.uuid4().hex}.draft")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+    except OSError:
+        # Half a file on a full disk would keep it full.
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 
@@ -160,10 +242,12 @@ def speedup_record(root: Path, towers: Sequence[str], keys: Sequence[str]) -> Pa
 def kept_speedup(record: Path) -> float | None:
     try:
         return float(json.loads(record.read_text())["cached_epoch_speedup"])
-    except (FileNotFoundError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError):
         return None
 
 
 def keep_speedup(record: Path, value: float) -> None:
-    record.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(record, json.dumps({"cached_epoch_speedup": value}).encode())
+    """On a disk that is full it is not kept."""
+    with suppress(OSError):
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(record, json.dumps({"cached_epoch_speedup": value}).encode())

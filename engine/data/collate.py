@@ -4,13 +4,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-#: Micro-batches decoded at once, and kept ready; more would only fill memory.
-AHEAD = 2
+#: Micro-batches made at once where the network needs the cores, too, and at most where it has a GPU.
+AHEAD, MOST_AHEAD = 2, 8
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -65,3 +65,58 @@ def ahead(make: Callable[[T], R], items: Iterable[T], workers: int = AHEAD) -> G
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+class Epochs(Generic[T, R]):
+    """One epoch after another, as `ahead` makes them, with the next one's first items made while this one ends.
+
+    `pieces(epoch, step)` are an epoch's items from that step on, `make` is what is made of one. Close it.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[T], R],
+        pieces: Callable[[int, int], Iterable[T]],
+        n_epochs: int,
+        workers: int = AHEAD,
+    ) -> None:
+        self._make, self._pieces, self._n_epochs, self._workers = make, pieces, n_epochs, workers
+        self._running: Generator[tuple[R, bool], None, None] | None = None
+        #: Where whoever asks next must ask for to go on; anything else begins anew.
+        self._next: tuple[int, int] | None = None
+
+    def __call__(self, epoch: int, step: int) -> Iterator[R]:
+        """The items of one epoch, from that step on."""
+        if self._running is None or self._next != (epoch, step):
+            self.close()
+            self._running = ahead(self._made, self._from(epoch, step), self._workers)
+        self._next = None
+        for item, is_last in self._running:
+            if is_last:
+                self._next = (epoch + 1, 0)
+            yield item
+            if is_last:
+                return
+
+    def close(self) -> None:
+        if self._running is not None:
+            self._running.close()
+        self._running = None
+
+    def _made(self, piece: tuple[T, bool]) -> tuple[R, bool]:
+        return self._make(piece[0]), piece[1]
+
+    def _from(self, epoch: int, step: int) -> Iterator[tuple[T, bool]]:
+        for number in range(epoch, self._n_epochs):
+            yield from _with_last(self._pieces(number, step if number == epoch else 0))
+
+
+def _with_last(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
+    """Each item, and whether it is the last."""
+    held: list[T] = []
+    for item in items:
+        if held:
+            yield held.pop(), False
+        held.append(item)
+    if held:
+        yield held.pop(), True

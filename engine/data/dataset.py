@@ -4,7 +4,7 @@ Knows files through `engine.data.manifest` only, and no training.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from engine.data.classes import Label
 from engine.data.collate import Batch
 from engine.data.decode import Undecodable
 from engine.data.manifest import Dataset, MediaRef, Row, Several
+from engine.data.media_cache import CachedRead, is_worth
 from engine.data.references import shown
 from engine.data.several import together
 from engine.data.values import Read, Reading
@@ -100,23 +101,50 @@ class CachedColumn:
 
 @dataclass(frozen=True)
 class LiveColumn:
-    """A trained tower: decoded and prepared anew each time, from any thread."""
+    """A trained tower: read and prepared anew each time, from any thread."""
 
     examples: Sequence[Example]
     name: str
     encoder: Encoder
     read: Read
+    #: sha256 of each part of the cells that were read, by row: what the cache has of them needs no bytes any more. Empty
+    #: where it keeps nothing.
+    digests: dict[int, tuple[bytes, ...]] = field(default_factory=dict, repr=False)
 
     def fetch(self, index: Tensor) -> Live:
         chosen = [self.examples[i] for i in index.tolist()]
         rows = [place for place, example in enumerate(chosen) if example.has(self.name)]
         announce(chosen, self.name)
-        reading = self.encoder.reading
-        values = [part for place in rows for part in chosen[place].values(self.name, reading, self.read)]
+        values = [part for place in rows for part in self._values(int(index[place]))]
         inputs = self.encoder.prepare(values) if values else {}
         counts = [chosen[place].count(self.name) for place in rows]
         several = torch.tensor(counts) if len(values) > len(rows) else None
         return Live(inputs, torch.tensor(rows, dtype=torch.long), several)
+
+    def _values(self, row: int) -> list[Any]:
+        """What each part of the row's cell means to the encoder."""
+        example, read, reading = self.examples[row], self.read, self.encoder.reading
+        if not isinstance(read, CachedRead) or reading.kind not in read.kinds:
+            return list(example.values(self.name, reading, read))
+        seen = self.digests.get(row)
+        if seen == ():
+            return list(example.values(self.name, reading, read.read))
+        found = [read.cache.find(digest, reading) for digest in seen or ()]
+        return found if found and all(value is not None for value in found) else self._read(row, read)
+
+    def _read(self, row: int, read: CachedRead) -> list[Any]:
+        noted: list[bytes] = []
+        keeps: list[bool] = []
+
+        def noting(data: bytes, reading: Reading) -> Any:
+            noted.append(sha256(data).digest())
+            value = read.known(data, noted[-1], reading)
+            keeps.append(is_worth(data, reading, value))
+            return value
+
+        values = list(self.examples[row].values(self.name, self.encoder.reading, noting))
+        self.digests[row] = tuple(noted) if any(keeps) else ()
+        return values
 
     def part(self, rows: range) -> "LiveColumn":
         return LiveColumn(self.examples[rows.start : rows.stop], self.name, self.encoder, self.read)

@@ -35,6 +35,8 @@ class Memory:
     #: Of the training rows' passes; the last one may be under way.
     epoch_seconds: list[float] = field(default_factory=list)
     waited_seconds: float = 0.0
+    #: The same by epoch; fewer numbers than epochs in what an older Plait wrote.
+    epoch_waits: list[float] = field(default_factory=list)
     #: Since the last line of the log.
     loss_sum: float = 0.0
     loss_steps: int = 0

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import transformers
@@ -13,6 +12,7 @@ import transformers
 from domain.errors import EngineError
 from domain.manifest import ColumnType
 from engine.data.cache import FeatureCache
+from engine.data.caches import Caches
 from engine.data.collate import ahead
 from engine.data.dataset import CachedColumn, Example, announce
 from engine.data.uploads import AT_ONCE
@@ -51,7 +51,7 @@ def open_tower(
     name: str,
     encoder: Encoder,
     examples: Sequence[Example],
-    root: Path,
+    caches: Caches,
     read: Read,
     should_stop: ShouldStop,
 ) -> Tower:
@@ -61,7 +61,14 @@ def open_tower(
         if number % AT_ONCE == 0:
             announce(examples[number : number + AT_ONCE], name)
         keys.append(example.content_key(name) if example.has(name) else None)
-    return Tower(name, encoder, examples, keys, FeatureCache(root / tower_key(encoder), encoder.width), read)
+    return Tower(
+        name,
+        encoder,
+        examples,
+        keys,
+        caches.features(tower_key(encoder), encoder.width),
+        caches.encoding(read),
+    )
 
 
 def tower_key(encoder: Encoder) -> str:
@@ -104,8 +111,14 @@ def fill(
 
 
 def _lacking(tower: Tower) -> set[str]:
+    """What neither this machine nor another has."""
     keys = list(tower.wanted)
-    have = tower.cache.read(keys).have.tolist()
+    lacking = _missed(tower.cache, keys)
+    return _missed(tower.cache, keys) if tower.cache.fetch(lacking) else lacking
+
+
+def _missed(cache: FeatureCache, keys: list[str]) -> set[str]:
+    have = cache.read(keys).have.tolist()
     return {k for k, had in zip(keys, have, strict=True) if not had}
 
 

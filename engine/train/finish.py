@@ -39,7 +39,7 @@ def finish(
         tested = _tested(model, splits, inputs, loss, should_stop)
     except StopAsked as asked:
         return Stopped(memory.step, asked.why)
-    found = dict(memory.best_metrics) | timing(memory, inputs)
+    found = dict(memory.best_metrics) | timing(memory, inputs) | inputs.hit_rates()
     found |= {f"test_{name}": value for name, value in tested.get("metrics", {}).items()}
     memory.history[-1].update(
         {name: value for name, value in found.items() if name not in memory.best_metrics}
@@ -60,6 +60,7 @@ def timing(memory: Memory, inputs: Inputs) -> dict[str, float]:
     found = {"first_epoch_seconds": first}
     found["data_wait_fraction"] = memory.waited_seconds / sum(memory.epoch_seconds)
     if later:
+        found["data_wait_fraction_later"] = sum(memory.epoch_waits[1 : len(later) + 1]) / sum(later)
         found["epoch_seconds"] = statistics.median(later)
         speedup = inputs.speedup(first, found["epoch_seconds"])
         found |= {"cached_epoch_speedup": speedup} if speedup is not None else {}

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from domain.manifest import TABULAR
 from engine.data.cache import keep_speedup, kept_speedup, speedup_record
+from engine.data.caches import Caches
 from engine.data.dataset import Column, Examples, LiveColumn, PlainColumn, gather
+from engine.data.media_cache import MediaCache
 from engine.data.splits import Splits
 from engine.data.values import Read, read_value
 from engine.models.multimodal import Multimodal
@@ -25,6 +27,14 @@ class Inputs:
     record: Path | None
     #: This job made none of the features.
     was_full: bool
+    #: Of the inputs of frozen towers, those whose features were there; None without such towers.
+    feature_hit_rate: float | None
+    media: MediaCache
+
+    def hit_rates(self) -> dict[str, float]:
+        """Of what this job asked the caches for, how much was there."""
+        found = {"feature_cache_hit_rate": self.feature_hit_rate, "media_cache_hit_rate": self.media.hit_rate}
+        return {name: rate for name, rate in found.items() if rate is not None}
 
     def speedup(self, first_epoch: float, later_epoch: float) -> float | None:
         """First epoch over a later one, as measured by the job that filled the cache."""
@@ -40,25 +50,26 @@ class Inputs:
 def prepare(
     model: Multimodal,
     splits: Splits,
-    cache: Path,
+    caches: Caches,
     *,
     report: Callable[[Progress], None],
     should_stop: ShouldStop,
     read: Read = read_value,
 ) -> Inputs:
-    """Encodes for the frozen towers what `cache` lacks. Raises StopAsked."""
+    """Encodes for the frozen towers what the caches lack. Raises StopAsked."""
     examples = splits.all
     frozen = [
-        encode.open_tower(name, model.encoder(name), examples, cache, read, should_stop)
+        encode.open_tower(name, model.encoder(name), examples, caches, read, should_stop)
         for name in sorted(model.frozen)
     ]
     made = encode.fill(frozen, report=report, should_stop=should_stop)
+    wanted = sum(len(tower.wanted) for tower in frozen)
     columns: dict[str, Column] = {tower.name: encode.read_back(tower) for tower in frozen}
     plain = [name for name in model.names if model.encoder(name).reading.kind in TABULAR]
     columns |= {name: PlainColumn.of(examples, name, model.encoder(name)) for name in plain}
     for name in model.names:
         if name not in columns:
-            columns[name] = LiveColumn(examples, name, model.encoder(name), read)
+            columns[name] = LiveColumn(examples, name, model.encoder(name), caches.training(read))
     whole, ends = gather(examples, columns, splits.targets), len(splits.train) + len(splits.validation)
     training = range(len(splits.train))
     return Inputs(
@@ -66,8 +77,10 @@ def prepare(
         validation=whole.part(range(len(training), ends)),
         test=whole.part(range(ends, len(examples))),
         encoding_seconds=sum(encode.cost(tower, training) for tower in frozen),
-        record=_record(frozen, plain, training, cache) if frozen and whole.is_cached else None,
+        record=_record(frozen, plain, training, caches.root) if frozen and whole.is_cached else None,
         was_full=made == 0,
+        feature_hit_rate=1 - made / wanted if wanted else None,
+        media=caches.media,
     )
 
 

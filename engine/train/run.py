@@ -13,9 +13,10 @@ import torch
 from domain.bad_rows import BadRows
 from domain.errors import EngineError
 from domain.specs import MOST_TOWERS, Multimodal, Tower, settled_towers
-from engine.data.cache import evict
-from engine.data.collate import Batch, Slice, ahead, shuffled, slices
+from engine.data.caches import open_caches
+from engine.data.collate import AHEAD, MOST_AHEAD, Batch, Epochs, Slice, shuffled, slices
 from engine.data.dataset import Examples
+from engine.data.shared import Shared, Warn
 from engine.data.splits import Splits, open_splits
 from engine.data.targets import Goal
 from engine.data.uploads import Lookup
@@ -35,7 +36,7 @@ from kernels import dispatch
 
 __all__ = ["Finished", "Progress", "Stopped", "train"]
 
-#: Features of some millions of rows; what was used longest ago goes first.
+#: Of each of the two caches: features of some millions of rows; what was used longest ago goes first.
 CACHE_BYTES = 20 << 30
 
 Report = Callable[[Progress], None]
@@ -65,6 +66,8 @@ def train(
     should_stop: ShouldStop = lambda: None,
     device: str = "auto",
     cache_bytes: int = CACHE_BYTES,
+    shared: Shared | None = None,
+    warn: Warn = lambda _: None,
 ) -> Finished | Stopped:
     """Fills `out` with `checkpoints/`, `model/` and `results/`; on a stop the last checkpoint is there.
 
@@ -77,10 +80,13 @@ def train(
     `save_total_limit` are.
     `decided` hears the spec with every `auto` replaced, before the first step.
     `read` decodes media: in this process unless `Decoders.read` is given, which sets limits of time and memory.
+    `cache` is a folder that all jobs of a machine share; `shared` is what several machines do, if anything.
+    `warn` hears, once each, what a cache can no longer do: a full disk ends no job.
     """
     snapshot = checkpoint.read(resume) if resume else None
     dispatch.forget()
     with ExitStack() as files:
+        caches = files.enter_context(open_caches(cache, cache_bytes, shared, warn))
         report(Progress("loading"))
         splits = open_splits(files, spec, training, validation, test, seed, bad_rows, names, uploads)
         spec = spec.model_copy(update={"towers": _towers(spec, splits)})
@@ -98,16 +104,19 @@ def train(
         if snapshot:
             refuse_another(snapshot.run, run)
         try:
-            inputs = prepare(model, splits, cache, report=report, should_stop=should_stop, read=read)
+            inputs = prepare(model, splits, caches, report=report, should_stop=should_stop, read=read)
         except StopAsked as asked:
             return Stopped(snapshot.memory.step if snapshot else 0, asked.why)
-        evict(cache, cache_bytes)
+        caches.make_room()
         # What came before (a full or an empty cache) must not move the draws of training.
         _seed(seed)
+        batches = _batches(inputs.train, plan, seed, _workers(place))
+        if isinstance(batches, Epochs):
+            files.callback(batches.close)
         with one_thread() if inputs.train.is_cached else nullcontext():
             ending, memory = fine_tune(
                 model,
-                _batches(inputs.train, plan, seed),
+                batches,
                 plan,
                 criterion=loss,
                 evaluate=_validator(splits.goal, inputs.validation, loss, plan, should_stop),
@@ -160,16 +169,22 @@ class Checkpoints:
             checkpoint.remove(self._kept.pop(0))
 
 
-def _batches(examples: Examples, plan: Plan, seed: int) -> Batches:
+def _batches(examples: Examples, plan: Plan, seed: int, workers: int = AHEAD) -> Batches:
     def fetch(piece: Slice) -> tuple[Slice, Batch]:
         return piece, examples.batch(piece.rows)
 
-    def batches(epoch: int, first_step: int) -> Iterator[tuple[Slice, Batch]]:
+    def pieces(epoch: int, first_step: int) -> Iterator[Slice]:
         order = shuffled(len(examples), seed, epoch)
-        pieces = slices(order, plan.batch_size, plan.accumulation, first_step)
-        return map(fetch, pieces) if examples.is_cached else ahead(fetch, pieces)
+        return slices(order, plan.batch_size, plan.accumulation, first_step)
 
-    return batches
+    if examples.is_cached:
+        return lambda epoch, first_step: map(fetch, pieces(epoch, first_step))
+    return Epochs(fetch, pieces, plan.n_epochs, workers)
+
+
+def _workers(place: torch.device) -> int:
+    """Beside a GPU the cores have nothing else to do."""
+    return AHEAD if place.type == "cpu" else min(MOST_AHEAD, max(AHEAD, torch.get_num_threads()))
 
 
 def _validator(

@@ -31,10 +31,17 @@ class Watch:
         while True:
             began = time.monotonic()
             item = next(iterator, None)
-            self._memory.waited_seconds += time.monotonic() - began
+            self._waited(time.monotonic() - began)
             if item is None:
                 return
             yield item
+
+    def _waited(self, seconds: float) -> None:
+        memory = self._memory
+        memory.waited_seconds += seconds
+        epoch = memory.step // self._plan.steps_per_epoch
+        memory.epoch_waits += [0.0] * (epoch + 1 - len(memory.epoch_waits))
+        memory.epoch_waits[epoch] += seconds
 
     def resume(self) -> None:
         """Training goes on: what came between (an evaluation, a save) is not its time."""

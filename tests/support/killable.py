@@ -17,7 +17,7 @@ from support.stack import ROOT
 
 #: What a run measures that is the same in each run; times are not.
 Series = dict[tuple[str, int], float]
-_TIMES = ("seconds", "speedup", "fraction")
+_TIMES = ("seconds", "speedup", "fraction", "hit_rate")
 
 
 class Killable:

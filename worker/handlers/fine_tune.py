@@ -10,6 +10,7 @@ from domain.bad_rows import BadRows
 from domain.errors import EngineError
 from domain.specs import Multimodal
 from engine.data.decoders.pool import Decoders
+from engine.data.shared import Shared
 from engine.hub.mirror import resolve
 from engine.train.run import Finished, Progress, train
 from kernels import dispatch
@@ -35,6 +36,9 @@ def fine_tune(desk: Desk) -> None:
                 local_roots=[Path(p) for p in place["local_roots"]],
             ),
             cache=Path(place["cache"]),
+            cache_bytes=place["cache_bytes"],
+            shared=_shared(desk),
+            warn=lambda message: desk.event("training.cache", message, level="warn"),
             out=desk.folder,
             seed=desk.spec.get("seed") or 0,
             bad_rows=bad_rows,
@@ -52,6 +56,15 @@ def fine_tune(desk: Desk) -> None:
         _finish(desk, ending)
     else:
         desk.tell("stopped", why=desk.should_stop())
+
+
+def _shared(desk: Desk) -> Shared | None:
+    if not desk.storage["shared_cache"]:
+        return None
+    # boto3 takes a second and 30 MB: only who has a bucket pays for it.
+    from worker.shared_cache import open_shared_cache
+
+    return open_shared_cache(desk.storage)
 
 
 def _checkpoint(desk: Desk) -> Path | None:

@@ -22,7 +22,7 @@ from db.blobs import open_blobs
 from db.logs import Logs
 from db.session import Database
 from domain.errors import Unavailable
-from worker.upkeep import audits, media, models, orphans, retention, uploads, webhooks
+from worker.upkeep import audits, caches, media, models, orphans, retention, uploads, webhooks
 from worker.upkeep import blobs as unnamed_blobs
 
 log = logging.getLogger(__name__)
@@ -114,6 +114,7 @@ class Upkeep:
         yield lambda: webhooks.sweep(database, self.settings.retain_days)
         yield lambda: unnamed_blobs.sweep(database, blobs)
         yield lambda: orphans.sweep(database, artifacts, logs)
+        yield lambda: caches.sweep(self.settings)
 
     def _leads(self, duty: str, ttl: float) -> bool:
         with self.database.transaction() as session:

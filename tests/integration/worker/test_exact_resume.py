@@ -17,7 +17,7 @@ from support.stack import Stack, children_of, stack
 FROZEN = {"image": {"encoder": IMAGE}, "text": {"encoder": TEXT}}
 TRAINED = {"image": {"encoder": IMAGE, "freeze": False, "lr": 1e-3}, "text": {"encoder": TEXT}}
 #: What a run measures that is another in each run.
-_TIMES = ("seconds", "speedup", "fraction")
+_TIMES = ("seconds", "speedup", "fraction", "hit_rate")
 
 
 @pytest.fixture(scope="module")

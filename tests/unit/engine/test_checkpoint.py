@@ -76,3 +76,16 @@ def test_a_torn_checkpoint_is_refused_by_name(tmp_path: Path, name: str) -> None
         checkpoint.read(tmp_path / "step-3")
 
     assert refused.value.code == "checkpoint_unreadable"
+
+
+def test_a_checkpoint_of_before_waits_were_told_by_epoch_goes_on(tmp_path: Path) -> None:
+    checkpoint.write(tmp_path / "step-3", _snapshot())
+    file = tmp_path / "step-3" / "state.json"
+    state = json.loads(file.read_text())
+    del state["memory"]["epoch_waits"]
+    file.write_text(json.dumps(state))
+
+    memory = checkpoint.read(tmp_path / "step-3").memory
+
+    assert memory.epoch_waits == []
+    assert memory.step == 3
