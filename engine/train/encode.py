@@ -14,7 +14,7 @@ from domain.errors import EngineError
 from domain.manifest import ColumnType
 from engine.data.cache import FeatureCache, key
 from engine.data.collate import ahead
-from engine.data.dataset import CachedColumn, Example
+from engine.data.dataset import CachedColumn, CachedFrames, Example
 from engine.data.values import Read
 from engine.models.encoders import Encoder
 from engine.train.threads import one_thread
@@ -57,7 +57,8 @@ def open_tower(
     for example in examples:
         heed(should_stop)
         keys.append(key(example.bytes(name)) if example.has(name) else None)
-    return Tower(name, encoder, examples, keys, FeatureCache(root / tower_key(encoder), encoder.width), read)
+    cache = FeatureCache(root / tower_key(encoder), encoder.frame_width, several=encoder.pool is not None)
+    return Tower(name, encoder, examples, keys, cache, read)
 
 
 def tower_key(encoder: Encoder) -> str:
@@ -125,11 +126,12 @@ def _fill(tower: Tower, todo: set[str], meter: Meter, should_stop: ShouldStop) -
     device = next(tower.encoder.parameters()).device
     wanted = tower.wanted
 
-    def encode(keys: list[str]) -> tuple[list[str], torch.Tensor]:
+    def encode(keys: list[str]) -> tuple[list[str], torch.Tensor, torch.Tensor]:
         values = [wanted[k].value(tower.name, tower.encoder.reading, tower.read) for k in keys]
         inputs = tower.encoder.prepare(values)
         with torch.inference_mode():
-            return keys, tower.encoder({name: x.to(device) for name, x in inputs.items()}).cpu()
+            vectors, counts = tower.encoder.vectors({name: x.to(device) for name, x in inputs.items()})
+            return keys, vectors.cpu(), counts.cpu()
 
     shard = _Shard(tower.cache)
     with (
@@ -137,9 +139,9 @@ def _fill(tower: Tower, todo: set[str], meter: Meter, should_stop: ShouldStop) -
         closing(ahead(encode, _pieces(list(wanted), todo, size), min(workers, AT_MOST))) as encoded,
     ):
         try:
-            for keys, features in encoded:
+            for keys, features, counts in encoded:
                 heed(should_stop)
-                shard.add(keys, features)
+                shard.add(keys, features, counts)
                 meter.add(len(keys))
         finally:
             shard.close()
@@ -152,27 +154,37 @@ class _Shard:
         self._cache = cache
         self._keys: list[str] = []
         self._features: list[torch.Tensor] = []
+        self._counts: list[torch.Tensor] = []
         self._began = time.monotonic()
 
-    def add(self, keys: list[str], features: torch.Tensor) -> None:
+    def add(self, keys: list[str], features: torch.Tensor, counts: torch.Tensor) -> None:
         self._keys += keys
         self._features.append(features)
+        self._counts.append(counts)
         if time.monotonic() - self._began >= SHARD_S:
             self.close()
 
     def close(self) -> None:
         if self._keys:
-            self._cache.append(self._keys, torch.cat(self._features), time.monotonic() - self._began)
-        self._keys, self._features, self._began = [], [], time.monotonic()
+            seconds = time.monotonic() - self._began
+            self._cache.append(self._keys, torch.cat(self._features), seconds, torch.cat(self._counts))
+        self._keys, self._features, self._counts, self._began = [], [], [], time.monotonic()
 
 
-def read_back(tower: Tower) -> CachedColumn:
+def read_back(tower: Tower) -> CachedColumn | CachedFrames:
     """All rows' features, as the cache holds them: the first epoch sees what every later one sees."""
     keys = list(tower.wanted)
     found = tower.cache.read(keys)
     if not bool(found.have.all()):
         raise EngineError("cache_lost", "features were evicted while they were read", retryable=True)
     place = {name: i for i, name in enumerate(keys)}
+    if tower.cache.several:
+        ends = found.counts.cumsum(0)
+        of_row = torch.tensor([-1 if name is None else place[name] for name in tower.keys], dtype=torch.long)
+        there = of_row >= 0
+        counts = torch.where(there, found.counts[of_row], 0) if keys else torch.zeros_like(of_row)
+        starts = torch.where(there, (ends - found.counts)[of_row], 0) if keys else torch.zeros_like(of_row)
+        return CachedFrames(found.features, starts, counts)
     features = torch.zeros(len(tower.keys), tower.encoder.width)
     rows = [(i, place[name]) for i, name in enumerate(tower.keys) if name is not None]
     if rows:
