@@ -18,6 +18,7 @@ from engine.data.manifest import Dataset, class_name
 from engine.data.overlap import Contents, contents_of, overlap, repeated
 from engine.data.readings import class_issues
 from engine.data.sieve import is_of_row, relevant, sieved, used_columns, widened
+from engine.data.silence import silenced
 
 __all__ = ["MIN_ROWS", "Report", "check", "class_name"]
 
@@ -79,6 +80,7 @@ def check(
         if should_stop():
             return report
         progress(number, len(dataset.rows))
+        row = silenced(dataset, row, used)
         content, issues = cells.look(row)
         report.issues += issues
         texts.add(row)

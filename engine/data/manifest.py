@@ -41,6 +41,8 @@ class Dataset:
     is_whole: bool = True
     #: False for CSV, whose cells are all words.
     typed: bool = True
+    #: Whether films that were looked into have no sound track.
+    silent: dict[MediaRef, bool] = field(default_factory=dict, repr=False)
 
     def read(self, ref: MediaRef) -> bytes:
         """A media file's bytes; raises Unreadable. Any thread may read."""

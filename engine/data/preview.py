@@ -16,6 +16,7 @@ from engine.data import decode, probe
 from engine.data.decode import Undecodable
 from engine.data.manifest import Dataset, MediaRef, Row, Unreadable, Value
 from engine.data.references import shown
+from engine.data.silence import silenced
 
 ROWS = 10
 #: Of a text, an id, a label; a page needs no more to tell rows apart.
@@ -42,6 +43,7 @@ def preview(
 
 def _shown(dataset: Dataset, row: Row) -> dict[str, Any]:
     columns = dataset.schema.columns
+    row = silenced(dataset, row, columns)
     cells = {name: _cell(dataset, v, columns[name].type) for name, v in islice(row.values.items(), _COLUMNS)}
     told = {"line": row.line, "id": _brief(row.id), "label": _brief(row.label), "split": row.split}
     return {**told, "cells": cells}

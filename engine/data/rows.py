@@ -139,7 +139,8 @@ def _values(raw: RawRow, layout: Layout, typed: bool, issues: list[Issue]) -> di
         except _Mismatch as error:
             message = f"'{column}' must be {error}."
             issues.append(Issue(Code.SCHEMA_MISMATCH, message, raw.line, column, excerpt(cell)))
-    return values
+    # One file, read twice. Whether it has a sound track is `silence.silenced`'s to say.
+    return {**values, **{sound: values[film] for sound, film in layout.sounds.items()}}
 
 
 def _value(cell: Any, kind: ColumnType, typed: bool) -> Value:

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from domain.manifest import Code, ColumnType
 from engine.data.infer import is_missing
 from engine.data.probe import Undecodable
+from engine.data.silence import is_silent
 from engine.data.values import Reading, read_value
 from engine.infer.answers import Problem
 
@@ -74,6 +75,29 @@ def sort_out(row: Mapping[str, Any], towers: Sequence[str], ignored: frozenset[s
         if isinstance(value, Problem)
     }
     return cells
+
+
+def with_sounds(row: Mapping[str, Any], towers: Sequence[str], sounds: Mapping[str, str]) -> dict[str, Any]:
+    """`row` with the sound of its films: a film is given once. What the row itself says of a sound counts.
+
+    `sounds` are the model's columns of sounds and the columns of films that they belong to. A film without a sound track
+    has no sound; one that is only heard is no column of its own.
+    """
+    given = dict(row)
+    for sound, film in sounds.items():
+        if film in row and sound not in row and not _is_silent(row[film]):
+            given[sound] = row[film]
+    return {name: value for name, value in given.items() if name in towers or name not in sounds.values()}
+
+
+def _is_silent(film: Any) -> bool:
+    """A cell that cannot be read is not: reading it says why."""
+    if _is_missing(film) or isinstance(film, Problem):
+        return False
+    try:
+        return is_silent(_bytes(film, ColumnType.VIDEO))
+    except Undecodable:
+        return False
 
 
 def _is_missing(value: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from domain.manifest import ColumnType
+from domain.manifest import ColumnType, Schema
 
 #: Names that a card lists; a model may have thousands of classes.
 LISTED = 50
@@ -95,7 +95,10 @@ def _example(config: Mapping[str, Any]) -> str:
         "audio": "open('a.wav', 'rb').read()",
         "video": "open('a.mp4', 'rb').read()",
     }
-    return "{" + ", ".join(f"{name!a}: {words[kind]}" for name, kind, _ in _towers(config)) + "}"
+    sounds = Schema.model_validate(config["schema"]).sounds
+    # A film's sound is read from the film.
+    given = {sounds.get(name, name): "video" if name in sounds else kind for name, kind, _ in _towers(config)}
+    return "{" + ", ".join(f"{name!a}: {words[kind]}" for name, kind in given.items()) + "}"
 
 
 def _metrics(metrics: Mapping[str, float]) -> str:

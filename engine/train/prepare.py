@@ -1,16 +1,17 @@
 """From labelled rows to what the loop reads: features of frozen towers, live inputs of trained ones."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.data.cache import keep_speedup, kept_speedup, speedup_record
-from engine.data.dataset import Column, Examples, LiveColumn, gather
+from engine.data.dataset import Column, Example, Examples, LiveColumn, gather
+from engine.data.silence import silenced
 from engine.data.splits import Splits
 from engine.data.values import Read, read_value
 from engine.models.multimodal import Multimodal
 from engine.train import encode
-from engine.train.words import Progress, ShouldStop
+from engine.train.words import Progress, ShouldStop, heed
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def prepare(
     read: Read = read_value,
 ) -> Inputs:
     """Encodes for the frozen towers what `cache` lacks. Raises StopAsked."""
-    examples = splits.all
+    examples = _heard(splits, model.names, should_stop)
     frozen = [
         encode.open_tower(name, model.encoder(name), examples, cache, read, should_stop)
         for name in sorted(model.frozen)
@@ -66,6 +67,17 @@ def prepare(
         record=_record(frozen, training, cache) if len(frozen) == len(model.names) else None,
         was_full=made == 0,
     )
+
+
+def _heard(splits: Splits, columns: Collection[str], should_stop: ShouldStop) -> list[Example]:
+    """All rows; the sound of a film without a sound track is missing."""
+    if not set(splits.schema.sounds) & set(columns):
+        return splits.all
+    examples = []
+    for example in splits.all:
+        heed(should_stop)
+        examples.append(replace(example, row=silenced(example.dataset, example.row, columns)))
+    return examples
 
 
 def _record(frozen: list[encode.Tower], training: range, cache: Path) -> Path:
