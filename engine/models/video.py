@@ -1,4 +1,7 @@
-"""Films through an image encoder: each frame a vector, and of these one, by a pool that is trained or not."""
+"""Films through an image encoder: each frame a vector, and of these one, by a pool that is trained or not.
+
+Encoders of whole films are those of `clips`.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from domain.specs import Tower
-from engine.models import image
+from engine.models import clips, image
 from engine.models.parts import FRAMES, Parts
 from engine.models.pools import POOLS
+from engine.models.pretrained import open_config
 from kernels import masked_token_pool
 
 #: Of a film of some seconds they tell what is in it; more cost as much as so many pictures.
@@ -21,6 +25,9 @@ NUM_FRAMES = 8
 
 def open_parts(folder: Path, tower: Tower) -> Parts:
     """A film is [frames, height, width, 3]; films of one batch may have different numbers of frames."""
+    config = open_config(folder)
+    if config.model_type in clips.FAMILIES:
+        return clips.open_parts(folder, tower, config)
     frames = image.open_parts(folder, tower)
     count, pool = tower.num_frames or NUM_FRAMES, tower.pool
 
