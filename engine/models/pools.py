@@ -12,7 +12,7 @@ from kernels import masked_token_pool
 #: Of the keys that are compared with an attention pool's query.
 KEY_DIM = 128
 #: A few frames of a few hundred films: a larger transformer learns them by heart.
-DIM, HEADS, LAYERS, DROPOUT = 256, 4, 2, 0.1
+DIM, HEADS, LAYERS, DROPOUT = 128, 4, 2, 0.1
 
 
 class AttentionPool(nn.Module):

@@ -1,7 +1,7 @@
 """Moving AV-digits: one second of film in which a handwritten digit moves in one of 8 directions and is spoken.
 
 The pictures and sounds are those of AV-digits (`av_digits` says how they are made hard), the digit's squares drawn at
-40 px over noise, past the middle of 96 px, at a speed of its own. Eight frames (H.264) and the sound (AAC) lie in one MP4; every tenth
+40 px over noise, past the middle of 96 px, at a speed of its own. Eight frames (MPEG-4) and the sound (AAC) lie in one MP4; every tenth
 training clip has no sound track. Each direction goes through the same places as its opposite, so that only the frames' order
 tells the two apart. The label is the digit, the direction, or both. Groups are the voices: no voice and no digit's picture is in
 two splits. What frozen encoders tell of it is in docs/data.md.
@@ -41,6 +41,8 @@ DIRECTIONS = {
 PX, DIGIT_PX, FRAMES = 96, 40, 8
 #: Pixels from the first frame to the last, and how far from the middle the way may pass.
 TRAVEL_PX, OFF_PX = (24, 48), 10
+#: AAC comes in blocks of 1024 samples; one more would be longer than the film.
+SAMPLES = RATE // 1024 * 1024
 #: Of each frame's own noise, in grey values.
 NOISE = 20.0
 #: Of the training clips one of so many is silent.
@@ -53,27 +55,22 @@ Grey = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that the bytes depend on."""
+    """All that the bytes depend on: the first `limit` digits, or all, and what is to be learned of them."""
 
-    seed: int
-    limit: int | None
-    label: Label
+    seed: int = 0
+    limit: int | None = None
+    label: Label = "both"
     version: int = VERSION
 
 
-def build(
-    out: Path,
-    *,
-    seed: int = 0,
-    limit: int | None = None,
-    label: Label = "both",
-    progress: Callable[[str], None] | None = None,
-) -> Path:
+DEFAULT = Recipe()
+
+
+def build(out: Path, recipe: Recipe = DEFAULT, progress: Callable[[str], None] | None = None) -> Path:
     """Writes `out/metadata.jsonl` with its clips, and the same as `<out>.zip`; returns the zip's path.
 
-    Seeded: the same arguments give the same bytes, and another label the same clips. A finished set is kept.
+    The same recipe gives the same bytes, and one that differs in its label the same clips. A finished set is kept.
     """
-    recipe = Recipe(seed, limit, label)
     doing = "Building moving AV-digits: filming digits and speaking them …"
     return built(out, asdict(recipe), partial(_write, recipe=recipe), progress or (lambda _: None), doing)
 
@@ -97,7 +94,7 @@ def _write(out: Path, recipe: Recipe) -> None:
         split, way, clip = split_of[word.voice], list(DIRECTIONS)[ways[n]], f"clips/{n:04}.mp4"
         trained += split == "train"
         is_silent = split == "train" and trained % SILENT_EVERY == 0
-        sound = noisy(placed(wave, rate, rng), rng)
+        sound = noisy(placed(wave, rate, rng), rng)[:SAMPLES]
         (out / clip).write_bytes(mp4(_moved(shapes[n], way, rng), None if is_silent else sound))
         label = _label(str(digits[n]), way, recipe.label)
         row = {"id": f"m{n:04}", "clip_file_name": clip, "label": label, "voice": word.voice, "split": split}
@@ -130,10 +127,11 @@ def _moved(shape: Grey, way: str, rng: np.random.Generator) -> Sequence[Grey]:
 
 
 def mp4(frames: Sequence[Grey], sound: NDArray[np.float32] | None) -> bytes:
-    """One second: H.264 with AAC, or without a sound track. One thread, so that equal input gives equal bytes."""
+    """One second: MPEG-4 with AAC, or without a sound track. Equal input gives equal bytes, which x264 does not promise."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as out:
-        film: Any = out.add_stream("libx264", rate=len(frames), options={"crf": "20", "threads": "1"})
+        film: Any = out.add_stream("mpeg4", rate=len(frames))
+        film.codec_context.thread_count = 1
         film.width, film.height, film.pix_fmt = PX, PX, "yuv420p"
         track: Any = None if sound is None else out.add_stream("aac", rate=RATE, layout="mono")
         for frame in frames:
