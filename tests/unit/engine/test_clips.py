@@ -131,6 +131,7 @@ def test_a_processor_that_does_not_fit_its_network_is_refused(
     assert refused.value.code == "encoder_unusable"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "freeze"), [(VIDEOMAE, True), (TIMESFORMER, 0.5), (VIVIT, False)])
 def test_a_model_over_each_is_trained_and_answers(
     encoders: dict[str, Path], tmp_path: Path, name: str, freeze: float

@@ -252,6 +252,7 @@ def test_another_pool_needs_no_film_to_be_encoded_again(place: Place) -> None:
     assert [p for p in said if p.stage == "encoding"] == []
 
 
+@pytest.mark.slow
 def test_the_whole_way_from_films_to_a_model_that_tells_directions(
     tmp_path: Path, encoders: dict[str, Path]
 ) -> None:
@@ -278,7 +279,7 @@ def test_the_whole_way_from_films_to_a_model_that_tells_directions(
     assert sum(right) >= 18
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("pool", ["attention", pytest.param("transformer", marks=pytest.mark.slow)])
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(place: Place, pool: str) -> None:
     saved: list[Path] = []
     asked = iter(range(10_000))
@@ -294,6 +295,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(place: Place, pool: str
     assert _same(place.weights("whole"), place.weights("resumed"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_trained_encoder_may_have_a_trained_pool(place: Place, pool: str) -> None:
     place.train(pool, "out", tower={"encoder": IMAGE, "freeze": False, "lr": 1e-3, "num_frames": 2})

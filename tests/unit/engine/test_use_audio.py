@@ -188,6 +188,7 @@ def test_a_model_reads_a_film_once_given_with_both_eyes_and_ears(
     assert other.modalities.used == ["clip", "clip.audio"]
 
 
+@pytest.mark.slow
 def test_a_model_that_only_listens_is_given_the_film(tmp_path: Path, encoders: dict[str, Path]) -> None:
     model = trained(tmp_path, encoders, {"clip.audio": TOWERS["clip.audio"]})
 
