@@ -7,6 +7,9 @@ from engine.data.archive import Unreadable
 from engine.data.limits import Undecodable
 from engine.data.manifest import Dataset, MediaRef, Row, Value
 
+#: Films of which it is known; of a larger set the others are opened again when someone asks.
+_REMEMBERED = 2**18
+
 
 def silenced(dataset: Dataset, row: Row, columns: Collection[str]) -> Row:
     """`row` without the sounds, of `columns`, that its films do not have. A film is opened once, by any thread."""
@@ -21,12 +24,15 @@ def silenced(dataset: Dataset, row: Row, columns: Collection[str]) -> Row:
 def _is_silent(dataset: Dataset, ref: Value) -> bool:
     if not isinstance(ref, MediaRef):
         return False
-    if ref not in dataset.silent:
+    known = dataset.silent.get(ref)
+    if known is None:
         try:
-            dataset.silent[ref] = is_silent(dataset.read(ref))
+            known = is_silent(dataset.read(ref))
         except Unreadable:
             return False
-    return dataset.silent[ref]
+        if len(dataset.silent) < _REMEMBERED:
+            dataset.silent[ref] = known
+    return known
 
 
 def is_silent(data: bytes) -> bool:

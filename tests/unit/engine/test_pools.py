@@ -384,3 +384,17 @@ def _curve(
         should_stop=lambda: None,
     )
     return [row["train_loss"] for row in memory.history if "train_loss" in row]
+
+
+@pytest.mark.parametrize("kind", POOLS)
+def test_half_precision_moves_a_pools_vector_little_and_its_gradients_are_numbers(kind: str) -> None:
+    pool, frames, lengths = _pool(kind), _frames(3, 6), torch.tensor([1, 4, 6])
+    frames[0, 1:] = math.nan
+
+    whole = pool(frames, lengths)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = pool(frames, lengths)
+    half.float().square().sum().backward()
+
+    assert (half - whole).norm() < 0.05 * whole.norm()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in pool.parameters())
