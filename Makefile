@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ENCODERS := .plait/encoders/.pulled
 
-.PHONY: help setup demo up test test-slow gpu chaos bench-service bench-kernels tune-kernels check docs
+.PHONY: help setup demo demo-video up test test-slow gpu chaos bench-service bench-kernels tune-kernels check docs
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -15,6 +15,9 @@ setup: $(STAMP) $(ENCODERS) ## make .venv, install Plait and fetch the default e
 
 demo: setup ## fine-tune three real models and show what fusion gained
 	$(BIN)/python demo/run.py
+
+demo-video: setup ## the same with films of moving, spoken digits: frames, sound, and both
+	$(BIN)/python demo/video.py $(ROWS)
 
 up: setup ## run the service here until Ctrl-C
 	$(BIN)/plait-server up

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class ColumnType(StrEnum):
@@ -23,6 +23,8 @@ MODALITIES = frozenset({ColumnType.TEXT, ColumnType.IMAGE, ColumnType.AUDIO, Col
 TABULAR = frozenset({ColumnType.NUMBER, ColumnType.CATEGORY})
 
 
+#: What is put behind the name of a column of films to name their sound.
+SOUND = ".audio"
 #: Of one film; each goes through the encoder.
 MOST_FRAMES = 128
 
@@ -38,6 +40,15 @@ class Column(BaseModel):
     )
     max_seconds: float | None = Field(default=None, gt=0, le=600, description="longer sound or film is cut")
     num_frames: int | None = Field(default=None, ge=1, le=MOST_FRAMES, description="frames taken of a film")
+    use_audio: bool = Field(
+        default=False, description="a film's sound is a column, too: its name is this one's and `.audio`"
+    )
+
+    @model_validator(mode="after")
+    def _only_films_bring_their_sound(self) -> "Column":
+        if self.use_audio and self.type is not ColumnType.VIDEO:
+            raise ValueError(f"use_audio is for columns of films (type: video), not of {self.type}")
+        return self
 
 
 class Schema(BaseModel):
@@ -52,6 +63,11 @@ class Schema(BaseModel):
     group: str | None = Field(
         default=None, description="rows of one group are held out together or not at all"
     )
+
+    @property
+    def sounds(self) -> dict[str, str]:
+        """Columns that are the sound of films, and the films' columns."""
+        return {name + SOUND: name for name, column in self.columns.items() if column.use_audio}
 
 
 class Split(StrEnum):

@@ -70,7 +70,11 @@ class Tower(Shape):
     sampling: Literal["uniform", "head"] = Field(
         default="uniform", description="which frames: spread over the film, or its first"
     )
-    pool: Literal["mean", "max"] = Field(default="mean", description="how the frames' vectors become one")
+    pool: Literal["mean", "max", "attention", "transformer"] = Field(
+        default="mean",
+        description="how the frames' vectors become one; attention and transformer are trained, also with a frozen "
+        "encoder, and only transformer sees the frames' order",
+    )
 
     @property
     def is_frozen(self) -> bool:

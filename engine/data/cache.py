@@ -1,7 +1,8 @@
 """The outputs of frozen towers, kept on disk by content. Knows no model: a tower is a folder's name here.
 
-`<root>/<tower>/<random>.safetensors` are shards: keys, features, and what they cost. A shard is whole or
-absent, so any number of jobs may write at once; one that was torn or altered is passed over and made anew.
+`<root>/<tower>/<random>.safetensors` are shards: keys, features, and what they cost; where a key has several vectors (a
+film's frames), also how many. A shard is whole or absent, so any number of jobs may write at once; one that was torn or
+altered is passed over and made anew.
 In a shared place each shard is two objects, `features/<tower>/<random>.safetensors` and its keys alone, `.keys`.
 """
 
@@ -10,7 +11,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,11 +35,15 @@ _FETCHES = 8
 
 @dataclass(frozen=True)
 class Found:
-    """`features` [keys, width], zeros where `have` is False; `seconds` is what the found rows once cost."""
+    """`features` [keys, width], zeros where `have` is False; `seconds` is what the found rows once cost.
+
+    Of a cache of `several`: [all vectors, width], those of the first key first; `counts` says how many are each key's.
+    """
 
     features: Tensor
     have: Tensor
     seconds: float
+    counts: Tensor
 
 
 def key(data: bytes) -> str:
@@ -51,44 +56,53 @@ class FeatureCache:
 
     folder: Path
     width: int
+    #: Whether a key has any number of vectors, and not just one.
+    several: bool = False
     shared: Patient | None = None
     warn: Warn = lambda _: None
     #: What the disk did not take, for this job alone.
-    kept_here: "list[tuple[list[str], Tensor, float]]" = field(default_factory=list, repr=False)
+    kept_here: "list[tuple[list[str], Mapping[str, Tensor], float]]" = field(default_factory=list, repr=False)
 
     def read(self, keys: Sequence[str]) -> Found:
         """What is kept of `keys`, in their order, in float32."""
-        place = {name: i for i, name in enumerate(keys)}
-        features = torch.zeros(len(keys), self.width)
         have = torch.zeros(len(keys), dtype=torch.bool)
         seconds = 0.0
-        for shard in self._shards(place):
+        found = _Several(len(keys), self.width) if self.several else _Single(len(keys), self.width)
+        for shard in self._shards({name: i for i, name in enumerate(keys)}):
             fresh = ~have[shard.into]
-            features[shard.into[fresh]] = shard.features[fresh]
+            found.take(shard, fresh)
             have[shard.into] = True
             seconds += shard.seconds_a_row * int(fresh.sum())
-        return Found(features, have, seconds)
+        return Found(found.features(), have, seconds, found.counts)
 
     def _shards(self, place: dict[str, int]) -> Iterator["_Shard"]:
         for path in sorted(self.folder.glob("*" + _SUFFIX)):
-            shard = _open(path, place, self.width)
+            shard = _open(path, place, self)
             if shard is not None:
                 yield shard
-        for names, features, seconds in self.kept_here:
-            if shard := _wanted(names, features, seconds, place):
+        for names, tensors, seconds in self.kept_here:
+            if shard := _wanted(names, tensors, seconds, place):
                 yield shard
 
-    def append(self, keys: Sequence[str], features: Tensor, seconds: float) -> None:
-        """Adds a shard that cost `seconds`: on disk, whole, when this returns; on a disk that is full, in memory."""
+    def append(
+        self, keys: Sequence[str], features: Tensor, seconds: float, counts: Tensor | None = None
+    ) -> None:
+        """Adds a shard that cost `seconds`: on disk, whole, when this returns; on a disk that is full, in memory.
+
+        `counts` says how many of the `features` are each key's, in a cache of `several`.
+        """
         tensors = {
             "keys": torch.frombuffer(bytearray(bytes.fromhex("".join(keys))), dtype=torch.uint8).view(-1, 32),
             "features": features.detach().to("cpu", torch.float32).contiguous(),
         }
+        if self.several:
+            assert counts is not None
+            tensors["counts"] = counts.to("cpu", torch.int64).contiguous()
         about = {"seconds": repr(seconds)}
-        about["sha256"] = _digest(tensors["keys"], tensors["features"], about["seconds"])
+        about["sha256"] = _digest(tensors, about["seconds"])
         name, data = uuid.uuid4().hex, save(tensors, metadata=about)
         if not self._write(name, data):
-            self.kept_here.append((list(keys), tensors["features"], seconds))
+            self.kept_here.append((list(keys), tensors, seconds))
         if self.shared is not None:
             self.shared.put(self._shared_name(name + _SUFFIX), data)
             # Sent last, it says that the shard is there.
@@ -131,14 +145,48 @@ class FeatureCache:
 
 @dataclass(frozen=True)
 class _Shard:
-    """The wanted rows of one file: `into` says where each belongs."""
+    """The wanted rows of one file: `into` says where each belongs, `counts` how many of the `features` it has."""
 
     into: Tensor
     features: Tensor
+    counts: Tensor
     seconds_a_row: float
 
 
-def _open(path: Path, place: dict[str, int], width: int) -> _Shard | None:
+class _Single:
+    """The vector of each key, as the shards bring them."""
+
+    def __init__(self, keys: int, width: int) -> None:
+        self._found = torch.zeros(keys, width)
+        self.counts = torch.zeros(keys, dtype=torch.int64)
+
+    def take(self, shard: _Shard, fresh: Tensor) -> None:
+        self._found[shard.into[fresh]] = shard.features[fresh]
+        self.counts[shard.into] = 1
+
+    def features(self) -> Tensor:
+        return self._found
+
+
+class _Several:
+    """Each key's vectors."""
+
+    def __init__(self, keys: int, width: int) -> None:
+        self._found = [torch.zeros(0, width)] * keys
+        self.counts = torch.zeros(keys, dtype=torch.int64)
+
+    def take(self, shard: _Shard, fresh: Tensor) -> None:
+        for is_fresh, place, vectors in zip(
+            fresh.tolist(), shard.into.tolist(), shard.features.split(shard.counts.tolist()), strict=True
+        ):
+            if is_fresh:
+                self._found[place], self.counts[place] = vectors, len(vectors)
+
+    def features(self) -> Tensor:
+        return torch.cat(self._found) if self._found else torch.zeros(0)
+
+
+def _open(path: Path, place: dict[str, int], cache: FeatureCache) -> _Shard | None:
     """None if nothing in it is wanted, or if it is gone, torn or altered."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -147,10 +195,9 @@ def _open(path: Path, place: dict[str, int], width: int) -> _Shard | None:
             rows = [i for i, name in enumerate(names) if name in place]
             if not rows:
                 return None
-            features = file.get_tensor("features")
-            sound = features.shape == (len(names), width) and features.dtype == torch.float32
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             seconds = about.get("seconds", "")
-            if not sound or about.get("sha256") != _digest(keys, features, seconds):
+            if not _fits(tensors, len(names), cache) or about.get("sha256") != _digest(tensors, seconds):
                 raise SafetensorError("altered")
         # The least recently used shards are evicted first.
         os.utime(path)
@@ -159,15 +206,23 @@ def _open(path: Path, place: dict[str, int], width: int) -> _Shard | None:
         return None
     except OSError:
         return None
-    return _wanted(names, features, float(seconds), place)
+    return _wanted(names, tensors, float(seconds), place)
 
 
-def _wanted(names: Sequence[str], features: Tensor, seconds: float, place: dict[str, int]) -> _Shard | None:
+def _wanted(
+    names: Sequence[str], tensors: Mapping[str, Tensor], seconds: float, place: dict[str, int]
+) -> _Shard | None:
     rows = [i for i, name in enumerate(names) if name in place]
     if not rows:
         return None
     into = torch.tensor([place[names[i]] for i in rows])
-    return _Shard(into, features[rows], seconds / len(names))
+    features, counts = tensors["features"], tensors.get("counts")
+    if counts is None:
+        kept, of_each = features[rows], torch.ones(len(rows), dtype=torch.int64)
+    else:
+        each = features.split(counts.tolist())
+        kept, of_each = torch.cat([each[i] for i in rows]), counts[rows]
+    return _Shard(into, kept, of_each, seconds / len(names))
 
 
 def _is_name(name: str, begin: str) -> bool:
@@ -181,8 +236,20 @@ def _has(data: bytes | None, wanted: Collection[bytes]) -> bool:
     return any(keys[at : at + _KEY_BYTES] in wanted for at in range(0, len(keys), _KEY_BYTES))
 
 
-def _digest(keys: Tensor, features: Tensor, seconds: str) -> str:
-    return key(keys.numpy().tobytes() + features.numpy().tobytes() + seconds.encode())
+def _fits(tensors: Mapping[str, Tensor], rows: int, cache: FeatureCache) -> bool:
+    features, counts = tensors.get("features"), tensors.get("counts")
+    if features is None or (counts is not None) != cache.several:
+        return False
+    if counts is not None:
+        if counts.shape != (rows,) or counts.dtype != torch.int64 or bool((counts < 1).any()):
+            return False
+        rows = int(counts.sum())
+    return features.shape == (rows, cache.width) and features.dtype == torch.float32
+
+
+def _digest(tensors: Mapping[str, Tensor], seconds: str) -> str:
+    parts = [tensors[name].numpy().tobytes() for name in ("keys", "features", "counts") if name in tensors]
+    return key(b"".join(parts) + seconds.encode())
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -25,8 +25,9 @@ class Caches:
     shared: Patient | None
     warn: Warn
 
-    def features(self, tower: str, width: int) -> FeatureCache:
-        return FeatureCache(self.root / tower, width, self.shared, self.warn)
+    def features(self, tower: str, width: int, *, several: bool = False) -> FeatureCache:
+        """Of a tower; `several` where an input has any number of vectors."""
+        return FeatureCache(self.root / tower, width, several, self.shared, self.warn)
 
     def training(self, read: Read) -> Read:
         """How a tower that is trained reads: it wants each value in every epoch."""

@@ -22,6 +22,7 @@ from engine.data.probe import Probe, probe_media
 from engine.data.profile import Profiles, default_columns
 from engine.data.readings import class_issues, no_generation
 from engine.data.sieve import is_of_row, relevant, sieved, used_columns, widened
+from engine.data.silence import silenced
 
 __all__ = ["MIN_ROWS", "Report", "check", "class_name"]
 
@@ -92,6 +93,7 @@ def check(
         if should_stop():
             return report
         progress(number, len(dataset.rows))
+        row = silenced(dataset, row, used)
         content, issues = cells.look(row)
         report.issues += issues
         texts.add(row)

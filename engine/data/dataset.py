@@ -23,6 +23,7 @@ from engine.data.several import together
 from engine.data.values import Read, Reading
 from engine.models.encoders import Encoder
 from engine.models.multimodal import Live
+from engine.models.parts import FRAMES, VECTORS
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,27 @@ class CachedColumn:
 
     def part(self, rows: range) -> "CachedColumn":
         return CachedColumn(self.features[rows.start : rows.stop])
+
+
+@dataclass(frozen=True)
+class CachedFrames:
+    """A frozen tower whose pool is trained: the vectors of all rows' frames, [all frames, width], from the cache."""
+
+    vectors: Tensor
+    #: Of each row: its first vector, and how many it has; none where it is missing. Rows may share theirs.
+    starts: Tensor
+    counts: Tensor
+
+    def fetch(self, index: Tensor) -> Live:
+        starts, counts = self.starts[index].tolist(), self.counts[index]
+        pieces = [self.vectors[s : s + n] for s, n in zip(starts, counts.tolist(), strict=True)]
+        rows = counts.nonzero().flatten()
+        inputs = {VECTORS: torch.cat(pieces), FRAMES: counts[rows]} if len(rows) else {}
+        return Live(inputs, rows)
+
+    def part(self, rows: range) -> "CachedFrames":
+        chosen = slice(rows.start, rows.stop)
+        return CachedFrames(self.vectors, self.starts[chosen], self.counts[chosen])
 
 
 @dataclass(frozen=True)
@@ -189,7 +211,12 @@ class Examples:
     @property
     def is_cached(self) -> bool:
         """Nothing is left to be read or decoded."""
-        return all(isinstance(column, CachedColumn | PlainColumn) for column in self.columns.values())
+        return not any(isinstance(column, LiveColumn) for column in self.columns.values())
+
+    @property
+    def has_frames(self) -> bool:
+        """Cached features of a row may be as large as a film's frames are many."""
+        return any(isinstance(column, CachedFrames) for column in self.columns.values())
 
     def batch(self, index: Tensor) -> Batch:
         inputs = {name: column.fetch(index) for name, column in self.columns.items()}

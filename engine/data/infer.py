@@ -5,9 +5,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from domain.manifest import Code, Column, ColumnType, Issue, Schema
+from domain.manifest import SOUND, Code, Column, ColumnType, Issue, Schema
 from engine.data.raw_rows import Embedded
 from engine.data.references import data_url_type, is_data_url, is_file_id
 from engine.data.tables import Table, excerpt
@@ -54,6 +55,11 @@ class Layout:
     by_type: Mapping[ColumnType, str]
     #: Whether a file of that name lies beside the table.
     is_file: Callable[[str], bool] = lambda _: False
+
+    @cached_property
+    def sounds(self) -> Mapping[str, str]:
+        """Columns that no key fills: they are the sound of another's films."""
+        return {sound: film for sound, film in self.schema.sounds.items() if sound in self.schema.columns}
 
     def column_of(self, key: str, cell: Any) -> str | None:
         if key in _BARE and self.by_type:
@@ -111,6 +117,7 @@ def lay_out(table: Table, declared: Schema) -> tuple[Layout, list[Issue]]:
             keys[key], columns[name] = name, column
     for kind, name in by_type.items():
         columns.setdefault(name, declared.columns.get(name) or Column(type=kind))
+    issues += _add_sounds(columns, declared)
     issues += _absent(declared, kinds, {*columns, *taken}) if table.rows else []
     return Layout(Schema(columns=columns, **roles), keys, by_type), issues
 
@@ -244,6 +251,24 @@ def _by_values(held: Counter[str], typed: bool) -> ColumnType | None:
         None: held["nested"] + held["bytes"],
     }
     return max(counts, key=lambda kind: counts[kind])
+
+
+def _add_sounds(columns: dict[str, Column], declared: Schema) -> Iterator[Issue]:
+    """Gives each column of films that says `use_audio` its column of sounds; what the schema says of that one counts."""
+    for film, column in list(columns.items()):
+        name = film + SOUND
+        sound = declared.columns.get(name) or Column(type=ColumnType.AUDIO, max_seconds=column.max_seconds)
+        param = f"schema.columns.{film}.use_audio"
+        if not column.use_audio:
+            continue
+        if name in columns:
+            message = f"'{name}' is a column of the table and the sound of '{film}'; rename it, or set use_audio to false."
+            yield Issue(Code.DUPLICATE_COLUMN, message, column=name, param=param)
+        elif sound.type is not ColumnType.AUDIO or not _fits(name):
+            message = f"'{name}' is the sound of '{film}': its type is audio, and its name has at most {_MAX_NAME} characters."
+            yield Issue(Code.SCHEMA_MISMATCH, message, column=name, param=param)
+        else:
+            columns[name] = sound
 
 
 def _unusable(name: str, held: Counter[str]) -> Issue:

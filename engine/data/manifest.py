@@ -60,6 +60,8 @@ class Dataset:
     typed: bool = True
     #: Of messages, whose answers may be classes, or written text.
     is_chat: bool = False
+    #: Whether films that were looked into have no sound track.
+    silent: dict[MediaRef, bool] = field(default_factory=dict, repr=False)
 
     def read(self, ref: MediaRef) -> bytes:
         """A media file's bytes; raises Unreadable. Any thread may read."""

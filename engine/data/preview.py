@@ -17,6 +17,7 @@ from engine.data.limits import Undecodable
 from engine.data.manifest import Dataset, MediaRef, Row, Several, Unreadable, Value
 from engine.data.probe import Probe, probe_media
 from engine.data.references import shown
+from engine.data.silence import silenced
 from engine.data.values import Read, Reading, read_value
 
 ROWS = 10
@@ -56,6 +57,7 @@ class _Eyes:
 
 def _shown(dataset: Dataset, row: Row, eyes: _Eyes) -> dict[str, Any]:
     columns = dataset.schema.columns
+    row = silenced(dataset, row, columns)
     some = islice(row.values.items(), _COLUMNS)
     cells = {name: _cell(dataset, value, columns[name].type, eyes) for name, value in some}
     told = {"line": row.line, "id": _brief(row.id), "label": _brief(row.label), "split": row.split}

@@ -157,7 +157,8 @@ def _values(raw: RawRow, layout: Layout, typed: bool, issues: list[Issue]) -> di
             issues.append(Issue(Code.SCHEMA_MISMATCH, message, raw.line, column, excerpt(cell)))
         except _TooMany as error:
             issues.append(Issue(Code.TOO_LARGE, f"'{column}' {error}.", raw.line, column, excerpt(cell)))
-    return values
+    # One file, read twice. Whether it has a sound track is `silence.silenced`'s to say.
+    return {**values, **{sound: values[film] for sound, film in layout.sounds.items()}}
 
 
 def _value(cell: Any, kind: ColumnType, layout: Layout, typed: bool) -> Value:

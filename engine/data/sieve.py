@@ -10,6 +10,7 @@ from domain.specs import OnBadRow
 from engine.data.chat_paths import column_at
 from engine.data.issues import Issues
 from engine.data.manifest import Dataset
+from engine.data.silence import silenced
 
 #: What only a training file needs of its schema: the others count whole.
 _FOR_TRAINING = ("schema.split", "schema.group")
@@ -49,13 +50,15 @@ def widened(
             skipped.add(issue.line)
     hidden = set().union(*masked.values())
     left = {
-        row.line: {name for name in used if row.values[name] is not None}
+        row.line: {name for name, value in silenced(dataset, row, used).values.items() if value is not None}
         for row in dataset.rows
         if row.line in hidden
     }
     for line in hidden:
         # A line that was never read as a row, or a row that has nothing else.
-        if not left.get(line, set()) - {name for name, lines in masked.items() if line in lines}:
+        if not left.get(line, set()).intersection(used) - {
+            name for name, lines in masked.items() if line in lines
+        }:
             skipped.add(line)
     return BadRows(frozenset(skipped), {name: frozenset(lines - skipped) for name, lines in masked.items()})
 

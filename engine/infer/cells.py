@@ -15,6 +15,7 @@ from engine.data.infer import as_number, is_missing
 from engine.data.probe import Undecodable
 from engine.data.rows import class_name
 from engine.data.several import MOST_FILES
+from engine.data.silence import is_silent
 from engine.data.values import Read, Reading
 from engine.infer.answers import Problem
 
@@ -92,6 +93,36 @@ def _flaw_of_list(parts: list[Any]) -> tuple[str, str] | None:
     if any(isinstance(part, list) or _is_missing(part) for part in parts):
         return Code.SCHEMA_MISMATCH, "a list holds files or texts: no null, no empty text, no other list"
     return next(((part.code, part.message) for part in parts if isinstance(part, Problem)), None)
+
+
+def with_sounds(row: Mapping[str, Any], towers: Sequence[str], sounds: Mapping[str, str]) -> dict[str, Any]:
+    """`row` with the sound of its films: a film is given once. What the row itself says of a sound counts.
+
+    `sounds` are the model's columns of sounds and the columns of films that they belong to. A film without a sound track
+    has no sound; one that is only heard is no column of its own.
+    """
+    given = dict(row)
+    for sound, film in sounds.items():
+        if film in row and sound not in row:
+            given[sound] = _heard(row[film])
+    return {name: value for name, value in given.items() if name in towers or name not in sounds.values()}
+
+
+def _heard(film: Any) -> Any:
+    """What has a sound track, of one film or several; None if nothing has."""
+    if isinstance(film, list):
+        return [part for part in film if not _is_silent(part)]
+    return None if _is_silent(film) else film
+
+
+def _is_silent(film: Any) -> bool:
+    """A cell that cannot be read is not: reading it says why."""
+    if _is_missing(film) or isinstance(film, Problem):
+        return False
+    try:
+        return is_silent(_bytes(film, ColumnType.VIDEO))
+    except Undecodable:
+        return False
 
 
 def _is_missing(value: Any) -> bool:

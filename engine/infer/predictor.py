@@ -17,7 +17,7 @@ from engine.data.tables import excerpt
 from engine.data.values import Read, read_value
 from engine.hub.mirror import resolve
 from engine.infer.answers import Modalities, Prediction, Problem, WeightsBy
-from engine.infer.cells import Cells, category, sort_out
+from engine.infer.cells import Cells, category, sort_out, with_sounds
 from engine.infer.readout import readout
 from engine.infer.towers import Clock, Tower
 from engine.infer.weights import weigh
@@ -87,6 +87,7 @@ class Predictor:
         self.columns: tuple[str, ...] = tuple(model.names)
         schema = card.schema
         named = (schema.label, schema.id, schema.split, schema.group)
+        self._sounds = {sound: film for sound, film in schema.sounds.items() if sound in self.columns}
         self._ignored = frozenset({*schema.columns, *(n for n in named if n)} - set(self.columns))
         self._vocabularies = {
             name: frozenset(known.values)
@@ -125,7 +126,8 @@ class Predictor:
     ) -> Answer:
         """`predict`, with the times. `should_stop` is asked before each cell: raises StopAsked."""
         clock, masks = Clock(), on_bad_input == "mask"
-        sorted_out = [sort_out(row, self.columns, self._ignored) for row in rows]
+        given = [with_sounds(row, self.columns, self._sounds) if self._sounds else row for row in rows]
+        sorted_out = [sort_out(row, self.columns, self._ignored) for row in given]
 
         def wanted(cells: Cells) -> bool:
             # A row that has failed already costs no further work.
@@ -138,12 +140,12 @@ class Predictor:
         kept = [i for i, cells in enumerate(sorted_out) if wanted(cells)]
         with clock.part("gpu"):
             found = self._found([x[kept] for x in pooled], [sorted_out[i] for i in kept]) if kept else []
-        given = dict(zip(kept, found, strict=True))
+        answers = dict(zip(kept, found, strict=True))
         return Answer(
             [
                 _refusal(cells, masks)
-                if i not in given
-                else self._prediction(cells, given[i], top_k, return_embeddings)
+                if i not in answers
+                else self._prediction(cells, answers[i], top_k, return_embeddings)
                 for i, cells in enumerate(sorted_out)
             ],
             clock.ms("decode"),

@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from domain.manifest import ColumnType
+from domain.manifest import ColumnType, Schema
 
 #: Names that a card lists; a model may have thousands of classes.
 LISTED = 50
@@ -98,10 +98,12 @@ def _example(config: Mapping[str, Any]) -> str:
         "video": "open('a.mp4', 'rb').read()",
         "number": "3.5",
     }
-    told = config["towers"]
+    told, sounds = config["towers"], Schema.model_validate(config["schema"]).sounds
+    # A film's sound is read from the film.
+    given = {sounds.get(name, name): "video" if name in sounds else kind for name, kind, _ in _towers(config)}
     cells = [
         f"{name!a}: {_seen(told[name]) if kind == ColumnType.CATEGORY else words[kind]}"
-        for name, kind, _ in _towers(config)
+        for name, kind in given.items()
     ]
     return "{" + ", ".join(cells) + "}"
 

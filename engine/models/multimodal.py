@@ -43,7 +43,8 @@ class Multimodal(nn.Module):
         self.fusion = fusion
         self.head = head
         for name in frozen:
-            self.encoder(name).requires_grad_(False)
+            for part in _pretrained(self.encoder(name)):
+                part.requires_grad_(False)
 
     def encoder(self, name: str) -> "Encoder":
         return cast("Encoder", self.encoders[self.names.index(name)])
@@ -81,7 +82,8 @@ class Multimodal(nn.Module):
         super().train(mode)
         for name, encoder in zip(self.names, self.encoders, strict=True):
             if name in self.frozen:
-                encoder.eval()
+                for part in _pretrained(encoder):
+                    part.eval()
             for module in encoder.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm) or _is_frozen(module):
                     module.eval()
@@ -90,6 +92,11 @@ class Multimodal(nn.Module):
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The parameters that training changes, by name: a model folder and a checkpoint hold these."""
         return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
+
+
+def _pretrained(encoder: nn.Module) -> Iterator[nn.Module]:
+    """All of it but a pool, which begins at random and is trained in any case."""
+    return (part for name, part in encoder.named_children() if name != "pool")
 
 
 def _is_frozen(module: nn.Module) -> bool:

@@ -7,6 +7,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from engine.data.schedule import Sampling
+from engine.models.pools import Pool
+
+#: Of the inputs of a pool that is trained: how many vectors are each row's, and the vectors if they are known already.
+FRAMES, VECTORS = "frames", "vectors"
 
 
 @dataclass(frozen=True)
@@ -14,7 +18,7 @@ class Parts:
     network: nn.Module
     #: Values -> the network's inputs.
     prepare: Callable[[Sequence[Any]], Mapping[str, Tensor]]
-    #: Network and inputs -> one vector a row.
+    #: Network and inputs -> one vector a row; with `pool` one a frame, those of all rows in a row.
     embed: Callable[[nn.Module, Mapping[str, Tensor]], Tensor]
     #: Everything beside the folder's files that changes the vectors.
     options: Mapping[str, Any]
@@ -26,3 +30,5 @@ class Parts:
     num_frames: int | None = None
     sampling: Sampling = "uniform"
     frame_size: int | None = None
+    #: Makes what pools the frames, of their width; None where `embed` does, and nothing of that is trained.
+    pool: Callable[[int], Pool] | None = None

@@ -9,23 +9,20 @@ picture is in two splits. What a frozen encoder tells of each is in docs/data.md
 
 import io
 import json
-import os
-import shutil
-import tempfile
-import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import soundfile
-from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import signal
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
+from engine.samples.building import built
 from engine.samples.speech import Word, speak, voices
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -56,33 +53,11 @@ def build(
 
     Seeded: the same seed and limit give the same bytes. A finished set is kept; two builds at once are harmless.
     """
-    say = progress or (lambda _: None)
-    target = out.with_suffix(".zip")
     recipe = Recipe(seed, limit)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(out.with_suffix(".lock")):
-        if _is_finished(out, target, recipe):
-            say(f"{target} is there already.")
-        else:
-            say("Building AV-digits: drawing digits and speaking them …")
-            _build(out, target, recipe)
-    return target
-
-
-def _build(out: Path, target: Path, recipe: Recipe) -> None:
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".part-") as part:
-        made = Path(part) / "set"
-        _write(made, recipe.seed, recipe.limit)
-        (made / "built.json").write_text(json.dumps(asdict(recipe)))
-        _zip(made, Path(part) / "set.zip")
-        shutil.rmtree(out, ignore_errors=True)
-        os.replace(Path(part) / "set.zip", target)
-        os.replace(made, out)
-
-
-def _is_finished(out: Path, target: Path, recipe: Recipe) -> bool:
-    built = out / "built.json"
-    return target.is_file() and built.is_file() and json.loads(built.read_text()) == asdict(recipe)
+    doing = "Building AV-digits: drawing digits and speaking them …"
+    return built(
+        out, asdict(recipe), partial(_write, seed=seed, limit=limit), progress or (lambda _: None), doing
+    )
 
 
 def _write(out: Path, seed: int, limit: int | None) -> None:
@@ -91,8 +66,8 @@ def _write(out: Path, seed: int, limit: int | None) -> None:
     names = voices()
     order = rng.permutation(len(names))
     split_of = {names[v]: SPLITS[i % len(SPLITS)] for i, v in enumerate(order)}
-    spoken_by = _deal_voices(digits, len(names), rng)
-    pictures = _pictures(pixels / 16.0, rng)
+    spoken_by = deal_voices(digits, len(names), rng)
+    drawn = pictures(pixels / 16.0, rng)
     chosen = range(len(digits) if limit is None else min(limit, len(digits)))
     words = [
         Word(
@@ -110,8 +85,8 @@ def _write(out: Path, seed: int, limit: int | None) -> None:
     lines = []
     for n, (word, wave) in enumerate(zip(words, spoken, strict=True)):
         image, audio = f"images/{n:04}.png", f"sounds/{n:04}.wav"
-        Image.fromarray(pictures[n]).resize((PX, PX), Image.Resampling.NEAREST).save(out / image)
-        (out / audio).write_bytes(_wav(_noisy(_placed(wave, rate, rng), rng)))
+        Image.fromarray(drawn[n]).resize((PX, PX), Image.Resampling.NEAREST).save(out / image)
+        (out / audio).write_bytes(_wav(noisy(placed(wave, rate, rng), rng)))
         row = {
             "id": f"d{n:04}",
             "image_file_name": image,
@@ -124,7 +99,7 @@ def _write(out: Path, seed: int, limit: int | None) -> None:
     (out / "metadata.jsonl").write_text("\n".join(lines) + "\n")
 
 
-def _deal_voices(digits: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def deal_voices(digits: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Deals each digit's pictures to the voices in turn, so that every voice says every digit alike often."""
     dealt = np.empty(len(digits), dtype=np.int64)
     for digit in range(10):
@@ -133,7 +108,7 @@ def _deal_voices(digits: NDArray[np.int64], count: int, rng: np.random.Generator
     return dealt
 
 
-def _pictures(pixels: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.uint8]:
+def pictures(pixels: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.uint8]:
     """`[digits, 8, 8]`: what the strongest components leave of each digit, with noise."""
     components = PCA(PICTURE_VARIANCE, random_state=0).fit(pixels)
     rebuilt = components.inverse_transform(components.transform(pixels))
@@ -141,7 +116,7 @@ def _pictures(pixels: NDArray[np.float64], rng: np.random.Generator) -> NDArray[
     return (noisy.reshape(-1, 8, 8) * 255).astype(np.uint8)
 
 
-def _placed(wave: NDArray[np.float32], rate: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def placed(wave: NDArray[np.float32], rate: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """The word without the silence around it, at 16 kHz, somewhere within one second."""
     factor = np.gcd(rate, RATE)
     sound = signal.resample_poly(wave, RATE // factor, rate // factor).astype(np.float64)
@@ -153,7 +128,7 @@ def _placed(wave: NDArray[np.float32], rate: int, rng: np.random.Generator) -> N
     return placed
 
 
-def _noisy(sound: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float32]:
+def noisy(sound: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float32]:
     active = np.abs(sound) > ACTIVE * np.abs(sound).max()
     low_pass = signal.butter(2, NOISE_HZ, fs=RATE, output="sos")
     noise = signal.sosfilt(low_pass, rng.normal(size=RATE))
@@ -166,10 +141,3 @@ def _wav(sound: NDArray[np.float32]) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, sound, RATE, format="WAV", subtype="PCM_16")
     return buffer.getvalue()
-
-
-def _zip(folder: Path, target: Path) -> None:
-    """Stored, sorted and without dates: the same files make the same zip."""
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as out:
-        for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "built.json"):
-            out.writestr(zipfile.ZipInfo(path.relative_to(folder).as_posix()), path.read_bytes())

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import transformers
@@ -14,7 +15,7 @@ from domain.manifest import ColumnType
 from engine.data.cache import FeatureCache
 from engine.data.caches import Caches
 from engine.data.collate import ahead
-from engine.data.dataset import CachedColumn, Example, announce
+from engine.data.dataset import CachedColumn, CachedFrames, Example, announce
 from engine.data.uploads import AT_ONCE
 from engine.data.values import Read
 from engine.models.encoders import Encoder
@@ -61,14 +62,8 @@ def open_tower(
         if number % AT_ONCE == 0:
             announce(examples[number : number + AT_ONCE], name)
         keys.append(example.content_key(name) if example.has(name) else None)
-    return Tower(
-        name,
-        encoder,
-        examples,
-        keys,
-        caches.features(tower_key(encoder), encoder.width),
-        caches.encoding(read),
-    )
+    cache = caches.features(tower_key(encoder), encoder.frame_width, several=encoder.pool is not None)
+    return Tower(name, encoder, examples, keys, cache, caches.encoding(read))
 
 
 def tower_key(encoder: Encoder) -> str:
@@ -142,13 +137,16 @@ def _fill(tower: Tower, todo: set[str], meter: Meter, should_stop: ShouldStop) -
     device = next(tower.encoder.parameters()).device
     wanted = tower.wanted
 
-    def encode(keys: list[str]) -> tuple[list[str], torch.Tensor]:
+    def encode(keys: list[str]) -> tuple[list[str], torch.Tensor, torch.Tensor]:
         announce([wanted[k] for k in keys], tower.name)
         reading = tower.encoder.reading
         parts = (part for k in keys for part in wanted[k].values(tower.name, reading, tower.read))
         counts = [wanted[k].count(tower.name) for k in keys]
         with torch.inference_mode():
-            return keys, encode_parts(tower.encoder, parts, counts, size, device).cpu()
+            if tower.encoder.pool is not None:
+                return keys, *_frames(tower.encoder, list(parts), device)
+            vectors = encode_parts(tower.encoder, parts, counts, size, device)
+            return keys, vectors.cpu(), torch.ones(len(keys), dtype=torch.int64)
 
     shard = _Shard(tower.cache)
     with (
@@ -156,12 +154,21 @@ def _fill(tower: Tower, todo: set[str], meter: Meter, should_stop: ShouldStop) -
         closing(ahead(encode, _pieces(list(wanted), todo, size), min(workers, AT_MOST))) as encoded,
     ):
         try:
-            for keys, features in encoded:
+            for keys, features, counts in encoded:
                 heed(should_stop)
-                shard.add(keys, features)
+                shard.add(keys, features, counts)
                 meter.add(len(keys))
         finally:
             shard.close()
+
+
+def _frames(
+    encoder: Encoder, films: Sequence[Any], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The vectors of all frames, and how many are each film's: what a pool that is trained pools in each epoch."""
+    inputs = encoder.prepare(films)
+    vectors, counts = encoder.vectors({name: x.to(device) for name, x in inputs.items()})
+    return vectors.cpu(), counts.cpu()
 
 
 class _Shard:
@@ -171,27 +178,37 @@ class _Shard:
         self._cache = cache
         self._keys: list[str] = []
         self._features: list[torch.Tensor] = []
+        self._counts: list[torch.Tensor] = []
         self._began = time.monotonic()
 
-    def add(self, keys: list[str], features: torch.Tensor) -> None:
+    def add(self, keys: list[str], features: torch.Tensor, counts: torch.Tensor) -> None:
         self._keys += keys
         self._features.append(features)
+        self._counts.append(counts)
         if time.monotonic() - self._began >= SHARD_S:
             self.close()
 
     def close(self) -> None:
         if self._keys:
-            self._cache.append(self._keys, torch.cat(self._features), time.monotonic() - self._began)
-        self._keys, self._features, self._began = [], [], time.monotonic()
+            seconds = time.monotonic() - self._began
+            self._cache.append(self._keys, torch.cat(self._features), seconds, torch.cat(self._counts))
+        self._keys, self._features, self._counts, self._began = [], [], [], time.monotonic()
 
 
-def read_back(tower: Tower) -> CachedColumn:
+def read_back(tower: Tower) -> CachedColumn | CachedFrames:
     """All rows' features, as the cache holds them: the first epoch sees what every later one sees."""
     keys = list(tower.wanted)
     found = tower.cache.read(keys)
     if not bool(found.have.all()):
         raise EngineError("cache_lost", "features were evicted while they were read", retryable=True)
     place = {name: i for i, name in enumerate(keys)}
+    if tower.cache.several:
+        ends = found.counts.cumsum(0)
+        of_row = torch.tensor([-1 if name is None else place[name] for name in tower.keys], dtype=torch.long)
+        there = of_row >= 0
+        counts = torch.where(there, found.counts[of_row], 0) if keys else torch.zeros_like(of_row)
+        starts = torch.where(there, (ends - found.counts)[of_row], 0) if keys else torch.zeros_like(of_row)
+        return CachedFrames(found.features, starts, counts)
     features = torch.zeros(len(tower.keys), tower.encoder.width)
     rows = [(i, place[name]) for i, name in enumerate(tower.keys) if name is not None]
     if rows:

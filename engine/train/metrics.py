@@ -38,8 +38,8 @@ from engine.train.losses import Criterion
 from engine.train.precision import Precision, autocast
 from engine.train.words import ShouldStop, heed
 
-#: Rows at once: features are small, live inputs are not.
-ROWS_CACHED, ROWS_LIVE = 1024, 16
+#: Rows at once: features are small, those of every frame are not, and live inputs even less.
+ROWS_CACHED, ROWS_FRAMES, ROWS_LIVE = 1024, 64, 16
 
 
 def predict(
@@ -47,7 +47,8 @@ def predict(
 ) -> Tensor:
     """Outputs [rows, classes or 1] in fp32 on the CPU. Raises StopAsked."""
     device = next(model.parameters()).device
-    pieces = torch.arange(len(examples)).split(ROWS_CACHED if examples.is_cached else ROWS_LIVE)
+    at_once = (ROWS_FRAMES if examples.has_frames else ROWS_CACHED) if examples.is_cached else ROWS_LIVE
+    pieces = torch.arange(len(examples)).split(at_once)
     batches = map(examples.batch, pieces) if examples.is_cached else ahead(examples.batch, pieces)
     outputs = []
     model.eval()

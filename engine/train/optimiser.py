@@ -25,8 +25,10 @@ def make_optimiser(model: Multimodal, plan: Plan) -> torch.optim.Optimizer:
 
 
 def _base_lr(model: Multimodal, plan: Plan, parameter: str) -> float:
-    part, place, *_ = parameter.split(".")
-    return plan.tower_lr[model.names[int(place)]] if part == "encoders" else plan.head_lr
+    part, place, *rest = parameter.split(".")
+    # A pool begins at random, as the head does, and learns at its rate.
+    is_tower = part == "encoders" and rest[0] != "pool"
+    return plan.tower_lr[model.names[int(place)]] if is_tower else plan.head_lr
 
 
 def set_lr(optimiser: torch.optim.Optimizer, factor: float) -> float:

@@ -1,19 +1,21 @@
 """From labelled rows to what the loop reads: features of frozen towers, live inputs of trained ones."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from domain.manifest import TABULAR
 from engine.data.cache import keep_speedup, kept_speedup, speedup_record
 from engine.data.caches import Caches
-from engine.data.dataset import Column, Examples, LiveColumn, PlainColumn, gather
+from engine.data.dataset import Column, Example, Examples, LiveColumn, PlainColumn, gather
 from engine.data.media_cache import MediaCache
+from engine.data.silence import silenced
 from engine.data.splits import Splits
 from engine.data.values import Read, read_value
+from engine.models.encoders import Encoder
 from engine.models.multimodal import Multimodal
 from engine.train import encode
-from engine.train.words import Progress, ShouldStop
+from engine.train.words import Progress, ShouldStop, heed
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,11 @@ def prepare(
     read: Read = read_value,
 ) -> Inputs:
     """Encodes for the frozen towers what the caches lack. Raises StopAsked."""
-    examples = splits.all
+    examples = _heard(splits, model.names, should_stop)
     frozen = [
         encode.open_tower(name, model.encoder(name), examples, caches, read, should_stop)
         for name in sorted(model.frozen)
+        if _is_encoded_once(model.encoder(name), name, examples)
     ]
     made = encode.fill(frozen, report=report, should_stop=should_stop)
     wanted = sum(len(tower.wanted) for tower in frozen)
@@ -82,6 +85,22 @@ def prepare(
         feature_hit_rate=1 - made / wanted if wanted else None,
         media=caches.media,
     )
+
+
+def _is_encoded_once(encoder: Encoder, name: str, examples: Sequence[Example]) -> bool:
+    """What a trained pool makes of each of several films in a cell is not in a cache of frames."""
+    return encoder.pool is None or all(example.count(name) <= 1 for example in examples)
+
+
+def _heard(splits: Splits, columns: Collection[str], should_stop: ShouldStop) -> list[Example]:
+    """All rows; the sound of a film without a sound track is missing."""
+    if not set(splits.schema.sounds) & set(columns):
+        return splits.all
+    examples = []
+    for example in splits.all:
+        heed(should_stop)
+        examples.append(replace(example, row=silenced(example.dataset, example.row, columns)))
+    return examples
 
 
 def _record(frozen: list[encode.Tower], plain: list[str], training: range, cache: Path) -> Path:

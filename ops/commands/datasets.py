@@ -1,6 +1,7 @@
 """`plait-server datasets`: sample data sets. Building one loads what makes pictures and sound; help does not."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,13 +14,29 @@ def group() -> None:
 
 
 @group.command("build")
-@click.argument("name", type=click.Choice(["av-digits"]), expose_value=False)
+@click.argument("name", type=click.Choice(["av-digits", "moving-av-digits"]))
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to."
 )
 @click.option("--seed", default=0, show_default=True)
-def build_dataset(out: Path, seed: int) -> None:
-    """Build a data set (seeded: the same seed gives the same bytes); a finished one is kept."""
-    from engine.samples import av_digits
+@click.option("--limit", type=click.IntRange(min=1), help="Rows, at most; all if not said.")
+@click.option(
+    "--label",
+    type=click.Choice(["digit", "direction", "both"]),
+    help="Of moving-av-digits: what is to be learned; both if not said.",
+)
+def build_dataset(name: str, out: Path, seed: int, limit: int | None, label: Any) -> None:
+    """Build a data set (seeded: the same options give the same bytes); a finished one is kept.
 
-    click.echo(av_digits.build(out, seed=seed, progress=click.echo))
+    av-digits are pictures and sounds of digits, moving-av-digits films of them that move, with sound.
+    """
+    from engine.samples import av_digits, moving_av_digits
+
+    if name == "moving-av-digits":
+        recipe = moving_av_digits.Recipe(seed, limit, label or "both")
+        made = moving_av_digits.build(out, recipe, progress=click.echo)
+    elif label:
+        raise click.UsageError("--label is for moving-av-digits; the label of av-digits is the digit")
+    else:
+        made = av_digits.build(out, seed=seed, limit=limit, progress=click.echo)
+    click.echo(made)

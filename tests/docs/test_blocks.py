@@ -18,6 +18,7 @@ NOT_RUN = {
     "make chaos": "takes minutes; its short form is tests/chaos",
     "make chaos DATABASE=sqlite SEED=7 JOBS=60 FAULTS=20": "takes minutes, too",
     "make demo": "tests/acceptance/test_demo.py runs the program that it starts",
+    "make demo-video": "tests/acceptance/test_demo_video.py runs the program that it starts",
     "make docs": "would write into the checkout; a guard compares its pages with what is committed",
     "make up": "does not end; every document is run beside an installation that is up",
     "pip install ./client": "`make setup` installs the same folder, and the test must not change what it runs on",

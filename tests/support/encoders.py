@@ -12,18 +12,28 @@ from transformers import (
     MobileNetV2Config,
     MobileNetV2Model,
     PreTrainedTokenizerFast,
+    TimesformerConfig,
+    TimesformerModel,
+    VideoMAEConfig,
+    VideoMAEModel,
     ViTConfig,
     ViTModel,
+    VivitConfig,
+    VivitImageProcessor,
+    VivitModel,
     WhisperConfig,
     WhisperFeatureExtractor,
     WhisperModel,
 )
 from transformers.models.mobilenet_v2.image_processing_pil_mobilenet_v2 import MobileNetV2ImageProcessorPil
+from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 from transformers.utils import logging
 
 #: Every spec of a test may name these ids.
 TEXT, IMAGE, AUDIO, VIT = "tiny/bert", "tiny/mobilenet", "tiny/whisper", "tiny/vit"
+#: They read four frames of a film at once.
+VIDEOMAE, TIMESFORMER, VIVIT = "tiny/videomae", "tiny/timesformer", "tiny/vivit"
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789-"
 
@@ -32,6 +42,7 @@ def tiny_encoders(folder: Path) -> dict[str, Path]:
     """Builds all of them under `folder`: id -> folder. Equal in every run."""
     logging.disable_progress_bar()
     makers: dict[str, Callable[[Path], None]] = {TEXT: _bert, IMAGE: _mobilenet, AUDIO: _whisper, VIT: _vit}
+    makers |= {VIDEOMAE: _videomae, TIMESFORMER: _timesformer, VIVIT: _vivit}
     made = {}
     for name, make in makers.items():
         made[name] = folder / name
@@ -74,6 +85,45 @@ def _vit(folder: Path) -> None:
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     _save(ViTModel(ViTConfig(image_size=32, patch_size=16, **sizes), add_pooling_layer=False), folder)
     ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+
+
+_FILM = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "image_size": 32,
+    "num_frames": 4,
+}
+
+
+def _videomae(folder: Path) -> None:
+    _save(VideoMAEModel(VideoMAEConfig(patch_size=16, tubelet_size=2, **_FILM)), folder)
+    _frames_of_32(folder)
+
+
+def _timesformer(folder: Path) -> None:
+    model = TimesformerModel(TimesformerConfig(patch_size=16, **_FILM))
+    for parameter in model.parameters():
+        # Before training, time is the one thing that it does not see: those weights begin as zeros.
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    _save(model, folder)
+    _frames_of_32(folder)
+
+
+def _frames_of_32(folder: Path) -> None:
+    VideoMAEImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    ).save_pretrained(folder)
+
+
+def _vivit(folder: Path) -> None:
+    """Without a pooler, as a classifier's folder is."""
+    _save(VivitModel(VivitConfig(tubelet_size=[2, 16, 16], **_FILM), add_pooling_layer=False), folder)
+    VivitImageProcessor(size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32}).save_pretrained(
+        folder
+    )
 
 
 def _whisper(folder: Path) -> None:

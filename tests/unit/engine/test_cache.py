@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from engine.data.cache import FeatureCache, evict, key
 
@@ -130,3 +132,53 @@ def test_an_abandoned_draft_is_swept_and_a_fresh_one_is_left(cache: FeatureCache
 
     assert not abandoned.exists()
     assert fresh.exists()
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> FeatureCache:
+    return FeatureCache(tmp_path / "films", width=3, several=True)
+
+
+def test_keys_may_have_several_vectors_each_and_get_them_in_the_order_asked_for(films: FeatureCache) -> None:
+    films.append(KEYS[:2], _features(0, 0, 1), 1.0, torch.tensor([2, 1]))
+    films.append(KEYS[2:3], _features(2, 3, 4), 5.0, torch.tensor([3]))
+
+    found = films.read([KEYS[2], KEYS[3], KEYS[0]])
+
+    assert torch.equal(found.features, _features(2, 3, 4, 0, 0))
+    assert found.counts.tolist() == [3, 0, 2]
+    assert found.have.tolist() == [True, False, True]
+    assert found.seconds == pytest.approx(5.0 + 0.5)
+
+
+def test_several_vectors_of_a_key_that_two_shards_hold_come_once(films: FeatureCache) -> None:
+    films.append(KEYS[:2], _features(0, 0, 1), 1.0, torch.tensor([2, 1]))
+    films.append(KEYS[1:3], _features(1, 2, 2), 1.0, torch.tensor([1, 2]))
+
+    found = films.read(KEYS[:3])
+
+    assert torch.equal(found.features, _features(0, 0, 1, 2, 2))
+    assert found.counts.tolist() == [2, 1, 2]
+
+
+def test_a_cache_of_several_that_holds_nothing_gives_nothing(films: FeatureCache) -> None:
+    assert films.read(KEYS).counts.tolist() == [0] * 4
+    assert len(films.read([]).features) == 0
+
+
+def test_altered_counts_are_found_out(films: FeatureCache) -> None:
+    films.append(KEYS[:2], _features(0, 0, 1), 1.0, torch.tensor([2, 1]))
+    path = _only_shard(films)
+    with safe_open(path, framework="pt") as file:
+        tensors, about = {name: file.get_tensor(name) for name in ("keys", "features")}, file.metadata()
+    save_file({**tensors, "counts": torch.tensor([1, 2])}, path, metadata=about)
+
+    assert not films.read(KEYS[:2]).have.any()
+
+
+def test_single_vectors_are_not_taken_for_several_nor_several_for_one(films: FeatureCache) -> None:
+    films.append(KEYS[:2], _features(0, 1), 1.0, torch.tensor([1, 1]))
+
+    assert not FeatureCache(films.folder, width=3).read(KEYS[:2]).have.any()
+    FeatureCache(films.folder, width=3).append(KEYS[:2], _features(0, 1), seconds=1.0)
+    assert not films.read(KEYS[:2]).have.any()

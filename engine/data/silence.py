@@ -1,0 +1,58 @@
+"""The sound of films as a column of its own: it is missing where a film has no sound track. Loads no torch."""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from engine.data.archive import Unreadable
+from engine.data.limits import Undecodable
+from engine.data.manifest import Dataset, MediaRef, Row, Several, Value
+
+#: Films of which it is known; of a larger set the others are opened again when someone asks.
+_REMEMBERED = 2**18
+
+
+def silenced(dataset: Dataset, row: Row, columns: Collection[str]) -> Row:
+    """`row` without the sounds, of `columns`, that its films do not have. A film is opened once, by any thread."""
+    sounds = [name for name in dataset.schema.sounds if name in columns]
+    heard = {name: _heard(dataset, row.values.get(name)) for name in sounds}
+    is_whole = all(value is row.values.get(name) for name, value in heard.items())
+    return row if is_whole else replace(row, values={**row.values, **heard})
+
+
+def _heard(dataset: Dataset, value: Value) -> Value:
+    """Of several films those that have a sound track."""
+    if not isinstance(value, Several):
+        return None if _is_silent(dataset, value) else value
+    parts = tuple(part for part in value.parts if not _is_silent(dataset, part))
+    if len(parts) == len(value.parts):
+        return value
+    return Several(parts) if len(parts) > 1 else next(iter(parts), None)
+
+
+def _is_silent(dataset: Dataset, ref: Value) -> bool:
+    if not isinstance(ref, MediaRef):
+        return False
+    known = dataset.silent.get(ref)
+    if known is None:
+        try:
+            known = is_silent(dataset.read(ref))
+        except Unreadable:
+            return False
+        if len(dataset.silent) < _REMEMBERED:
+            dataset.silent[ref] = known
+    return known
+
+
+def is_silent(data: bytes) -> bool:
+    """Whether it is a film, or another file that FFmpeg knows, without a sound track.
+
+    What cannot be opened at all is not silent: whoever reads it says what is wrong.
+    """
+    # It takes 0.1 s to load, which data without films need not wait.
+    from engine.data import containers
+
+    try:
+        with containers.opened(data, "sound") as container:
+            return containers.track(container, "audio") is None
+    except Undecodable:
+        return False
