@@ -23,6 +23,7 @@ from engine.data.check import Report, check
 from engine.data.decoders.pool import Decoders
 from engine.data.lengths import text_limits
 from engine.data.manifest import Dataset, open_dataset, open_folder
+from engine.data.media import Media
 from engine.data.tables import printable
 from engine.hub.mirror import resolve
 
@@ -36,14 +37,20 @@ def look(path: Path, spec: Multimodal, *, role: Role, mirror: Path, local_roots:
     def find(encoder: str) -> Path:
         return resolve(encoder, mirror=mirror, allow_hub=False, local_roots=local_roots)
 
-    with _open(path, spec.schema_) as dataset, Decoders() as decoders, _progress() as progress:
+    with (
+        Decoders() as decoders,
+        _open(path, spec.schema_, decoders.media) as dataset,
+        _progress() as progress,
+    ):
         types = {name: column.type for name, column in dataset.schema.columns.items()}
         limits = text_limits(spec, types, find)
-        return check(dataset, spec, role=role, text_limits=limits, probe=decoders.probe, progress=progress)
+        return check(dataset, spec, role=role, text_limits=limits, progress=progress)
 
 
-def _open(path: Path, schema: Schema | None) -> Dataset:
-    return open_folder(path, schema=schema) if path.is_dir() else open_dataset(path, schema=schema)
+def _open(path: Path, schema: Schema | None, media: Media) -> Dataset:
+    if path.is_dir():
+        return open_folder(path, schema=schema, media=media)
+    return open_dataset(path, schema=schema, media=media)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from engine.data.chat_paths import column_at
 from engine.data.issues import Issues
 from engine.data.lengths import TextLimit
 from engine.data.manifest import Dataset, MediaRef, Row, Several, Unreadable
-from engine.data.probe import Probe, Undecodable, probe_media
+from engine.data.probe import Probed, Undecodable
 from engine.data.references import shown
 from engine.data.several import together
 from engine.data.tables import excerpt
@@ -38,9 +38,8 @@ class Cells:
         dataset: Dataset,
         used: Mapping[str, ColumnType],
         seconds: Mapping[str, float | None],
-        probe: Probe = probe_media,
     ) -> None:
-        self._dataset, self._used, self._seconds, self._probe = dataset, used, seconds, probe
+        self._dataset, self._used, self._seconds = dataset, used, seconds
         refused = (i for i in dataset.issues if i.severity == "error" and column_at(i.column) in used)
         #: Lines of which a used cell was refused already.
         self._named = {issue.line for issue in refused}
@@ -104,9 +103,12 @@ class Cells:
             return _Look(ref.name.encode(), (error.code, error.message))
         digest = sha256(data).digest()
         try:
-            return _Look(digest, seconds=self._probe(data, self._used[name], self._seconds[name]).seconds)
+            return _Look(digest, seconds=self._probe(name, data).seconds)
         except Undecodable as error:
             return _Look(digest, (error.code, error.message))
+
+    def _probe(self, name: str, data: bytes) -> Probed:
+        return self._dataset.media.probe(data, self._used[name], self._seconds[name])
 
 
 class Texts:

@@ -18,7 +18,6 @@ from engine.data.ledger import Book, Ledger
 from engine.data.lengths import DEFAULT_MAX_SECONDS, TextLimit
 from engine.data.manifest import Dataset, class_name
 from engine.data.overlap import Contents, contents_of, overlap, repeated
-from engine.data.probe import Probe, probe_media
 from engine.data.profile import Profiles, default_columns
 from engine.data.readings import class_issues, no_generation
 from engine.data.sieve import is_of_row, relevant, sieved, used_columns, widened
@@ -67,7 +66,6 @@ def check(
     trained: Report | None = None,
     hold_out: bool = True,
     text_limits: Mapping[str, TextLimit] | None = None,
-    probe: Probe = probe_media,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Report:
@@ -87,7 +85,7 @@ def check(
     if trained is None:
         report.issues += _tower_issues(spec, types, used)
     profiles = Profiles(used if spec.towers and role == "training" else {})
-    cells, texts = Cells(dataset, used, _seconds(dataset, spec), probe), Texts(text_limits or {})
+    cells, texts = Cells(dataset, used, _seconds(dataset, spec)), Texts(text_limits or {})
     book = Book(used, _SPLIT_OF_ROLE[role])
     for number, row in enumerate(dataset.ahead(used)):
         if should_stop():

@@ -15,6 +15,7 @@ from engine.data.formats import read_table
 from engine.data.formats.class_folders import read_class_folders
 from engine.data.infer import MEDIA, Layout, lay_out
 from engine.data.issues import Issues
+from engine.data.media import IN_PLACE, Media
 from engine.data.references import explained, inline_bytes, is_data_url, is_file_id, refuse_address
 from engine.data.rows import MediaRef, Row, Rows, Several, Value, class_name
 from engine.data.spool import Spool
@@ -60,6 +61,8 @@ class Dataset:
     typed: bool = True
     #: Of messages, whose answers may be classes, or written text.
     is_chat: bool = False
+    #: How its media are decoded.
+    media: Media = field(default=IN_PLACE, repr=False)
     #: Whether films that were looked into have no sound track.
     silent: dict[MediaRef, bool] = field(default_factory=dict, repr=False)
 
@@ -146,21 +149,26 @@ def _ids(value: Value) -> Iterator[str]:
 
 
 def open_dataset(
-    path: Path, *, schema: Schema | None = None, filename: str | None = None, uploads: Lookup | None = None
+    path: Path,
+    *,
+    schema: Schema | None = None,
+    filename: str | None = None,
+    uploads: Lookup | None = None,
+    media: Media = IN_PLACE,
 ) -> Dataset:
     """Reads the table of a zip, JSONL, CSV or Parquet file, told apart by content, then by `filename`.
 
     `uploads` looks up the files that cells name by their ids. A zip without a table may be class folders. Whatever a user sent, nothing is raised: what is wrong with
     it is in `issues`.
     """
-    dataset = Dataset(schema or Schema(), uploads=Uploads(uploads) if uploads else None)
+    dataset = Dataset(schema or Schema(), uploads=Uploads(uploads) if uploads else None, media=media)
     return _opened(dataset, lambda dataset: _file(dataset, path, filename or path.name))
 
 
-def open_folder(path: Path, *, schema: Schema | None = None) -> Dataset:
+def open_folder(path: Path, *, schema: Schema | None = None, media: Media = IN_PLACE) -> Dataset:
     """The data set in a folder, with a table or of class folders, read in place; nothing is raised either."""
     return _opened(
-        Dataset(schema or Schema(), archive=(folder := Folder(path))),
+        Dataset(schema or Schema(), archive=(folder := Folder(path)), media=media),
         lambda dataset: _inside(dataset, folder),
     )
 

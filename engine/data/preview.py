@@ -4,7 +4,6 @@ import base64
 import io
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -15,10 +14,10 @@ from PIL import Image
 from domain.manifest import ColumnType
 from engine.data.limits import Undecodable
 from engine.data.manifest import Dataset, MediaRef, Row, Several, Unreadable, Value
-from engine.data.probe import Probe, probe_media
+from engine.data.media import Media
 from engine.data.references import shown
 from engine.data.silence import silenced
-from engine.data.values import Read, Reading, read_value
+from engine.data.values import Reading
 
 ROWS = 10
 #: Of a text, an id, a label; a page needs no more to tell rows apart.
@@ -35,8 +34,6 @@ def preview(
     dataset: Dataset,
     rows: int = ROWS,
     should_stop: Callable[[], bool] = lambda: False,
-    read: Read = read_value,
-    probe: Probe = probe_media,
 ) -> list[dict[str, Any]]:
     """`{line, id, label, split, cells}` of each of the first rows.
 
@@ -45,21 +42,14 @@ def preview(
     `seconds`, `frames`, `has_audio` and a picture's three, or the `error` that it cannot be read for. A cell of several
     files shows the first and says with `files` how many there are, one of several texts with `texts`.
     """
-    eyes = _Eyes(read, probe)
-    return [_shown(dataset, row, eyes) for row in islice(dataset.rows, rows) if not should_stop()]
+    return [_shown(dataset, row) for row in islice(dataset.rows, rows) if not should_stop()]
 
 
-@dataclass(frozen=True)
-class _Eyes:
-    read: Read
-    probe: Probe
-
-
-def _shown(dataset: Dataset, row: Row, eyes: _Eyes) -> dict[str, Any]:
+def _shown(dataset: Dataset, row: Row) -> dict[str, Any]:
     columns = dataset.schema.columns
     row = silenced(dataset, row, columns)
     some = islice(row.values.items(), _COLUMNS)
-    cells = {name: _cell(dataset, value, columns[name].type, eyes) for name, value in some}
+    cells = {name: _cell(dataset, value, columns[name].type) for name, value in some}
     told = {"line": row.line, "id": _brief(row.id), "label": _brief(row.label), "split": row.split}
     return {**told, "cells": cells}
 
@@ -73,7 +63,7 @@ def _brief(value: Any) -> Any:
     return value[:_CHARACTERS] if isinstance(value, str) else value
 
 
-def _cell(dataset: Dataset, value: Value, kind: ColumnType, eyes: _Eyes) -> dict[str, Any] | None:
+def _cell(dataset: Dataset, value: Value, kind: ColumnType) -> dict[str, Any] | None:
     if value is None:
         return None
     told: dict[str, Any] = {"type": str(kind)}
@@ -81,29 +71,29 @@ def _cell(dataset: Dataset, value: Value, kind: ColumnType, eyes: _Eyes) -> dict
         told["texts" if kind is ColumnType.TEXT else "files"] = len(value.parts)
         value = value.parts[0]
     if isinstance(value, MediaRef):
-        return told | {"name": shown(value.name)} | _media(dataset, value, kind, eyes)
+        return told | {"name": shown(value.name)} | _media(dataset, value, kind)
     if kind is ColumnType.TEXT:
         return told | {"text": str(value)[:_CHARACTERS], "characters": len(str(value))}
     return told | {"value": _brief(value)}
 
 
-def _media(dataset: Dataset, ref: MediaRef, kind: ColumnType, eyes: _Eyes) -> dict[str, Any]:
+def _media(dataset: Dataset, ref: MediaRef, kind: ColumnType) -> dict[str, Any]:
     try:
         data = dataset.read(ref)
-        return _SHOWN[kind](data, eyes)
+        return _SHOWN[kind](data, dataset.media)
     except (Unreadable, Undecodable) as error:
         return {"error": {"code": str(error.code), "message": error.message}}
 
 
-def _picture(data: bytes, eyes: _Eyes) -> dict[str, Any]:
-    pixels = eyes.read(data, Reading(ColumnType.IMAGE))
+def _picture(data: bytes, media: Media) -> dict[str, Any]:
+    pixels = media.read(data, Reading(ColumnType.IMAGE))
     return {"width": pixels.shape[1], "height": pixels.shape[0], "thumbnail": _small(pixels)}
 
 
-def _film(data: bytes, eyes: _Eyes) -> dict[str, Any]:
+def _film(data: bytes, media: Media) -> dict[str, Any]:
     """The frame in the middle stands for it: many films begin with a black one."""
-    film = eyes.probe(data, ColumnType.VIDEO, None)
-    (frame, *_) = eyes.read(data, Reading(ColumnType.VIDEO, num_frames=1, frame_size=_SIDE))
+    film = media.probe(data, ColumnType.VIDEO, None)
+    (frame, *_) = media.read(data, Reading(ColumnType.VIDEO, num_frames=1, frame_size=_SIDE))
     told = {"width": film.width, "height": film.height, "seconds": round(film.seconds or 0.0, 3)}
     return {**told, "frames": film.frames, "has_audio": film.has_audio, "thumbnail": _small(frame)}
 
@@ -116,8 +106,8 @@ def _small(pixels: NDArray[np.uint8]) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _sound(data: bytes, eyes: _Eyes) -> dict[str, Any]:
-    samples = eyes.read(data, Reading(ColumnType.AUDIO, sampling_rate=_RATE, max_seconds=_SECONDS))
+def _sound(data: bytes, media: Media) -> dict[str, Any]:
+    samples = media.read(data, Reading(ColumnType.AUDIO, sampling_rate=_RATE, max_seconds=_SECONDS))
     return {"seconds": round(len(samples) / _RATE, 3), "waveform": list(_peaks(np.abs(samples)))}
 
 

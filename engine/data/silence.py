@@ -4,7 +4,6 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from engine.data.archive import Unreadable
-from engine.data.limits import Undecodable
 from engine.data.manifest import Dataset, MediaRef, Row, Several, Value
 
 #: Films of which it is known; of a larger set the others are opened again when someone asks.
@@ -35,24 +34,9 @@ def _is_silent(dataset: Dataset, ref: Value) -> bool:
     known = dataset.silent.get(ref)
     if known is None:
         try:
-            known = is_silent(dataset.read(ref))
+            known = dataset.media.is_silent(dataset.read(ref))
         except Unreadable:
             return False
         if len(dataset.silent) < _REMEMBERED:
             dataset.silent[ref] = known
     return known
-
-
-def is_silent(data: bytes) -> bool:
-    """Whether it is a film, or another file that FFmpeg knows, without a sound track.
-
-    What cannot be opened at all is not silent: whoever reads it says what is wrong.
-    """
-    # It takes 0.1 s to load, which data without films need not wait.
-    from engine.data import containers
-
-    try:
-        with containers.opened(data, "sound") as container:
-            return containers.track(container, "audio") is None
-    except Undecodable:
-        return False

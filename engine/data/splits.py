@@ -19,6 +19,7 @@ from engine.data.dataset import Example
 from engine.data.holdout import assign_splits
 from engine.data.ledger import Tally
 from engine.data.manifest import Dataset, Row, open_dataset
+from engine.data.media import IN_PLACE, Media
 from engine.data.profile import default_columns
 from engine.data.readings import no_generation
 from engine.data.sieve import relevant, sieved, used_columns
@@ -68,6 +69,7 @@ def open_splits(
     bad_rows: Mapping[str, BadRows] | None = None,
     names: Mapping[str, str] | None = None,
     uploads: Lookup | None = None,
+    media: Media = IN_PLACE,
 ) -> Splits:
     """A validation or test file counts whole; without one, the training file's own rows of that split do.
 
@@ -75,7 +77,7 @@ def open_splits(
     `names` what they were called when they were uploaded; `uploads` looks up the files that cells name by their ids.
     """
     bad = bad_rows or {}
-    opener = _Opener(files, bad, names or {}, uploads)
+    opener = _Opener(files, bad, names or {}, uploads, media)
     main, used = opener.open(training, spec.schema_, "training_file", spec.towers)
     if refusal := no_generation(main, spec):
         raise EngineError(refusal.code, refusal.message, param=refusal.param)
@@ -120,6 +122,7 @@ class _Opener:
     bad_rows: Mapping[str, BadRows]
     names: Mapping[str, str]
     uploads: Lookup | None
+    media: Media
 
     def open(
         self, path: Path, schema: Schema | None, param: str, towers: Collection[str]
@@ -129,7 +132,9 @@ class _Opener:
         Told by its name as the check told it: a stored upload has none of its own.
         """
         dataset = self.files.enter_context(
-            open_dataset(path, schema=schema, filename=self.names.get(param), uploads=self.uploads)
+            open_dataset(
+                path, schema=schema, filename=self.names.get(param), uploads=self.uploads, media=self.media
+            )
         )
         types = {name: column.type for name, column in dataset.schema.columns.items()}
         # Before it is sieved, as a check does: both must choose the same.

@@ -1,7 +1,7 @@
 """One row's cells: which are there, which are missing, which cannot be used. Knows no network."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from engine.data.infer import as_number, is_missing
 from engine.data.probe import Undecodable
 from engine.data.rows import class_name
 from engine.data.several import MOST_FILES
-from engine.data.silence import is_silent
 from engine.data.values import Read, Reading
 from engine.infer.answers import Problem
 
@@ -95,7 +94,12 @@ def _flaw_of_list(parts: list[Any]) -> tuple[str, str] | None:
     return next(((part.code, part.message) for part in parts if isinstance(part, Problem)), None)
 
 
-def with_sounds(row: Mapping[str, Any], towers: Sequence[str], sounds: Mapping[str, str]) -> dict[str, Any]:
+def with_sounds(
+    row: Mapping[str, Any],
+    towers: Sequence[str],
+    sounds: Mapping[str, str],
+    is_silent: Callable[[bytes], bool],
+) -> dict[str, Any]:
     """`row` with the sound of its films: a film is given once. What the row itself says of a sound counts.
 
     `sounds` are the model's columns of sounds and the columns of films that they belong to. A film without a sound track
@@ -104,18 +108,18 @@ def with_sounds(row: Mapping[str, Any], towers: Sequence[str], sounds: Mapping[s
     given = dict(row)
     for sound, film in sounds.items():
         if film in row and sound not in row:
-            given[sound] = _heard(row[film])
+            given[sound] = _heard(row[film], is_silent)
     return {name: value for name, value in given.items() if name in towers or name not in sounds.values()}
 
 
-def _heard(film: Any) -> Any:
+def _heard(film: Any, is_silent: Callable[[bytes], bool]) -> Any:
     """What has a sound track, of one film or several; None if nothing has."""
     if isinstance(film, list):
-        return [part for part in film if not _is_silent(part)]
-    return None if _is_silent(film) else film
+        return [part for part in film if not _is_silent(part, is_silent)]
+    return None if _is_silent(film, is_silent) else film
 
 
-def _is_silent(film: Any) -> bool:
+def _is_silent(film: Any, is_silent: Callable[[bytes], bool]) -> bool:
     """A cell that cannot be read is not: reading it says why."""
     if _is_missing(film) or isinstance(film, Problem):
         return False

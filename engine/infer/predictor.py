@@ -13,8 +13,8 @@ from domain.errors import EngineError
 from domain.manifest import Code
 from domain.tasks import Task
 from engine.data.column_statistics import Vocabulary
+from engine.data.media import IN_PLACE, Media
 from engine.data.tables import excerpt
-from engine.data.values import Read, read_value
 from engine.hub.mirror import resolve
 from engine.infer.answers import Modalities, Prediction, Problem, WeightsBy
 from engine.infer.cells import Cells, category, sort_out, with_sounds
@@ -35,17 +35,17 @@ def load(
     folder: Path | str,
     encoders: Path | str | Callable[[str], Path] | None = None,
     device: str = "auto",
-    read: Read = read_value,
+    media: Media = IN_PLACE,
 ) -> "Predictor":
     """The model in `folder`, ready to predict.
 
     `encoders` is the folder that holds the encoders (they are not in the model), or a function from an
-    encoder's id to its folder. The Hub is never asked. `read` decodes media: in this process, which needs no
-    end and suits one's own files; of a stranger's take `engine.data.decoders.pool.Decoders().read`. Raises EngineError: `model_unreadable`,
-    `model_too_new`, `encoder_unavailable`, `encoder_changed`.
+    encoder's id to its folder. The Hub is never asked. `media` are decoded in this process, which needs no
+    end and suits one's own files; for a stranger's give `engine.data.decoders.pool.Decoders().media`. Raises
+    EngineError: `model_unreadable`, `model_too_new`, `encoder_unavailable`, `encoder_changed`.
     """
     model, card = load_model(Path(folder), _finder(encoders))
-    return Predictor(model.to(_device(device)), card, read)
+    return Predictor(model.to(_device(device)), card, media)
 
 
 def _finder(encoders: Path | str | Callable[[str], Path] | None) -> Callable[[str], Path]:
@@ -81,8 +81,8 @@ class Answer:
 class Predictor:
     """Holds one model. Rows never touch one another: a bad one has its error, the others their answers."""
 
-    def __init__(self, model: Multimodal, card: Card, read: Read = read_value) -> None:
-        self.model, self.card, self._read = model.eval(), card, read
+    def __init__(self, model: Multimodal, card: Card, media: Media = IN_PLACE) -> None:
+        self.model, self.card, self._media = model.eval(), card, media
         #: The columns that the model reads, in the network's order.
         self.columns: tuple[str, ...] = tuple(model.names)
         schema = card.schema
@@ -126,7 +126,10 @@ class Predictor:
     ) -> Answer:
         """`predict`, with the times. `should_stop` is asked before each cell: raises StopAsked."""
         clock, masks = Clock(), on_bad_input == "mask"
-        given = [with_sounds(row, self.columns, self._sounds) if self._sounds else row for row in rows]
+        given = [
+            with_sounds(row, self.columns, self._sounds, self._media.is_silent) if self._sounds else row
+            for row in rows
+        ]
         sorted_out = [sort_out(row, self.columns, self._ignored) for row in given]
 
         def wanted(cells: Cells) -> bool:
@@ -134,7 +137,8 @@ class Predictor:
             return cells.error(masks=masks) is None
 
         towers = [
-            Tower(name, self.model.encoder(name), clock, should_stop, self._read) for name in self.columns
+            Tower(name, self.model.encoder(name), clock, should_stop, self._media.read)
+            for name in self.columns
         ]
         pooled = [tower.encode(sorted_out, wanted) for tower in towers]
         kept = [i for i, cells in enumerate(sorted_out) if wanted(cells)]

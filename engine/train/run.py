@@ -16,11 +16,11 @@ from domain.specs import MOST_TOWERS, Multimodal, Tower, settled_towers
 from engine.data.caches import open_caches
 from engine.data.collate import AHEAD, MOST_AHEAD, Batch, Epochs, Slice, shuffled, slices
 from engine.data.dataset import Examples
+from engine.data.media import IN_PLACE, Media
 from engine.data.shared import Shared, Warn
 from engine.data.splits import Splits, open_splits
 from engine.data.targets import Goal
 from engine.data.uploads import Lookup
-from engine.data.values import Read, read_value
 from engine.models.build import build_model
 from engine.models.multimodal import Multimodal as Network
 from engine.train import checkpoint, metrics, precision, results
@@ -62,7 +62,7 @@ def train(
     report: Report = lambda _: None,
     save: Save | None = None,
     decided: Callable[[dict[str, Any]], None] = lambda _: None,
-    read: Read = read_value,
+    media: Media = IN_PLACE,
     should_stop: ShouldStop = lambda: None,
     device: str = "auto",
     cache_bytes: int = CACHE_BYTES,
@@ -79,7 +79,7 @@ def train(
     `save` hears of each checkpoint, and whoever hears decides which are kept; else the newest
     `save_total_limit` are.
     `decided` hears the spec with every `auto` replaced, before the first step.
-    `read` decodes media: in this process unless `Decoders.read` is given, which sets limits of time and memory.
+    `media` are decoded in this process unless `Decoders.media` is given, which sets limits of time and memory.
     `cache` is a folder that all jobs of a machine share; `shared` is what several machines do, if anything.
     `warn` hears, once each, what a cache can no longer do: a full disk ends no job.
     """
@@ -88,7 +88,7 @@ def train(
     with ExitStack() as files:
         caches = files.enter_context(open_caches(cache, cache_bytes, shared, warn))
         report(Progress("loading"))
-        splits = open_splits(files, spec, training, validation, test, seed, bad_rows, names, uploads)
+        splits = open_splits(files, spec, training, validation, test, seed, bad_rows, names, uploads, media)
         spec = spec.model_copy(update={"towers": _towers(spec, splits)})
         spec = spec.settled(splits.goal.task)
         place = _device(device)
@@ -104,7 +104,7 @@ def train(
         if snapshot:
             refuse_another(snapshot.run, run)
         try:
-            inputs = prepare(model, splits, caches, report=report, should_stop=should_stop, read=read)
+            inputs = prepare(model, splits, caches, report=report, should_stop=should_stop, read=media.read)
         except StopAsked as asked:
             return Stopped(snapshot.memory.step if snapshot else 0, asked.why)
         caches.make_room()

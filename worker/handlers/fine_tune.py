@@ -49,7 +49,7 @@ def fine_tune(desk: Desk) -> None:
             report=lambda progress: _report(desk, progress),
             save=lambda folder, about: _save(desk, folder, about),
             decided=lambda spec: desk.tell("resolved", resolved=desk.resolved | spec),
-            read=decoders.read,
+            media=decoders.media,
             should_stop=desk.should_stop,
         )
     if isinstance(ending, Finished):

@@ -58,7 +58,7 @@ def _load(desk: Desk) -> Predictor:
             allow_hub=place["allow_hub"],
             local_roots=[Path(p) for p in place["local_roots"]],
         ),
-        read=_decoders_of(place).read,
+        media=_decoders_of(place).media,
     )
     if any(predictor.model.encoder(name).reading.kind != ColumnType.TEXT for name in predictor.columns):
         # A later prediction may have media though this one has none.

@@ -37,8 +37,10 @@ def read_through(
     declared = spec.schema_ or (Schema.model_validate(file["schema"]) if file["schema"] else None)
     path, name = Path(file["path"]), file["filename"]
     with (
-        open_dataset(path, schema=declared, filename=name, uploads=lookup(desk)) as dataset,
         Decoders(seconds=desk.place["decode_timeout_s"]) as decoders,
+        open_dataset(
+            path, schema=declared, filename=name, uploads=lookup(desk), media=decoders.media
+        ) as dataset,
     ):
         types = {name: column.type for name, column in dataset.schema.columns.items()}
         report = check(
@@ -48,7 +50,6 @@ def read_through(
             trained=trained,
             hold_out=hold_out,
             text_limits=text_limits(spec, types, lambda encoder: _in_mirror(desk, encoder)),
-            probe=decoders.probe,
             progress=_progress(desk),
             should_stop=lambda: bool(desk.should_stop()),
         )
@@ -56,8 +57,6 @@ def read_through(
             shown += preview(
                 dataset,
                 should_stop=lambda: bool(desk.should_stop()),
-                read=decoders.read,
-                probe=decoders.probe,
             )
         return report, dataset.schema
 

@@ -11,7 +11,7 @@ from domain.manifest import Code, ColumnType
 from engine.data import limits
 from engine.data.decoders.framing import Nonsense
 from engine.data.limits import Undecodable
-from engine.data.probe import Probed, probe_media
+from engine.data.probe import Probed, is_silent, probe_media
 from engine.data.values import Reading, read_value
 
 _DTYPES: dict[ColumnType, np.dtype[Any]] = {
@@ -27,6 +27,8 @@ def answer(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], Any]:
     if request["do"] == "probe":
         found = probe_media(data, ColumnType(request["kind"]), request["max_seconds"])
         return {"found": asdict(found)}, b""
+    if request["do"] == "listen":
+        return {"silent": is_silent(data)}, b""
     reading = Reading(**{**request["reading"], "kind": ColumnType(request["reading"]["kind"])})
     value = np.ascontiguousarray(read_value(data, reading))
     return {"dtype": value.dtype.str, "shape": value.shape}, value
@@ -58,6 +60,13 @@ def probed(said: Mapping[str, Any]) -> Probed:
         or not (seconds is None or (type(seconds) in (int, float) and math.isfinite(seconds)))
         or type(found.has_audio) is not bool
     ):
+        raise Nonsense("no such medium")
+    return found
+
+
+def silence(said: Mapping[str, Any]) -> bool:
+    """Whether a medium was said to have no sound track."""
+    if type(found := said.get("silent")) is not bool:
         raise Nonsense("no such medium")
     return found
 

@@ -14,6 +14,7 @@ from engine.data.decoders.crew import Crew
 from engine.data.decoders.decoder import Decoder, OutOfMemory
 from engine.data.decoders.framing import Gone, Nonsense, Overdue
 from engine.data.limits import Undecodable
+from engine.data.media import Media
 from engine.data.probe import Probed
 from engine.data.values import Reading, read_value
 
@@ -73,6 +74,21 @@ class Decoders:
         request = {"do": "probe", "kind": kind, "max_seconds": max_seconds}
         found: Probed = self._done(request, data, self._allowed(data), lambda _, said, __: media.probed(said))
         return found
+
+    def is_silent(self, data: bytes) -> bool:
+        """As `probe.is_silent`. What its decoder dies of is not: whoever reads it is told what is wrong."""
+        try:
+            found: bool = self._done(
+                {"do": "listen"}, data, self._allowed(data), lambda _, said, __: media.silence(said)
+            )
+        except Undecodable:
+            return False
+        return found
+
+    @property
+    def media(self) -> Media:
+        """For whoever asks of media: as `IN_PLACE`, in these processes."""
+        return Media(self.read, self.probe, self.is_silent)
 
     def warm(self) -> None:
         """Starts a process and does not wait for it: what is read next need not wait so long."""

@@ -10,7 +10,7 @@ import pytest
 from domain.manifest import Schema
 from engine.data import decode, probe
 from engine.data.manifest import open_dataset
-from engine.data.silence import is_silent
+from engine.data.probe import is_silent
 from engine.samples import moving_av_digits
 from engine.samples.moving_av_digits import DIRECTIONS, Recipe
 
