@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from domain.manifest import ColumnType
 from domain.specs import Multimodal, Tower
+from engine.data.caches import open_caches
 from engine.data.dataset import CachedFrames, Example, Examples, LiveColumn, gather
 from engine.data.splits import open_splits
 from engine.data.values import read_value
 from engine.infer import load
 from engine.models.encoders import Encoder, load_encoder
+from engine.models.fusion import Fusion
 from engine.models.multimodal import Multimodal as Network
 from engine.models.pools import DIM, POOLS, TransformerPool
 from engine.train import encode
@@ -319,11 +321,11 @@ def _network(encoders: dict[str, Path], pool: str, freeze: float) -> tuple[Netwo
     return network, make_plan(spec, 12)
 
 
-class _First(nn.Module):
+class _First(Fusion):
     """In the place of a fusion: one layer over the only tower."""
 
     def __init__(self, width: int) -> None:
-        super().__init__()
+        super().__init__(0.0)
         self.layer = nn.Linear(width, 2)
 
     def forward(self, pooled: list[Tensor], present: Tensor) -> Any:
@@ -368,9 +370,10 @@ def _curve(
     network, plan = _network(encoders, "transformer", 1.0)
     column: Any = LiveColumn(rows, "film", network.encoder("film"), read_value)
     if cache is not None:
-        tower = encode.open_tower("film", network.encoder("film"), rows, cache, read_value, lambda: None)
-        encode.fill([tower], report=lambda _: None, should_stop=lambda: None)
-        column = encode.read_back(tower)
+        with open_caches(cache, 1 << 30, None, lambda _: None) as caches:
+            tower = encode.open_tower("film", network.encoder("film"), rows, caches, read_value, lambda: None)
+            encode.fill([tower], report=lambda _: None, should_stop=lambda: None)
+            column = encode.read_back(tower)
         assert isinstance(column, CachedFrames)
     examples: Examples = gather(rows, {"film": column}, targets)
     torch.manual_seed(1)

@@ -1,5 +1,6 @@
 """Several files in a cell are trained on and predicted from: their vectors' mean, wherever it is made."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from domain.manifest import Code, ColumnType
 from domain.specs import Multimodal, Tower
 from engine import infer
+from engine.data.caches import Caches, open_caches
 from engine.data.dataset import Example, LiveColumn
 from engine.data.manifest import open_dataset
 from engine.data.values import read_value
@@ -30,6 +32,10 @@ def picture(n: int) -> bytes:
 
 def sound(n: int) -> bytes:
     return wav(tone(n % 2, np.random.default_rng(n)))
+
+
+def caches_in(folder: Path) -> AbstractContextManager[Caches]:
+    return open_caches(folder / "cache", 1 << 30, None, lambda _: None)
 
 
 def data(folder: Path) -> Path:
@@ -95,9 +101,9 @@ def test_a_frozen_tower_keeps_the_mean_of_a_cells_files_under_a_key_of_their_ord
     tmp_path: Path, encoders: dict[str, Path]
 ) -> None:
     encoder = load_encoder(encoders[IMAGE], ColumnType.IMAGE, Tower(encoder=IMAGE))
-    with open_dataset(data(tmp_path)) as dataset:
+    with open_dataset(data(tmp_path)) as dataset, caches_in(tmp_path) as caches:
         examples = [Example(dataset, row, "a") for row in dataset.rows]
-        tower = encode.open_tower("image", encoder, examples, tmp_path, read_value, lambda: None)
+        tower = encode.open_tower("image", encoder, examples, caches, read_value, lambda: None)
         encode.fill([tower], report=lambda _: None, should_stop=lambda: None)
         features = encode.read_back(tower).fetch(torch.arange(ROWS))
         live = LiveColumn(examples, "image", encoder, read_value).fetch(torch.arange(ROWS))
@@ -123,9 +129,9 @@ def test_what_has_one_file_a_cell_is_encoded_in_the_calls_it_always_was(
     rows = [{"image_file_name": f"{n}.png", "label": "a"} for n in range(20)]
     path = zip_of(tmp_path / "one.zip", rows, {f"{n}.png": picture(n) for n in range(20)})
 
-    with open_dataset(path) as dataset:
+    with open_dataset(path) as dataset, caches_in(tmp_path) as caches:
         examples = [Example(dataset, row, "a") for row in dataset.rows]
-        tower = encode.open_tower("image", encoder, examples, tmp_path, read_value, lambda: None)
+        tower = encode.open_tower("image", encoder, examples, caches, read_value, lambda: None)
         encode.fill([tower], report=lambda _: None, should_stop=lambda: None)
         live = LiveColumn(examples, "image", encoder, read_value).fetch(torch.arange(3))
 

@@ -9,12 +9,13 @@ from pydantic import ValidationError
 
 from domain.errors import EngineError
 from domain.manifest import Column, Schema
-from domain.specs import Multimodal
+from domain.specs import Multimodal, Tower, settled_towers
 from engine.data.check import Report, check
 from engine.data.manifest import open_dataset
 from engine.data.preview import preview
+from engine.data.profile import default_columns
 from engine.infer import Predictor, load
-from engine.train.run import Finished, default_towers, train
+from engine.train.run import Finished, train
 from support.datasets import tone, wav, zip_of
 from support.encoders import AUDIO, VIT
 from support.moving import moving
@@ -219,6 +220,10 @@ def test_a_tower_for_a_sound_that_nobody_asked_for_is_refused(
 
 def test_a_default_tower_hears_what_use_audio_brings(tmp_path: Path) -> None:
     with open_dataset(data(tmp_path), schema=Schema.model_validate(SCHEMA)) as dataset:
-        towers = default_towers(dataset.schema)
+        types = {name: column.type for name, column in dataset.schema.columns.items()}
+        used, _ = default_columns(dataset.rows, types)
 
-    assert towers["clip.audio"].encoder == "openai/whisper-tiny.en"
+    assert (
+        settled_towers({name: Tower() for name in used}, types)["clip.audio"].encoder
+        == "openai/whisper-tiny.en"
+    )

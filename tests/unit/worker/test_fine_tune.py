@@ -49,9 +49,10 @@ class Assigned(Listener):
     def __init__(self, folder: Path, storage: dict[str, Any]) -> None:
         super().__init__(folder)
         self.spec, self.resolved, self.start, self.checkpoints = {}, {}, None, []
-        self.files = {"training_file": {"path": "data.zip", "sha256": "0" * 64}}
+        self.files = {"training_file": {"path": "data.zip", "filename": "data.zip", "sha256": "0" * 64}}
         self.storage = {"shared_cache": False} | storage
         self.place = {
+            "decode_timeout_s": 60.0,
             "kernels": "auto",
             "cache": str(folder / "cache"),
             "cache_bytes": 12345,
