@@ -3,168 +3,19 @@
 Names are Hugging Face's; OpenAI's are accepted as aliases. A stored spec carries `version`.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from domain.fusions import Fusion
 from domain.hyperparameters import Hyperparameters
-from domain.manifest import MOST_FRAMES, TABULAR, ColumnType, Schema
+from domain.manifest import ColumnType, Schema
 from domain.shapes import Shape, parse, wrong
 from domain.tasks import LOSSES, METRICS, Task, fits
+from domain.towers import MOST_TOWERS, Tower
 
 SPEC_VERSION = 1
-
-DEFAULT_ENCODERS = {
-    ColumnType.TEXT: "sentence-transformers/all-MiniLM-L6-v2",
-    ColumnType.IMAGE: "google/mobilenet_v2_1.0_224",
-    ColumnType.AUDIO: "openai/whisper-tiny.en",
-    ColumnType.VIDEO: "google/mobilenet_v2_1.0_224",
-}
-
-#: As many columns as a row of a prediction may have.
-MOST_TOWERS = 64
-
-#: What makes sense for a tower that no pretrained encoder is in.
-_TABULAR_FIELDS = frozenset({"lr"})
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]{0,95}(/[A-Za-z0-9][\w.\-]{0,95})?")
-
-
-def _encoder_id(value: str) -> str:
-    """A Hub id (`org/name`) or an absolute folder; whether the folder may be read is the worker's to say."""
-    folder = value.startswith("/") and ".." not in value.split("/") and "\0" not in value
-    if not folder and (not _HUB_ID.fullmatch(value) or ".." in value):
-        raise ValueError("must be a Hub id such as 'openai/whisper-tiny.en' or an absolute folder")
-    return value
-
-
-class Tower(Shape):
-    """One column's encoder and how its input is read; those of numbers and categories have none, and take `lr` alone."""
-
-    encoder: Annotated[str, AfterValidator(_encoder_id), Field(max_length=300)] | None = Field(
-        default=None,
-        description="a Hub id, looked for in the mirror first, or an allowed absolute folder; none: the default of "
-        "its column's type",
-    )
-    freeze: bool | Annotated[float, Field(ge=0, le=1)] | None = Field(
-        default=None,
-        description="true, or the share of its layers that is frozen, counted from the input; none: true",
-    )
-    lr: float | None = Field(default=None, gt=0, le=1, description="its own learning rate, if it is trained")
-    image_size: int | None = Field(
-        default=None, ge=16, le=2048, description="pixels a side; the encoder's own if not said"
-    )
-    max_seconds: float | None = Field(
-        default=None,
-        gt=0,
-        le=600,
-        description="longer sound or film is cut; the encoder's own if not said, of a film none",
-    )
-    max_length: int | None = Field(default=None, ge=1, le=8192, description="longer text is cut, in tokens")
-
-    num_frames: int | None = Field(
-        default=None, ge=1, le=MOST_FRAMES, description="frames taken of a film, at most; 8 if not said"
-    )
-    sampling: Literal["uniform", "head"] = Field(
-        default="uniform", description="which frames: spread over the film, or its first"
-    )
-    pool: Literal["mean", "max", "attention", "transformer"] = Field(
-        default="mean",
-        description="how the frames' vectors become one; attention and transformer are trained, also with a frozen "
-        "encoder, and only transformer sees the frames' order",
-    )
-
-    @property
-    def is_frozen(self) -> bool:
-        """Nothing of it is trained."""
-        return self.frozen_share >= 1
-
-    @property
-    def frozen_share(self) -> float:
-        """Of its layers, 0 to 1."""
-        return 1.0 if self.freeze is None else float(self.freeze)
-
-    def misfits(self, kind: ColumnType) -> Iterator[tuple[str, str]]:
-        """The name and the reason of every field that makes no sense for a column of type `kind`."""
-        if kind not in TABULAR:
-            return
-        for name, field in type(self).model_fields.items():
-            said = getattr(self, name)
-            # A settled tower says that it is not frozen, which is true.
-            if name in _TABULAR_FIELDS or said == field.default or (name == "freeze" and said == 0):
-                continue
-            yield (
-                name,
-                _TABULAR_REASONS.get(name, "does not apply to a column of type {kind}").format(kind=kind),
-            )
-
-    def settled(self, kind: ColumnType) -> "Tower":
-        """With its encoder and what is frozen decided, for a column of type `kind` that it fits."""
-        if kind in TABULAR:
-            return self.model_copy(update={"freeze": False})
-        decided = {"encoder": self.encoder or DEFAULT_ENCODERS[kind]}
-        return self.model_copy(update=decided | ({"freeze": True} if self.freeze is None else {}))
-
-
-_TABULAR_REASONS = {
-    "encoder": "a column of type {kind} has no pretrained encoder; leave it out",
-    "freeze": "the tower of a column of type {kind} is always trained; leave it out",
-}
-
-
-def settled_towers(towers: Mapping[str, Tower], types: Mapping[str, ColumnType]) -> dict[str, Tower]:
-    """`towers` with nothing left open; one whose column is not among `types` stays as it is."""
-    return {name: tower.settled(types[name]) if name in types else tower for name, tower in towers.items()}
-
-
-#: Which fusions have an option of their own.
-FUSION_OPTIONS = {"rank": ("low_rank_tensor",), "alignment": ("mmd", "adversarial")}
-
-
-class Fusion(Shape):
-    """How the towers' vectors become one."""
-
-    type: Literal[
-        "concat",
-        "mean",
-        "sum",
-        "max",
-        "gated",
-        "attention",
-        "cross_attention",
-        "film",
-        "tensor",
-        "low_rank_tensor",
-        "cnn",
-        "mmd",
-        "adversarial",
-    ] = Field(default="concat", description="what is done with the vectors, once each has `dim` numbers")
-    dim: int = Field(default=256, ge=1, le=16384, description="width of the fused vector")
-    modality_dropout: float = Field(
-        default=0.15, ge=0, lt=1, description="share of training cells that are hidden, never all of a row"
-    )
-    rank: int | None = Field(
-        default=None,
-        ge=1,
-        le=64,
-        description="low_rank_tensor only: products that are added up; 4 if not said",
-    )
-    alignment: float | None = Field(
-        default=None,
-        gt=0,
-        le=100,
-        description="mmd and adversarial only: how much it counts that towers differ; 0.1 if not said",
-    )
-
-    @model_validator(mode="after")
-    def _options_fit_the_type(self) -> "Fusion":
-        for option, types in FUSION_OPTIONS.items():
-            if getattr(self, option) is not None and self.type not in types:
-                raise wrong(option, f"the fusion is {self.type}; {option} goes with {' and '.join(types)}")
-        return self
-
 
 OnBadRow = Literal["fail", "skip", "mask"]
 

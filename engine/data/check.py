@@ -7,8 +7,9 @@ from itertools import chain
 
 from domain.bad_rows import BadRows
 from domain.manifest import Code, ColumnType, Issue, Split
-from domain.specs import MOST_TOWERS, Multimodal
+from domain.specs import Multimodal
 from domain.tasks import Task
+from domain.towers import MOST_TOWERS
 from engine.data.balance import class_imbalance, lone_classes, missing_rates
 from engine.data.cells import Cells, Texts
 from engine.data.classes import spec_issues, task_of

@@ -11,7 +11,8 @@ from tokenizers import Tokenizer
 
 from domain.errors import EngineError
 from domain.manifest import ColumnType
-from domain.specs import DEFAULT_ENCODERS, Multimodal, Tower
+from domain.specs import Multimodal
+from domain.towers import DEFAULT_ENCODERS, Tower
 
 log = logging.getLogger(__name__)
 

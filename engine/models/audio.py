@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoFeatureExtractor
 
 from domain.errors import EngineError
-from domain.specs import Tower
+from domain.towers import Tower
 from engine.data.lengths import DEFAULT_MAX_SECONDS
 from engine.models.parts import Parts
 from engine.models.pretrained import mean_behind, mean_of_first, open_network, open_processor

@@ -6,11 +6,12 @@ from pathlib import Path
 from torch import nn
 
 from domain.errors import EngineError
+from domain.fusions import FUSION_OPTIONS
+from domain.fusions import Fusion as FusionSpec
 from domain.manifest import Column, Schema
-from domain.specs import FUSION_OPTIONS, Tower
-from domain.specs import Fusion as FusionSpec
 from domain.specs import Multimodal as Spec
 from domain.tasks import Task
+from domain.towers import Tower
 from engine.data.column_statistics import Statistics
 from engine.models import heads
 from engine.models.encoders import Encoder, load_encoder

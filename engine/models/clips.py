@@ -13,7 +13,7 @@ from transformers.models.videomae.image_processing_pil_videomae import VideoMAEI
 
 from domain.errors import EngineError
 from domain.manifest import MOST_FRAMES
-from domain.specs import Tower
+from domain.towers import Tower
 from engine.models.parts import Parts
 from engine.models.pretrained import open_network, open_processor
 

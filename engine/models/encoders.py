@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from domain.errors import EngineError
 from domain.manifest import ColumnType
-from domain.specs import Tower
+from domain.towers import Tower
 from engine.data.values import Reading
 from engine.models import audio, image, text, video
 from engine.models.parts import FRAMES, VECTORS, Parts

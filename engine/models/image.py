@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoImageProcessor
 
-from domain.specs import Tower
+from domain.towers import Tower
 from engine.models.parts import Parts
 from engine.models.pretrained import open_network, open_processor
 

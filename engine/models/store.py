@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save
 from domain.errors import EngineError
 from domain.manifest import Schema
 from domain.specs import Multimodal as Spec
-from engine.data.cache import write_durably
 from engine.data.column_statistics import Statistics, as_json, read_statistics
+from engine.data.durable import write_durably
 from engine.data.targets import Scale
 from engine.models.build import build_model
 from engine.models.card import model_card

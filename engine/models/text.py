@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from domain.errors import EngineError
-from domain.specs import Tower
+from domain.towers import Tower
 from engine.data.lengths import DEFAULT_MAX_LENGTH
 from engine.models.parts import Parts
 from engine.models.pretrained import mean_behind, open_network, open_processor

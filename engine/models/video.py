@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from domain.specs import Tower
+from domain.towers import Tower
 from engine.models import clips, image
 from engine.models.parts import FRAMES, Parts
 from engine.models.pools import POOLS

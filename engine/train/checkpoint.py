@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from domain.errors import EngineError
-from engine.data.cache import sync_folder, write_durably
+from engine.data.durable import sync_folder, write_durably
 
 VERSION = 1
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from domain.manifest import TABULAR
-from engine.data.cache import keep_speedup, kept_speedup, speedup_record
 from engine.data.caches import Caches
 from engine.data.dataset import Column, Example, Examples, LiveColumn, PlainColumn, gather
 from engine.data.media_cache import MediaCache
 from engine.data.silence import silenced
+from engine.data.speedups import keep_speedup, kept_speedup, speedup_record
 from engine.data.splits import Splits
 from engine.data.values import Read, read_value
 from engine.models.encoders import Encoder

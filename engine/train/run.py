@@ -12,7 +12,8 @@ import torch
 
 from domain.bad_rows import BadRows
 from domain.errors import EngineError
-from domain.specs import MOST_TOWERS, Multimodal, Tower, settled_towers
+from domain.specs import Multimodal
+from domain.towers import MOST_TOWERS, Tower, settled_towers
 from engine.data.caches import open_caches
 from engine.data.collate import AHEAD, MOST_AHEAD, Batch, Epochs, Slice, shuffled, slices
 from engine.data.dataset import Examples

@@ -13,7 +13,7 @@ from scipy.signal import resample_poly
 from transformers import AutoProcessor, WhisperForConditionalGeneration
 
 from domain.manifest import ColumnType
-from domain.specs import Tower
+from domain.towers import Tower
 from engine.hub import mirror
 from engine.models.encoders import load_encoder
 from engine.samples.speech import Word, speak

@@ -7,7 +7,8 @@ from typing import Any
 
 from domain.errors import EngineError
 from domain.manifest import Code, Issue
-from domain.specs import Multimodal, Tower, settled_towers
+from domain.specs import Multimodal
+from domain.towers import Tower, settled_towers
 from engine.data.check import Report
 from engine.data.issues import Issues
 from engine.hub.mirror import resolve

@@ -8,7 +8,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from engine.data.cache import FeatureCache, evict, key
+from engine.data.cache import FeatureCache, evict
+from engine.data.shards import key
 
 KEYS = [key(str(n).encode()) for n in range(4)]
 

@@ -19,7 +19,8 @@ from transformers import (
 
 from domain.errors import EngineError
 from domain.manifest import ColumnType
-from domain.specs import Multimodal, Tower
+from domain.specs import Multimodal
+from domain.towers import Tower
 from engine.data.values import read_value
 from engine.infer import load
 from engine.models.clips import places

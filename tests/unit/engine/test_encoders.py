@@ -10,7 +10,7 @@ import torch
 
 from domain.errors import EngineError
 from domain.manifest import ColumnType
-from domain.specs import Tower
+from domain.towers import Tower
 from engine.models.encoders import Encoder, load_encoder
 from engine.models.pretrained import Mean, fingerprint, masked_mean, mean_of_first
 from support.encoders import AUDIO, IMAGE, TEXT, VIT

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from domain.manifest import ColumnType
-from domain.specs import Multimodal, Tower
+from domain.specs import Multimodal
+from domain.towers import Tower
 from engine.data.caches import open_caches
 from engine.data.dataset import CachedFrames, Example, Examples, LiveColumn, gather
 from engine.data.splits import open_splits

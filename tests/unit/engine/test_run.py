@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from domain.errors import EngineError
 from domain.manifest import ColumnType
-from domain.specs import DEFAULT_ENCODERS, Multimodal
+from domain.specs import Multimodal
+from domain.towers import DEFAULT_ENCODERS
 from engine.data import decode
 from engine.infer import load
 from engine.models.build import build_model

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from domain.manifest import Code, ColumnType
-from domain.specs import Multimodal, Tower
+from domain.specs import Multimodal
+from domain.towers import Tower
 from engine import infer
 from engine.data.caches import Caches, open_caches
 from engine.data.dataset import Example, LiveColumn

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from domain.errors import EngineError
 from domain.manifest import Column, Schema
-from domain.specs import Multimodal, Tower, settled_towers
+from domain.specs import Multimodal
+from domain.towers import Tower, settled_towers
 from engine.data.check import Report, check
 from engine.data.manifest import open_dataset
 from engine.data.preview import preview

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from domain.manifest import ColumnType
-from domain.specs import Multimodal, Tower
+from domain.specs import Multimodal
+from domain.towers import Tower
 from engine.data.check import check
 from engine.data.manifest import open_dataset
 from engine.data.preview import preview

@@ -9,7 +9,8 @@ import pytest
 from domain.errors import InvalidSpec
 from domain.manifest import ColumnType, Schema
 from domain.shapes import parse
-from domain.specs import FineTune, Multimodal, Tower, settled_towers
+from domain.specs import FineTune, Multimodal
+from domain.towers import Tower, settled_towers
 from engine.data.check import Report, check
 from engine.data.manifest import open_dataset
 from engine.data.profile import MOST_VALUES, Profile

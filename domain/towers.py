@@ -1,0 +1,112 @@
+"""A spec's `towers`: each column's encoder, how its input is read, and what makes no sense for its type."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from domain.manifest import MOST_FRAMES, TABULAR, ColumnType
+from domain.shapes import Shape
+
+DEFAULT_ENCODERS = {
+    ColumnType.TEXT: "sentence-transformers/all-MiniLM-L6-v2",
+    ColumnType.IMAGE: "google/mobilenet_v2_1.0_224",
+    ColumnType.AUDIO: "openai/whisper-tiny.en",
+    ColumnType.VIDEO: "google/mobilenet_v2_1.0_224",
+}
+
+#: As many columns as a row of a prediction may have.
+MOST_TOWERS = 64
+
+#: What makes sense for a tower that no pretrained encoder is in.
+_TABULAR_FIELDS = frozenset({"lr"})
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]{0,95}(/[A-Za-z0-9][\w.\-]{0,95})?")
+
+
+def _encoder_id(value: str) -> str:
+    """A Hub id (`org/name`) or an absolute folder; whether the folder may be read is the worker's to say."""
+    folder = value.startswith("/") and ".." not in value.split("/") and "\0" not in value
+    if not folder and (not _HUB_ID.fullmatch(value) or ".." in value):
+        raise ValueError("must be a Hub id such as 'openai/whisper-tiny.en' or an absolute folder")
+    return value
+
+
+class Tower(Shape):
+    """One column's encoder and how its input is read; those of numbers and categories have none, and take `lr` alone."""
+
+    encoder: Annotated[str, AfterValidator(_encoder_id), Field(max_length=300)] | None = Field(
+        default=None,
+        description="a Hub id, looked for in the mirror first, or an allowed absolute folder; none: the default of "
+        "its column's type",
+    )
+    freeze: bool | Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="true, or the share of its layers that is frozen, counted from the input; none: true",
+    )
+    lr: float | None = Field(default=None, gt=0, le=1, description="its own learning rate, if it is trained")
+    image_size: int | None = Field(
+        default=None, ge=16, le=2048, description="pixels a side; the encoder's own if not said"
+    )
+    max_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        le=600,
+        description="longer sound or film is cut; the encoder's own if not said, of a film none",
+    )
+    max_length: int | None = Field(default=None, ge=1, le=8192, description="longer text is cut, in tokens")
+
+    num_frames: int | None = Field(
+        default=None, ge=1, le=MOST_FRAMES, description="frames taken of a film, at most; 8 if not said"
+    )
+    sampling: Literal["uniform", "head"] = Field(
+        default="uniform", description="which frames: spread over the film, or its first"
+    )
+    pool: Literal["mean", "max", "attention", "transformer"] = Field(
+        default="mean",
+        description="how the frames' vectors become one; attention and transformer are trained, also with a frozen "
+        "encoder, and only transformer sees the frames' order",
+    )
+
+    @property
+    def is_frozen(self) -> bool:
+        """Nothing of it is trained."""
+        return self.frozen_share >= 1
+
+    @property
+    def frozen_share(self) -> float:
+        """Of its layers, 0 to 1."""
+        return 1.0 if self.freeze is None else float(self.freeze)
+
+    def misfits(self, kind: ColumnType) -> Iterator[tuple[str, str]]:
+        """The name and the reason of every field that makes no sense for a column of type `kind`."""
+        if kind not in TABULAR:
+            return
+        for name, field in type(self).model_fields.items():
+            said = getattr(self, name)
+            # A settled tower says that it is not frozen, which is true.
+            if name in _TABULAR_FIELDS or said == field.default or (name == "freeze" and said == 0):
+                continue
+            yield (
+                name,
+                _TABULAR_REASONS.get(name, "does not apply to a column of type {kind}").format(kind=kind),
+            )
+
+    def settled(self, kind: ColumnType) -> "Tower":
+        """With its encoder and what is frozen decided, for a column of type `kind` that it fits."""
+        if kind in TABULAR:
+            return self.model_copy(update={"freeze": False})
+        decided = {"encoder": self.encoder or DEFAULT_ENCODERS[kind]}
+        return self.model_copy(update=decided | ({"freeze": True} if self.freeze is None else {}))
+
+
+_TABULAR_REASONS = {
+    "encoder": "a column of type {kind} has no pretrained encoder; leave it out",
+    "freeze": "the tower of a column of type {kind} is always trained; leave it out",
+}
+
+
+def settled_towers(towers: Mapping[str, Tower], types: Mapping[str, ColumnType]) -> dict[str, Tower]:
+    """`towers` with nothing left open; one whose column is not among `types` stays as it is."""
+    return {name: tower.settled(types[name]) if name in types else tower for name, tower in towers.items()}
