@@ -43,7 +43,7 @@ class Upload:
 
     @property
     def schema(self) -> dict[str, Any] | None:
-        return self.form.schema_.model_dump(mode="json", exclude_none=True) if self.form.schema_ else None
+        return self.form.schema_.model_dump(mode="json", exclude_defaults=True) if self.form.schema_ else None
 
     def body_hash(self, content: str) -> str:
         """Equal for equal uploads; `content` is the hash of the bytes."""

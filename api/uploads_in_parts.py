@@ -49,7 +49,7 @@ def _row(most: int, who: Principal, asked: shapes.NewUpload) -> tables.Upload:
         raise TooLarge(message, param="bytes")
     filename = uploads.base_name(asked.filename)
     refuse_foreign(asked.purpose, asked.mime_type, filename, param="mime_type")
-    schema = asked.schema_.model_dump(mode="json", exclude_none=True) if asked.schema_ else None
+    schema = asked.schema_.model_dump(mode="json", exclude_defaults=True) if asked.schema_ else None
     return tables.Upload(
         id=new_id("upload_"),
         tenant=who.tenant,

@@ -68,6 +68,14 @@ class FeatureCache:
             seconds += shard.seconds_a_row * int(fresh.sum())
         return Found(found.features(), have, seconds, found.counts)
 
+    def survey(self, keys: Sequence[str]) -> tuple[Tensor, float]:
+        """Which of `keys` there are, and what they cost (seconds); of their features one shard's are held at a time."""
+        have, seconds = torch.zeros(len(keys), dtype=torch.bool), 0.0
+        for shard in self._shards({name: i for i, name in enumerate(keys)}):
+            seconds += shard.seconds_a_row * int((~have[shard.into]).sum())
+            have[shard.into] = True
+        return have, seconds
+
     def _shards(self, place: dict[str, int]) -> Iterator[Shard]:
         for path in sorted(self.folder.glob("*" + _SUFFIX)):
             shard = open_shard(path, place, self.width, several=self.several)

@@ -10,7 +10,7 @@ from engine.data.issues import Issues
 from engine.data.lengths import TextLimit
 from engine.data.manifest import Dataset, MediaRef, Row, Several, Unreadable
 from engine.data.probe import Probed, Undecodable
-from engine.data.references import shown
+from engine.data.references import is_data_url, shown
 from engine.data.several import together
 from engine.data.tables import excerpt
 
@@ -89,6 +89,9 @@ class Cells:
             yield Issue(Code.TOO_LONG, message, line, ref.at or name, shown(ref.name), severity="warning")
 
     def _look(self, name: str, ref: MediaRef) -> _Look:
+        # A medium in a data: URL is its own name, and not to be remembered whole.
+        if is_data_url(ref.name):
+            return self._looked(name, ref)
         look = self._looks.get((name, ref.name, ref.place))
         if look is None:
             if len(self._looks) >= _REMEMBERED:

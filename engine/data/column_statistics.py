@@ -50,12 +50,22 @@ class NumberStatistics:
 
 
 def _fenced(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    middle = np.median(numbers)
+    # Where half of all numbers are equal, as zeros often are, the others tell the width.
+    low, high, width = _middle_half(numbers)
+    if width == 0 and (numbers != middle).any():
+        low, high, width = _middle_half(numbers[numbers != middle])
     with np.errstate(over="ignore", invalid="ignore"):
-        low, high = np.quantile(numbers, [0.25, 0.75])
-        width = _FENCE * (high - low)
-        fences = low - width, high + width
-    # Where half of all numbers are equal there is no width to measure by, and of the largest ones there is none either.
+        fences = min(low - _FENCE * width, middle), max(high + _FENCE * width, middle)
+    # Of the largest numbers there is no width, and of one other value none either.
     return np.clip(numbers, *fences) if width > 0 and np.isfinite(fences).all() else numbers
+
+
+def _middle_half(numbers: NDArray[np.float64]) -> tuple[float, float, float]:
+    """The quartiles, and what lies between."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        low, high = np.quantile(numbers, [0.25, 0.75]).tolist()
+    return low, high, high - low
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,7 @@ def _row(raw: RawRow, layout: Layout, typed: bool, issues: list[Issue]) -> Row:
 
 def _values(raw: RawRow, layout: Layout, typed: bool, issues: list[Issue]) -> dict[str, Value]:
     values: dict[str, Value] = dict.fromkeys(layout.schema.columns)
+    before = len(issues)
     for key, cell in raw.cells.items():
         column = layout.column_of(key, cell)
         if column is None or is_missing(cell):
@@ -157,6 +158,9 @@ def _values(raw: RawRow, layout: Layout, typed: bool, issues: list[Issue]) -> di
             issues.append(Issue(Code.SCHEMA_MISMATCH, message, raw.line, column, excerpt(cell)))
         except _TooMany as error:
             issues.append(Issue(Code.TOO_LARGE, f"'{column}' {error}.", raw.line, column, excerpt(cell)))
+    # What is wrong with a film is wrong with its sound.
+    for sound, film in layout.sounds.items():
+        issues += [replace(issue, column=sound) for issue in issues[before:] if issue.column == film]
     # One file, read twice. Whether it has a sound track is `silence.silenced`'s to say.
     return {**values, **{sound: values[film] for sound, film in layout.sounds.items()}}
 
@@ -168,7 +172,7 @@ def _value(cell: Any, kind: ColumnType, layout: Layout, typed: bool) -> Value:
             raise _Mismatch("a finite number, or null if it is missing")
         return number
     if kind is ColumnType.CATEGORY:
-        if isinstance(cell, str | int) and len(name := class_name(cell)) <= LONGEST_CATEGORY:
+        if isinstance(cell, str | int) and len(name := category_name(cell)) <= LONGEST_CATEGORY:
             return name
         raise _Mismatch(f"a word of at most {LONGEST_CATEGORY} characters, a whole number or true or false")
     if isinstance(cell, str) and kind in MEDIA and not typed:
@@ -198,6 +202,12 @@ def _several(cells: list[Any], kind: ColumnType) -> Value:
         raise _Mismatch("a plain list: without null, empty texts, or lists in it")
     parts = tuple(_one(cell, kind) for cell in cells)
     return Several(parts) if len(parts) > 1 else parts[0] if parts else None
+
+
+def category_name(cell: str | int) -> str:
+    """The value that a category's cell names. CSV has `True` where JSON has `true`: both are `true`."""
+    name = class_name(cell)
+    return name.lower() if name in ("True", "False") else name
 
 
 def class_name(label: object) -> str:

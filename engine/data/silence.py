@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from engine.data.archive import Unreadable
 from engine.data.manifest import Dataset, MediaRef, Row, Several, Value
+from engine.data.references import is_data_url
 
 #: Films of which it is known; of a larger set the others are opened again when someone asks.
 _REMEMBERED = 2**18
@@ -37,6 +38,7 @@ def _is_silent(dataset: Dataset, ref: Value) -> bool:
             known = dataset.media.is_silent(dataset.read(ref))
         except Unreadable:
             return False
-        if len(dataset.silent) < _REMEMBERED:
+        # A film in a data: URL is its own name, and not to be remembered whole.
+        if len(dataset.silent) < _REMEMBERED and not is_data_url(ref.name):
             dataset.silent[ref] = known
     return known

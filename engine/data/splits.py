@@ -97,8 +97,8 @@ def open_splits(
     }
     for split, (path, param) in given.items():
         if path is not None:
-            schema = spec.schema_ or main.schema
-            other, _ = opener.open(path, schema, param, used)
+            # All of it: what the user left open must not be inferred anew from other rows.
+            other, _ = opener.open(path, main.schema, param, used)
             made[split] = [Example(other, row, _label(row)) for row in _labelled(other.rows, task)]
     goal = goal_of(task, known, [example.label for example in made[Split.TRAIN]])
     _refuse_unknown(goal, made)

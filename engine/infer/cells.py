@@ -13,8 +13,7 @@ from PIL import Image, ImageOps
 from domain.manifest import Code, ColumnType
 from engine.data.infer import as_number, is_missing
 from engine.data.probe import Undecodable
-from engine.data.rows import class_name
-from engine.data.several import MOST_FILES
+from engine.data.rows import category_name
 from engine.data.values import Read, Reading
 from engine.infer.answers import Problem
 
@@ -62,11 +61,15 @@ class Cells:
         return ", ".join(sorted([*self.values, *self.missing]))
 
 
-def sort_out(row: Mapping[str, Any], towers: Sequence[str], ignored: frozenset[str]) -> Cells:
-    """`ignored` are columns of the training data that the model does not read (its label, say)."""
+def sort_out(row: Mapping[str, Any], towers: Mapping[str, int], ignored: frozenset[str]) -> Cells:
+    """`towers` are the columns that the model reads, and how many files a cell of each may have; `ignored` are columns
+    of the training data that it does not read (its label, say).
+    """
     given = {name: row[name] for name in towers if not _is_missing(row.get(name))}
     cells = Cells(given, [name for name in towers if name not in given])
-    flaws = {name: _flaw_of_list(value) for name, value in given.items() if isinstance(value, list)}
+    flaws = {
+        name: _flaw_of_list(value, towers[name]) for name, value in given.items() if isinstance(value, list)
+    }
     for name in row:
         if name in ignored:
             cells.warnings.append(f"column '{name}' is not read by this model")
@@ -82,12 +85,12 @@ def sort_out(row: Mapping[str, Any], towers: Sequence[str], ignored: frozenset[s
     return cells
 
 
-def _flaw_of_list(parts: list[Any]) -> tuple[str, str] | None:
+def _flaw_of_list(parts: list[Any], most: int) -> tuple[str, str] | None:
     """What is wrong with several files in one cell, beside what is wrong with one of them."""
-    if len(parts) > MOST_FILES:
+    if len(parts) > most:
         return (
             Code.TOO_LARGE,
-            f"the list has {len(parts)} files, at most {MOST_FILES} are read; leave some out",
+            f"the list has {len(parts)} files, at most {most} are read; leave some out",
         )
     if any(isinstance(part, list) or _is_missing(part) for part in parts):
         return Code.SCHEMA_MISMATCH, "a list holds files or texts: no null, no empty text, no other list"
@@ -162,7 +165,7 @@ def category(value: Any) -> str:
     plain = value.item() if isinstance(value, np.generic) else value
     if not isinstance(plain, str | int):
         raise _mismatch(ColumnType.CATEGORY)
-    return class_name(plain)
+    return category_name(plain)
 
 
 def _mismatch(kind: ColumnType) -> Undecodable:

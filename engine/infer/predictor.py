@@ -14,6 +14,7 @@ from domain.manifest import Code
 from domain.tasks import Task
 from engine.data.column_statistics import Vocabulary
 from engine.data.media import IN_PLACE, Media
+from engine.data.several import most_of
 from engine.data.tables import excerpt
 from engine.hub.mirror import resolve
 from engine.infer.answers import Modalities, Prediction, Problem, WeightsBy
@@ -88,6 +89,10 @@ class Predictor:
         schema = card.schema
         named = (schema.label, schema.id, schema.split, schema.group)
         self._sounds = {sound: film for sound, film in schema.sounds.items() if sound in self.columns}
+        #: Files in a cell; the sound of films comes with them.
+        self._most = {
+            name: most_of(schema.columns[self._sounds.get(name, name)].type) for name in self.columns
+        }
         self._ignored = frozenset({*schema.columns, *(n for n in named if n)} - set(self.columns))
         self._vocabularies = {
             name: frozenset(known.values)
@@ -130,7 +135,7 @@ class Predictor:
             with_sounds(row, self.columns, self._sounds, self._media.is_silent) if self._sounds else row
             for row in rows
         ]
-        sorted_out = [sort_out(row, self.columns, self._ignored) for row in given]
+        sorted_out = [sort_out(row, self._most, self._ignored) for row in given]
 
         def wanted(cells: Cells) -> bool:
             # A row that has failed already costs no further work.

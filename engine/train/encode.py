@@ -113,7 +113,7 @@ def _lacking(tower: Tower) -> set[str]:
 
 
 def _missed(cache: FeatureCache, keys: list[str]) -> set[str]:
-    have = cache.read(keys).have.tolist()
+    have = cache.survey(keys)[0].tolist()
     return {k for k, had in zip(keys, have, strict=True) if not had}
 
 
@@ -220,4 +220,4 @@ def read_back(tower: Tower) -> CachedColumn | CachedFrames:
 def cost(tower: Tower, rows: range) -> float:
     """The seconds that encoding these rows once took, whichever job did it."""
     keys = list({tower.keys[i]: None for i in rows if tower.keys[i] is not None})
-    return tower.cache.read([k for k in keys if k is not None]).seconds
+    return tower.cache.survey([k for k in keys if k is not None])[1]

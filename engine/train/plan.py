@@ -1,7 +1,7 @@
 """Every number of a run, decided before it starts: what the spec says, and what `auto` means."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -83,10 +83,12 @@ class Plan:
         return best, -metrics.get(VALID_LOSS, 0.0)
 
 
-def make_plan(spec: Multimodal, rows: int, precision: Precision = "fp32") -> Plan:
-    """The plan for `rows` training rows; `spec` has its task decided."""
+def make_plan(spec: Multimodal, rows: int, precision: Precision = "fp32", live: Collection[str] = ()) -> Plan:
+    """The plan for `rows` training rows; `spec` has its task decided. `live` are frozen towers that encode in each epoch."""
     hyper = spec.hyperparameters
-    cached = all(tower.is_frozen or tower.encoder is None for tower in spec.towers.values())
+    cached = all(
+        (tower.is_frozen and name not in live) or tower.encoder is None for name, tower in spec.towers.items()
+    )
     size = _or(hyper.batch_size, AUTO_BATCH_CACHED if cached else AUTO_BATCH_LIVE)
     per_epoch = math.ceil(rows / (size * hyper.gradient_accumulation_steps))
     least, most = AUTO_EPOCHS_CACHED if cached else AUTO_EPOCHS_LIVE

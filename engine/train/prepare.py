@@ -1,6 +1,6 @@
 """From labelled rows to what the loop reads: features of frozen towers, live inputs of trained ones."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from engine.data.silence import silenced
 from engine.data.speedups import keep_speedup, kept_speedup, speedup_record
 from engine.data.splits import Splits
 from engine.data.values import Read, read_value
-from engine.models.encoders import Encoder
 from engine.models.multimodal import Multimodal
 from engine.train import encode
 from engine.train.words import Progress, ShouldStop, heed
@@ -57,13 +56,13 @@ def prepare(
     report: Callable[[Progress], None],
     should_stop: ShouldStop,
     read: Read = read_value,
+    live: Collection[str] = (),
 ) -> Inputs:
-    """Encodes for the frozen towers what the caches lack. Raises StopAsked."""
+    """Encodes for the frozen towers, less those that encode in each epoch (`live`), what the caches lack. Raises StopAsked."""
     examples = _heard(splits, model.names, should_stop)
     frozen = [
         encode.open_tower(name, model.encoder(name), examples, caches, read, should_stop)
-        for name in sorted(model.frozen)
-        if _is_encoded_once(model.encoder(name), name, examples)
+        for name in sorted(model.frozen - set(live))
     ]
     made = encode.fill(frozen, report=report, should_stop=should_stop)
     wanted = sum(len(tower.wanted) for tower in frozen)
@@ -85,11 +84,6 @@ def prepare(
         feature_hit_rate=1 - made / wanted if wanted else None,
         media=caches.media,
     )
-
-
-def _is_encoded_once(encoder: Encoder, name: str, examples: Sequence[Example]) -> bool:
-    """What a trained pool makes of each of several films in a cell is not in a cache of frames."""
-    return encoder.pool is None or all(example.count(name) <= 1 for example in examples)
 
 
 def _heard(splits: Splits, columns: Collection[str], should_stop: ShouldStop) -> list[Example]:

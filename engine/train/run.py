@@ -24,6 +24,7 @@ from engine.data.targets import Goal
 from engine.data.uploads import Lookup
 from engine.models.build import build_model
 from engine.models.multimodal import Multimodal as Network
+from engine.models.pools import POOLS
 from engine.train import checkpoint, metrics, precision, results
 from engine.train.finish import finish
 from engine.train.loop import Batches, Evaluate, fine_tune
@@ -93,7 +94,9 @@ def train(
         spec = spec.model_copy(update={"towers": _towers(spec, splits)})
         spec = spec.settled(splits.goal.task)
         place = _device(device)
-        plan = make_plan(spec, len(splits.train), precision.resolve(spec.hyperparameters.precision, place))
+        numbers = precision.resolve(spec.hyperparameters.precision, place)
+        live = _encoded_each_time(spec, splits)
+        plan = make_plan(spec, len(splits.train), numbers, live)
         spec = resolved(spec, plan)
         decided(spec.model_dump(mode="json", by_alias=True))
         loss = criterion(spec.loss, splits.goal, splits.targets[: len(splits.train)])
@@ -105,7 +108,9 @@ def train(
         if snapshot:
             refuse_another(snapshot.run, run)
         try:
-            inputs = prepare(model, splits, caches, report=report, should_stop=should_stop, read=media.read)
+            inputs = prepare(
+                model, splits, caches, report=report, should_stop=should_stop, read=media.read, live=live
+            )
         except StopAsked as asked:
             return Stopped(snapshot.memory.step if snapshot else 0, asked.why)
         caches.make_room()
@@ -132,6 +137,12 @@ def train(
         return finish(
             model, spec, splits, inputs, plan, memory, loss, out=out, report=report, should_stop=should_stop
         )
+
+
+def _encoded_each_time(spec: Multimodal, splits: Splits) -> list[str]:
+    """What a trained pool makes of each of several films in a cell is in no cache."""
+    pools = [name for name, tower in spec.towers.items() if tower.pool in POOLS]
+    return [name for name in pools if any(example.count(name) > 1 for example in splits.all)]
 
 
 def _towers(spec: Multimodal, splits: Splits) -> dict[str, Tower]:

@@ -206,6 +206,10 @@ NOT_NAMED = {
     ("checks.validate", "multimodal.test_file"): "a check reads the file of its address alone",
     ("predictions.create", "inputs[].id"): "the caller's own name for a row",
     ("predictions.create", "inputs[].*.file_id"): "a cell is refused in its row: a test of its own",
+    (
+        "predictions.create",
+        "inputs[].*[].file_id",
+    ): "one of several in a cell, refused in its row by the same test",
 }
 
 

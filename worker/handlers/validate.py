@@ -36,7 +36,9 @@ def validate(desk: Desk) -> None:
             trained=reports.get("training_file"),
             hold_out="validation_file" not in desk.files,
         )
-        spec = spec if spec.schema_ else spec.model_copy(update={"schema_": schema})
+        if field == "training_file":
+            # All of it: what the user left open must not be inferred anew from other rows.
+            spec = spec.model_copy(update={"schema_": schema})
         spec = spec if spec.task != "auto" else spec.model_copy(update={"task": report.task})
         reports[field] = report
         if desk.should_stop():

@@ -50,6 +50,13 @@ def _entries(towers: int) -> int:
     return entries
 
 
+def _factor(rank: int, dim: int) -> nn.Parameter:
+    """Of a width that keeps products of any number of towers of order 1; a tower that is missing multiplies by 1."""
+    factor = torch.randn(rank, dim + 1, dim) * dim**-0.5
+    factor[:, -1] = 1.0
+    return nn.Parameter(factor)
+
+
 class LowRankTensor(Fusion):
     """Low-rank multimodal fusion (Liu et al. 2018, arXiv:1806.00064): the same tensor as a sum of `rank` products.
 
@@ -59,9 +66,7 @@ class LowRankTensor(Fusion):
     def __init__(self, widths: Sequence[int], dim: int, modality_dropout: float, rank: int = 4) -> None:
         super().__init__(modality_dropout)
         self.towers = into_one_space(widths, dim)
-        self.factors = nn.ParameterList(
-            nn.init.xavier_normal_(torch.empty(rank, dim + 1, dim)) for _ in widths
-        )
+        self.factors = nn.ParameterList(_factor(rank, dim) for _ in widths)
         self.rank_weight = nn.Parameter(torch.ones(rank))
         self.bias = nn.Parameter(torch.zeros(dim))
         self.norm = nn.LayerNorm(dim)

@@ -146,11 +146,16 @@ def test_a_body_cannot_name_another_tenants_object(
     assert owned.everything(ours.door) == before
 
 
-def test_a_cell_of_a_prediction_cannot_name_another_tenants_file(theirs: Owner, ours: Owner) -> None:
+@pytest.mark.parametrize("several", [False, True])
+def test_a_cell_of_a_prediction_cannot_name_another_tenants_file(
+    theirs: Owner, ours: Owner, several: bool
+) -> None:
     foreign, model = theirs.has("file_id"), ours.has("model")
 
     def kept(file_id: str) -> str:
-        body = {"model": model, "inputs": [{"image": {"file_id": file_id}}], "background": True}
+        cell: Any = {"file_id": file_id}
+        row = {"image": [{"file_id": ours.has("file_id")}, cell] if several else cell}
+        body = {"model": model, "inputs": [row], "background": True}
         answer = predict(ours.door, body, key=ours.key)
         return str(spec_of(ours.door, (answer.json or {})["id"])["inputs"]).replace(file_id, "<id>")
 

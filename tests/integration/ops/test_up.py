@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import psutil
+import pytest
 
 from support.installation import installation
 from support.stack import ROOT, until
@@ -46,6 +47,7 @@ def test_a_port_that_is_taken_is_told_with_what_to_do(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_stop_takes_everything_down_and_the_file_away(tmp_path: Path) -> None:
     with installation(tmp_path / "data") as plait:
         family = plait.family()
@@ -57,6 +59,7 @@ def test_a_stop_takes_everything_down_and_the_file_away(tmp_path: Path) -> None:
         assert not (plait.data / "plait.json").exists()
 
 
+@pytest.mark.slow
 def test_nothing_outlives_a_supervisor_that_was_killed(tmp_path: Path) -> None:
     with installation(tmp_path / "data") as plait:
         family = plait.family()
@@ -66,6 +69,7 @@ def test_nothing_outlives_a_supervisor_that_was_killed(tmp_path: Path) -> None:
         until(lambda: gone(family), bool, limit_s=30, about=lambda: plait.logs)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_started_again(tmp_path: Path) -> None:
     with installation(tmp_path / "data") as plait:
         old = plait.about["pids"]["workers"][0]
@@ -75,6 +79,7 @@ def test_a_killed_worker_is_started_again(tmp_path: Path) -> None:
         until(lambda: plait.about["pids"]["workers"][0], lambda pid: pid != old, limit_s=30)
 
 
+@pytest.mark.slow
 def test_a_second_up_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     with installation(tmp_path / "data") as plait:
         command = [sys.executable, "-m", "manage", "up", "--port", "0", "--data", str(plait.data)]
@@ -86,6 +91,7 @@ def test_a_second_up_in_the_same_folder_is_refused(tmp_path: Path) -> None:
         assert (plait.data / "plait.json").exists()
 
 
+@pytest.mark.slow
 def test_the_key_stays_the_same_over_a_restart(tmp_path: Path) -> None:
     with installation(tmp_path / "data") as plait:
         first = plait.about["api_key"]

@@ -107,6 +107,7 @@ def test_a_training_does_without_exactly_the_rows_that_its_check_left_out(
     assert uploaded(plait, file_id).issues == {"errors": 0, "warnings": 4}
 
 
+@pytest.mark.slow
 def test_more_bad_rows_than_allowed_end_the_job_in_its_check(plait: Stack, tmp_path: Path) -> None:
     path, _ = spoiled(tmp_path)
 
@@ -158,6 +159,7 @@ def test_a_check_measures_texts_by_an_encoder_that_is_here(plait: Stack, tmp_pat
     assert "the first 64 tokens" in job.result["issues"][0]["message"]
 
 
+@pytest.mark.slow
 def test_a_check_of_a_good_file_has_a_preview_and_no_issues(plait: Stack, tmp_path: Path) -> None:
     job = ended(plait, submit_check(plait, plait.upload(tiny_av(tmp_path)), role="test"))
 

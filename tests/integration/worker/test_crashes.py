@@ -92,6 +92,7 @@ def test_a_job_whose_child_is_killed_goes_on_from_its_checkpoint(plait: Stack, d
     assert plait.job(job_id).deaths == 1
 
 
+@pytest.mark.slow
 def test_a_job_whose_keeper_is_killed_goes_on_with_another_worker(plait: Stack, data: str) -> None:
     worker = plait.worker(Lane.TRAIN)
     job_id = plait.submit(data, long_training())
@@ -187,6 +188,7 @@ def test_flushing_the_broker_midway_loses_nothing(plait: Stack, data: str) -> No
         assert plait.until(job_id, is_final).state == State.SUCCEEDED
 
 
+@pytest.mark.slow
 def test_a_job_submitted_while_the_broker_is_dead_still_runs(plait: Stack, data: str) -> None:
     plait.worker(Lane.TRAIN)
     assert isinstance(plait.broker, subprocess.Popen)

@@ -278,6 +278,7 @@ def test_a_prediction_whose_child_is_killed_goes_on_in_another(plait: Plait) -> 
     assert plait.child().pid != before.pid
 
 
+@pytest.mark.slow
 def test_a_prediction_that_kills_three_children_is_given_up(plait: Plait) -> None:
     first, job_id = at_work(plait, rows=200)
     first.kill()
@@ -308,6 +309,7 @@ def test_a_child_that_hangs_costs_one_prediction_its_time_and_no_other_anything(
     assert plait.child().pid != frozen.pid
 
 
+@pytest.mark.slow
 def test_a_child_that_died_while_it_was_idle_is_no_death_of_the_next_prediction(plait: Plait) -> None:
     plait.answers({"text": "a"})
     idle = plait.child()
@@ -319,6 +321,7 @@ def test_a_child_that_died_while_it_was_idle_is_no_death_of_the_next_prediction(
     assert (job.state, job.deaths) == (State.SUCCEEDED, 0), plait.stack.explain(job.id)
 
 
+@pytest.mark.slow
 def test_a_child_that_dies_before_it_hears_of_a_prediction_is_no_death_of_it(plait: Plait) -> None:
     plait.answers({"text": "a"})
     idle = plait.child()
@@ -376,6 +379,7 @@ def test_a_bomb_is_its_rows_error_and_takes_neither_the_child_nor_its_decoder_al
     assert decoders_of(child.pid) == decoding
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", ["child", "worker"])
 def test_no_decoder_outlives_a_child_that_is_killed_or_whose_worker_is(plait: Plait, who: str) -> None:
     plait.answers({"text": "a"})

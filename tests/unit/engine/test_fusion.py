@@ -383,3 +383,20 @@ def test_a_fusion_learns_what_both_towers_must_be_asked_for(kind: str) -> None:
 def test_what_is_in_no_tower_alone_is_learned_from_their_interaction(kind: str) -> None:
     """Of an exclusive or each tower alone says nothing, and so does every sum of what they say."""
     assert _learned(kind, torch.logical_xor) > 0.9
+
+
+@pytest.mark.parametrize("towers", [2, 4, 8, 16])
+@pytest.mark.parametrize("there", ["all", "one"])
+def test_a_low_rank_tensor_of_any_number_of_towers_begins_with_numbers_of_order_one(
+    towers: int, there: str
+) -> None:
+    torch.manual_seed(0)
+    fusion = FUSIONS["low_rank_tensor"]([64] * towers, 64, 0.0).eval()
+    present = torch.full((32, towers), there == "all")
+    present[:, 0] = True
+    with torch.no_grad():
+        fusion.missing.zero_()
+
+    fused = fusion([torch.randn(32, 64) for _ in range(towers)], present)
+
+    assert 0.2 < fused.std() < 2

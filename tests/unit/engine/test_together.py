@@ -1,5 +1,7 @@
 """What parts of the data plane do with one another: several films and pools, silence and lists, caches and lists."""
 
+import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -7,16 +9,18 @@ import numpy as np
 import pytest
 import torch
 
+from domain.errors import EngineError
 from domain.manifest import Schema
 from domain.specs import Multimodal
 from engine.data.decoders.pool import Decoders
 from engine.data.manifest import MediaRef, Several, open_dataset
 from engine.data.probe import is_silent
 from engine.data.silence import silenced
+from engine.data.splits import open_splits
 from engine.infer import load
 from engine.train.run import Finished, train
 from support.datasets import png, shape, tone, wav, zip_of
-from support.encoders import AUDIO, IMAGE, VIT
+from support.encoders import AUDIO, IMAGE, TEXT, VIT
 from support.moving import moving
 
 
@@ -153,3 +157,64 @@ def test_silence_is_heard_alike_in_a_process_of_its_own() -> None:
         theirs = [decoders.media.is_silent(data) for data in cases]
 
     assert theirs == [is_silent(data) for data in cases] == [False, True, False, False, False]
+
+
+def test_frozen_towers_whose_films_are_encoded_in_each_epoch_are_planned_as_trained_ones(
+    tmp_path: Path, encoders: dict[str, Path]
+) -> None:
+    films = {f"{n}.mp4": moving(("left", "right")[n % 2], seed=n) for n in range(8)}
+    said: list[dict[str, Any]] = []
+    for several in (False, True):
+        rows = [{"film_file_name": f"{n}.mp4", "label": "ab"[n % 2]} for n in range(8)]
+        if several:
+            rows[0] = {"film_file_names": ["0.mp4", "2.mp4"], "label": "a"}
+        spec = {"towers": {"film": {"encoder": VIT, "num_frames": 2, "pool": "attention"}}}
+        train(
+            Multimodal.model_validate({**spec, "fusion": {"dim": 8}}),
+            training=zip_of(tmp_path / f"{several}.zip", rows, films),
+            cache=tmp_path / "cache",
+            encoders=encoders.__getitem__,
+            out=tmp_path / str(several),
+            decided=said.append,
+            should_stop=lambda: "cancel",
+        )
+
+    plans = [(s["hyperparameters"]["n_epochs"], s["hyperparameters"]["batch_size"]) for s in said]
+    assert plans == [(40, 32), (10, 16)]
+
+
+def test_columns_that_the_spec_leaves_open_are_typed_by_the_training_file_alone(
+    tmp_path: Path, encoders: dict[str, Path]
+) -> None:
+    """Its validation file holds a number where text is, and a word where a number is."""
+    (tmp_path / "train.jsonl").write_text(
+        "\n".join(json.dumps({"note": f"word {n}", "age": n * 7 % 5, "y": "ab"[n % 2]}) for n in range(12))
+    )
+    (tmp_path / "valid.jsonl").write_text(json.dumps({"note": "7", "age": 3, "y": "a"}) + "\n")
+    spec = Multimodal.model_validate(
+        {"towers": {"note": {"encoder": TEXT}, "age": {}}, "schema": {"label": "y"}, "fusion": {"dim": 8}}
+    )
+    with ExitStack() as files:
+        splits = open_splits(files, spec, tmp_path / "train.jsonl", tmp_path / "valid.jsonl", None, 0)
+        assert splits.validation[0].row.values == {"note": "7", "age": 3.0}
+
+    (tmp_path / "valid.jsonl").write_text(json.dumps({"note": "a", "age": "unknown", "y": "a"}) + "\n")
+    with ExitStack() as files, pytest.raises(EngineError) as refused:
+        open_splits(files, spec, tmp_path / "train.jsonl", tmp_path / "valid.jsonl", None, 0)
+    assert (refused.value.code, refused.value.param) == ("schema_mismatch", "validation_file")
+
+
+def test_eight_films_are_the_most_of_a_predictions_cell_as_of_a_training_rows(
+    tmp_path: Path, encoders: dict[str, Path]
+) -> None:
+    rows = [{"film_file_name": f"{n}.mp4", "label": "ab"[n % 2]} for n in range(6)]
+    films = {f"{n}.mp4": moving("left", seed=n) for n in range(6)}
+    towers = {"film": {"encoder": VIT, "num_frames": 1}}
+    trained(tmp_path, zip_of(tmp_path / "data.zip", rows, films), encoders, towers)
+    model = load(tmp_path / "out" / "model", encoders=encoders.__getitem__)
+
+    fits, many = model.predict([{"film": [films["0.mp4"]] * 8}, {"film": [films["0.mp4"]] * 9}])
+
+    assert fits.error is None
+    assert many.error is not None
+    assert (many.error.code, many.error.param) == ("too_large", "film")

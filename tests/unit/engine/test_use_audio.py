@@ -1,5 +1,7 @@
 """`use_audio`: the sound of a column of films is a modality of its own, and no second file."""
 
+import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from engine.data.check import Report, check
 from engine.data.manifest import open_dataset
 from engine.data.preview import preview
 from engine.data.profile import default_columns
+from engine.data.silence import silenced
 from engine.infer import Predictor, load
 from engine.train.run import Finished, train
 from support.datasets import tone, wav, zip_of
@@ -228,3 +231,32 @@ def test_a_default_tower_hears_what_use_audio_brings(tmp_path: Path) -> None:
         settled_towers({name: Tower() for name in used}, types)["clip.audio"].encoder
         == "openai/whisper-tiny.en"
     )
+
+
+@pytest.mark.parametrize("cell", [7, ["a.mp4"] * 20])
+def test_a_film_that_is_refused_is_an_error_also_where_only_its_sound_is_used(
+    tmp_path: Path, cell: Any
+) -> None:
+    rows = [{"text": f"row {n}", "clip": cell if n == 3 else None, "label": "ab"[n % 2]} for n in range(12)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    towers = {"text": {}, "clip.audio": {}}
+
+    strict = looked(tmp_path / "rows.jsonl", towers=towers, schema=SCHEMA)
+    masked = looked(
+        tmp_path / "rows.jsonl", towers=towers, schema=SCHEMA, on_bad_row="mask", max_bad_fraction=0.5
+    )
+
+    assert [(issue.line, issue.column) for issue in strict.errors] == [(4, "clip.audio")]
+    assert masked.errors == []
+    assert masked.bad.masked == {"clip.audio": {4}}
+
+
+def test_films_in_data_urls_are_not_remembered_whole(tmp_path: Path) -> None:
+    url = "data:video/mp4;base64," + base64.b64encode(moving("left")).decode()
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"clip": url, "label": "a"}) + "\n")
+
+    with open_dataset(tmp_path / "rows.jsonl", schema=Schema.model_validate(SCHEMA)) as dataset:
+        heard = silenced(dataset, dataset.rows[0], ["clip.audio"])
+
+    assert heard.values["clip.audio"] is None
+    assert dataset.silent == {}

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from domain.errors import InvalidSpec
@@ -12,8 +13,10 @@ from domain.shapes import parse
 from domain.specs import FineTune, Multimodal
 from domain.towers import Tower, settled_towers
 from engine.data.check import Report, check
+from engine.data.column_statistics import NumberStatistics
 from engine.data.manifest import open_dataset
 from engine.data.profile import MOST_VALUES, Profile
+from engine.infer.cells import category
 
 
 def report(
@@ -156,3 +159,22 @@ def test_settled_towers_have_an_encoder_or_are_trained_and_stay_as_they_are() ->
     assert settled["gone"] == Tower()
     assert settled_towers(settled, types) == settled
     assert list(settled["price"].misfits(ColumnType.NUMBER)) == []
+
+
+def test_one_wild_number_leaves_those_apart_that_are_mostly_zero() -> None:
+    usual = [0.0] * 80 + [float(n) for n in range(1, 20)]
+
+    plain, wild = NumberStatistics.of(usual), NumberStatistics.of([*usual, 1e9])
+
+    one, nineteen = wild.standardised([1.0, 19.0])
+    assert nineteen - one > 0.5 * np.subtract(*plain.standardised([19.0, 1.0]))
+
+
+def test_a_category_of_true_and_false_is_the_same_in_csv_and_in_json(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("new,text,label\nTrue,a,x\nFalse,b,y\n")
+    schema = Schema.model_validate({"columns": {"new": {"type": "category"}}})
+
+    with open_dataset(tmp_path / "a.csv", schema=schema) as dataset:
+        words = [row.values["new"] for row in dataset.rows]
+
+    assert words == ["true", "false"] == [category(True), category("False")]
