@@ -340,16 +340,7 @@ def test_a_fused_vector_may_have_any_width(kind: str, dim: int) -> None:
 
 
 #: Fusions that see more than a sum of what each tower says for itself.
-_OF_INTERACTIONS = [
-    "concat",
-    "film",
-    "tensor",
-    "low_rank_tensor",
-    "cross_attention",
-    "cnn",
-    "gated",
-    "attention",
-]
+_OF_INTERACTIONS = ["concat", "film", "tensor", "low_rank_tensor", "cross_attention", "cnn"]
 
 
 def _learned(kind: str, label: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
