@@ -107,7 +107,7 @@ def _file(cell: Any, known: ColumnType | None, files: Spool) -> Any:
         return UNREAD
     data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
     if data is None:
-        return path
+        return path if path is None or isinstance(path, str) else UNREAD
     if len(data) > MAX_MEMBER_BYTES:
         return UNREAD
     name = path if isinstance(path, str) else None

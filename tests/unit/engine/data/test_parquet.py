@@ -272,6 +272,26 @@ def test_a_small_file_that_unpacks_to_many_pictures_is_refused(
         assert len(data.rows) < 500
 
 
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [(pa.struct([("a", pa.int64())]), {"a": 1}), (pa.list_(pa.int64()), [1, 2]), (pa.int64(), 7)],
+)
+def test_a_file_whose_path_is_no_text_is_named_by_its_row(
+    tmp_path: Path, kind: pa.DataType, path: Any
+) -> None:
+    struct = pa.struct([("bytes", pa.binary()), ("path", kind)])
+    good, bad = {"bytes": PICTURE, "path": None}, {"bytes": None, "path": path}
+    columns = {
+        "images": pa.array([[good, good], [good, bad]], pa.list_(struct)),
+        "image": pa.array([good, bad], struct),
+        "label": ["a", "b"],
+    }
+
+    with opened(tmp_path, parquet(columns)) as dataset:
+        assert [row.line for row in dataset.rows] == [1]
+        assert [(i.line, str(i.code)) for i in dataset.issues] == [(2, "schema_mismatch")]
+
+
 def test_a_table_that_breaks_off_in_an_error_of_ours_leaves_no_file_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
