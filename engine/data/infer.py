@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from domain.manifest import SOUND, Code, Column, ColumnType, Issue, Schema
-from engine.data.raw_rows import Embedded
+from engine.data.raw_rows import Embedded, TooMany
 from engine.data.references import data_url_type, is_data_url, is_file_id
 from engine.data.several import SEPARATOR, first_file
 from engine.data.tables import Table, excerpt
@@ -162,7 +162,7 @@ def _kinds_by_key(table: Table, is_file: Callable[[str], bool]) -> dict[str, Cou
 def _kind(cell: Any, typed: bool, is_file: Callable[[str], bool]) -> str:
     if isinstance(cell, bool):
         return "flag"
-    if isinstance(cell, Embedded):
+    if isinstance(cell, Embedded | TooMany):
         return cell.kind or "bytes"
     if isinstance(cell, int | float):
         return "number"
