@@ -77,9 +77,8 @@ def check(
     """
     types = {name: column.type for name, column in dataset.schema.columns.items()}
     used, idle = _used(dataset, spec, types, trained, should_stop)
-    report = Report(
-        len(dataset.rows), types, used=used, issues=Issues([*relevant(dataset, used, role), *idle])
-    )
+    known = Issues(chain(relevant(dataset, used, role), idle))
+    report = Report(len(dataset.rows), types, used=used, issues=known)
     if not dataset.rows:
         return report
     report.issues += _column_issues(spec, types, used)

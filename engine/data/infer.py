@@ -9,8 +9,9 @@ from functools import cached_property
 from typing import Any
 
 from domain.manifest import SOUND, Code, Column, ColumnType, Issue, Schema
-from engine.data.raw_rows import Embedded
+from engine.data.raw_rows import Embedded, TooMany
 from engine.data.references import data_url_type, is_data_url, is_file_id
+from engine.data.several import SEPARATOR, first_file
 from engine.data.tables import Table, excerpt
 
 MEDIA = frozenset({ColumnType.IMAGE, ColumnType.AUDIO, ColumnType.VIDEO})
@@ -45,6 +46,10 @@ _MAX_PATH = 1024
 _MAX_NAME, _MAX_COLUMNS = 200, 1000
 
 
+def _no_file(_: str) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Layout:
     """The schema with nothing left open, and the column that each key of the table belongs to."""
@@ -54,7 +59,9 @@ class Layout:
     #: A bare `file_name` belongs to the column of its value's type.
     by_type: Mapping[ColumnType, str]
     #: Whether a file of that name lies beside the table.
-    is_file: Callable[[str], bool] = lambda _: False
+    is_file: Callable[[str], bool] = _no_file
+    #: Whether the table's cells have types of their own; else one text may name several files.
+    typed: bool = True
 
     @cached_property
     def sounds(self) -> Mapping[str, str]:
@@ -64,7 +71,8 @@ class Layout:
     def column_of(self, key: str, cell: Any) -> str | None:
         if key in _BARE and self.by_type:
             first = cell[0] if isinstance(cell, list) and cell else cell
-            kind = media_type(first) if isinstance(first, str) else getattr(first, "kind", None)
+            is_text = isinstance(first, str)
+            kind = _told_kind(first, self.typed, self.is_file) if is_text else getattr(first, "kind", None)
             return self.by_type.get(kind or next(iter(self.by_type)), next(iter(self.by_type.values())))
         return self.keys.get(key)
 
@@ -85,6 +93,16 @@ def media_type(text: str) -> ColumnType | None:
     return _BY_EXTENSION.get(extension.lower()) if stem else None
 
 
+def _told_kind(cell: str, typed: bool, is_file: Callable[[str], bool]) -> ColumnType | None:
+    """What a cell names: its first file, where it may name several."""
+    whole = media_type(cell)
+    if typed or SEPARATOR not in cell:
+        return whole
+    first = media_type(first_file(cell))
+    # Asked last: looking for the file costs the most.
+    return whole if first is whole or is_file(cell) else first
+
+
 def as_number(cell: Any) -> float | None:
     """The finite number that a cell holds, or that its text writes."""
     if isinstance(cell, bool) or not isinstance(cell, int | float | str):
@@ -96,9 +114,9 @@ def as_number(cell: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def lay_out(table: Table, declared: Schema) -> tuple[Layout, list[Issue]]:
+def lay_out(table: Table, declared: Schema, is_file: Callable[[str], bool]) -> tuple[Layout, list[Issue]]:
     """`declared` with what it leaves open inferred from all rows, and what is wrong with the columns."""
-    kinds = _kinds_by_key(table)
+    kinds = _kinds_by_key(table, is_file)
     issues = list(_unfit(kinds))
     roles = _roles(declared, kinds)
     taken = _taken(declared, roles)
@@ -119,7 +137,7 @@ def lay_out(table: Table, declared: Schema) -> tuple[Layout, list[Issue]]:
         columns.setdefault(name, declared.columns.get(name) or Column(type=kind))
     issues += _add_sounds(columns, declared)
     issues += _absent(declared, kinds, {*columns, *taken}) if table.rows else []
-    return Layout(Schema(columns=columns, **roles), keys, by_type), issues
+    return Layout(Schema(columns=columns, **roles), keys, by_type, is_file, table.typed), issues
 
 
 def column_name(key: str, declared: Schema) -> str:
@@ -129,7 +147,7 @@ def column_name(key: str, declared: Schema) -> str:
     return key if key in declared.columns or not stem else stem
 
 
-def _kinds_by_key(table: Table) -> dict[str, Counter[str]]:
+def _kinds_by_key(table: Table, is_file: Callable[[str], bool]) -> dict[str, Counter[str]]:
     """How often each key holds text, numbers, paths and so on; missing cells count nowhere."""
     kinds: dict[str, Counter[str]] = {}
     for row in table.rows:
@@ -137,14 +155,14 @@ def _kinds_by_key(table: Table) -> dict[str, Counter[str]]:
             if key not in kinds:
                 kinds[key] = Counter()
             if not is_missing(cell):
-                kinds[key][_kind(cell, table.typed)] += 1
+                kinds[key][_kind(cell, table.typed, is_file)] += 1
     return kinds
 
 
-def _kind(cell: Any, typed: bool) -> str:
+def _kind(cell: Any, typed: bool, is_file: Callable[[str], bool]) -> str:
     if isinstance(cell, bool):
         return "flag"
-    if isinstance(cell, Embedded):
+    if isinstance(cell, Embedded | TooMany):
         return cell.kind or "bytes"
     if isinstance(cell, int | float):
         return "number"
@@ -152,7 +170,7 @@ def _kind(cell: Any, typed: bool) -> str:
         return _kind_of_list(cell)
     if not isinstance(cell, str):
         return "nested"
-    if kind := media_type(cell):
+    if kind := _told_kind(cell, typed, is_file):
         return kind
     if cell.startswith("file-") and is_file_id(cell if typed else cell.partition(";")[0].strip()):
         return _UPLOAD
@@ -161,7 +179,7 @@ def _kind(cell: Any, typed: bool) -> str:
 
 def _kind_of_list(cells: list[Any]) -> str:
     """Several files are of the kind of the first; lists of anything else are nothing that is told by itself."""
-    kinds = [_kind(cell, typed=True) for cell in cells if isinstance(cell, str | Embedded)]
+    kinds = [_kind(cell, True, _no_file) for cell in cells if isinstance(cell, str | Embedded)]
     return kinds[0] if len(kinds) == len(cells) and cells and all(k in _FILES for k in kinds) else "nested"
 
 

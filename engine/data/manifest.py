@@ -4,7 +4,7 @@ A folder on this machine is read the same way, for whoever checks data before pa
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
@@ -188,8 +188,7 @@ def _opened(dataset: Dataset, read: Callable[[Dataset], Table]) -> Dataset:
 def _filled(dataset: Dataset, table: Table) -> Dataset:
     dataset.typed, dataset.embedded, dataset.is_chat = table.typed, table.embedded, table.is_chat
     dataset.rows = Rows(table.rows, Layout(dataset.schema, {}, {}), table.typed)
-    layout, of_columns = lay_out(table, dataset.schema)
-    layout = replace(layout, is_file=dataset.has)
+    layout, of_columns = lay_out(table, dataset.schema, dataset.has)
     dataset.schema, dataset.is_whole = layout.schema, table.is_whole
     dataset.rows = rows = Rows(table.rows, layout, table.typed)
     for found in (table.issues, of_columns, rows.issues()):

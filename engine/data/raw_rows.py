@@ -46,7 +46,19 @@ class Placed:
     at: str
 
 
-_SPECIAL = (Embedded, Placed)
+@dataclass(frozen=True)
+class TooMany:
+    """A cell that embeds more files than are read: none of them is."""
+
+    count: int
+    #: What the first of them is, if that can be told.
+    kind: ColumnType | None
+
+    def __str__(self) -> str:
+        return f"{self.count} files"
+
+
+_SPECIAL = (Embedded, Placed, TooMany)
 
 
 def _holds_files(cell: Any) -> bool:
@@ -57,12 +69,17 @@ def _holds_files(cell: Any) -> bool:
 
 def _told(cell: Any) -> Any:
     """A cell with files in it as JSON: what the table embeds is a list, several are an object."""
+    if isinstance(cell, TooMany):
+        return {"too_many": astuple(cell)}
     if isinstance(cell, list):
         return {"several": [_told(part) for part in cell]}
     return astuple(cell) if isinstance(cell, _SPECIAL) else cell
 
 
 def _again(told: Any) -> Any:
+    if isinstance(told, dict) and "too_many" in told:
+        count, kind = told["too_many"]
+        return TooMany(count, ColumnType(kind) if kind else None)
     if isinstance(told, dict):
         return [_again(part) for part in told["several"]]
     if not isinstance(told, list):

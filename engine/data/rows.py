@@ -10,7 +10,7 @@ from domain.bad_rows import BadRows
 from domain.manifest import Code, ColumnType, Issue, Schema, split_name
 from engine.data.hashes import as_numbers, hash64, repeats
 from engine.data.infer import MEDIA, Layout, as_number, is_missing
-from engine.data.raw_rows import Embedded, Placed, RawRow, RawRows
+from engine.data.raw_rows import Embedded, Placed, RawRow, RawRows, TooMany
 from engine.data.several import files_in, most_of
 from engine.data.tables import excerpt
 
@@ -177,7 +177,14 @@ def _value(cell: Any, kind: ColumnType, layout: Layout, typed: bool) -> Value:
         raise _Mismatch(f"a word of at most {LONGEST_CATEGORY} characters, a whole number or true or false")
     if isinstance(cell, str) and kind in MEDIA and not typed:
         cell = files_in(cell, layout.is_file)
+    if isinstance(cell, TooMany):
+        raise _too_many(cell.count, kind)
     return _several(cell, kind) if isinstance(cell, list) else _one(cell, kind)
+
+
+def _too_many(count: int, kind: ColumnType) -> _TooMany:
+    what = "texts" if kind is ColumnType.TEXT else "files"
+    return _TooMany(f"holds {count} {what}, at most {most_of(kind)} are read; leave some out")
 
 
 def _one(cell: Any, kind: ColumnType) -> str | MediaRef:
@@ -196,8 +203,7 @@ def _one(cell: Any, kind: ColumnType) -> str | MediaRef:
 def _several(cells: list[Any], kind: ColumnType) -> Value:
     """A list of one is that one; an empty list is nothing."""
     if len(cells) > most_of(kind):
-        what = "texts" if kind is ColumnType.TEXT else "files"
-        raise _TooMany(f"holds {len(cells)} {what}, at most {most_of(kind)} are read; leave some out")
+        raise _too_many(len(cells), kind)
     if any(is_missing(cell) or isinstance(cell, list) for cell in cells):
         raise _Mismatch("a plain list: without null, empty texts, or lists in it")
     parts = tuple(_one(cell, kind) for cell in cells)

@@ -29,6 +29,11 @@ def files_in(cell: str, is_file: Callable[[str], bool]) -> str | list[str]:
     return cell if len(parts) == 1 else [name for part in parts if (name := part.strip())]
 
 
+def first_file(cell: str) -> str:
+    """The first of a CSV's media cell, as `files_in` tells it if the whole is no file's name; "" if there is none."""
+    return next((name for part in _parts(cell) if (name := part.strip())), "")
+
+
 def _parts(cell: str) -> Iterator[str]:
     """Cut at semicolons, less those that belong to a `data:` URL."""
     start, end = 0, 0

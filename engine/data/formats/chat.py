@@ -5,7 +5,7 @@ answer `label`; what else a line holds stays as it is.
 """
 
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -42,10 +42,13 @@ def is_chat(row: Mapping[str, Any]) -> bool:
 def as_columns(row: Mapping[str, Any], line: int) -> tuple[dict[str, Any], list[Issue]]:
     """The line's cells, and what is wrong with it."""
     told = _Told()
+    found = _read(row.get("messages"), told)
     issues = [
         Issue(Code.SCHEMA_MISMATCH, f"{wrong}.", line, wrong.place, excerpt(wrong.value))
-        for wrong in islice(_read(row.get("messages"), told), _MOST_ISSUES)
+        for wrong in islice(found, _MOST_ISSUES)
     ]
+    # The line is read to its end: its later texts and its answer count, even if no more issues are listed.
+    deque(found, maxlen=0)
     media = {f"{name}_file_names": parts for name, parts in told.media.items()}
     own = {"text": "\n".join(told.texts) or None, **media, "label": told.answer}
     cells = {key: cell for key, cell in row.items() if key != "messages"}

@@ -1,7 +1,8 @@
 """Parquet: typed columns, some rows at a time. What the cells become is `parquet_cells`' business."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import IO, Any
 
 from domain.manifest import Code, Issue
@@ -46,33 +47,58 @@ def read_parquet(file: IO[bytes]) -> Table:
     return table
 
 
+class _TooLarge(Exception):
+    """The table, or the files in it, are more than is read."""
+
+
 def _fill(table: Table, source: Any, size: int) -> None:
-    from engine.data.formats.parquet_cells import UNREAD, holds_files, readers
+    from engine.data.formats.parquet_cells import holds_files, readers
 
     table.embedded = files = Spool()
-    names, readings = (
-        zip(*readers(source.schema_arrow, files), strict=True) if len(source.schema_arrow) else ((), ())
-    )
-    has_files = any(holds_files(field.type) for field in source.schema_arrow)
-    line = 0
-    for batch in _batches(source, table, _MEDIA_AT_ONCE if has_files else _AT_ONCE):
+
+    def add(piece: bytes) -> int:
+        if is_bomb(files.size + len(piece), size):
+            raise _TooLarge
+        return files.add(piece)
+
+    schema = source.schema_arrow
+    names, readings = zip(*readers(schema, add), strict=True) if len(schema) else ((), ())
+    has_files = any(holds_files(field.type) for field in schema)
+    try:
+        # Row by row: the next is not even made if this one is too much.
+        for line, cells in _cells(
+            _batches(source, table, _MEDIA_AT_ONCE if has_files else _AT_ONCE), readings
+        ):
+            _add_row(table, line, names, cells)
+            if table.rows.size > MAX_TABLE_BYTES:
+                raise _TooLarge
+    except _TooLarge:
+        _stop(table, "unpacks to more than it should; split it, or write the media as files beside it")
+    files.seal()
+
+
+def _cells(batches: Iterator[Any], readings: Sequence[Any]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """Of each row its number and its cells."""
+    lines = count(1)
+    for batch in batches:
         columns = [read(column) for read, column in zip(readings, batch.columns, strict=True)]
         for cells in zip(*columns, strict=True):
-            line += 1
-            row = {name: cell for name, cell in zip(names, cells, strict=True) if name is not None}
-            try:
-                if UNREAD in cells:
-                    name = excerpt(names[cells.index(UNREAD)])
-                    message = f"The value of '{name}' is too large, or none that can be read; correct it."
-                    raise BadLine(Code.SCHEMA_MISMATCH, message, name)
-                refuse_characters(row)
-                table.rows.append(RawRow(line, row))
-            except BadLine as bad:
-                table.issues.append(Issue(bad.code, bad.message, line, bad.column))
-        if table.rows.size > MAX_TABLE_BYTES or is_bomb(files.size, size):
-            _stop(table, "unpacks to more than it should; split it, or write the media as files beside it")
-            break
-    files.seal()
+            yield next(lines), cells
+
+
+def _add_row(table: Table, line: int, names: Sequence[str | None], cells: tuple[Any, ...]) -> None:
+    from engine.data.formats.parquet_cells import UNREAD
+
+    row = {name: cell for name, cell in zip(names, cells, strict=True) if name is not None}
+    try:
+        if UNREAD in cells:
+            name = excerpt(names[cells.index(UNREAD)])
+            message = f"The value of '{name}' is too large, or none that can be read; correct it."
+            raise BadLine(Code.SCHEMA_MISMATCH, message, name)
+        refuse_characters(row)
+        table.rows.append(RawRow(line, row))
+    except BadLine as bad:
+        table.issues.append(Issue(bad.code, bad.message, line, bad.column))
 
 
 def _batches(source: Any, table: Table, at_once: int) -> Iterator[Any]:

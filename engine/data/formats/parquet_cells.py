@@ -6,7 +6,7 @@ the file's metadata: https://huggingface.co/docs/datasets/about_dataset_features
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -15,9 +15,9 @@ import pyarrow.types as kinds
 from domain.manifest import ColumnType
 from engine.data.archive import MAX_MEMBER_BYTES
 from engine.data.infer import media_type
-from engine.data.raw_rows import Embedded
+from engine.data.raw_rows import Embedded, TooMany
+from engine.data.several import MOST_FILES
 from engine.data.sniff import media_kind
-from engine.data.spool import Spool
 from engine.data.tables import MAX_LINE_BYTES
 
 #: What pandas calls an index that it stores as a column.
@@ -27,7 +27,9 @@ _MEDIA = {"Image": ColumnType.IMAGE, "Audio": ColumnType.AUDIO, "Video": ColumnT
 #: In the place of a value that Python cannot hold, or should not.
 UNREAD = object()
 
-Reader = Callable[[pa.Array], list[Any]]
+Reader = Callable[[pa.Array], Iterable[Any]]
+#: Keeps a file's bytes and tells their place; it may refuse them by an exception, which ends the reading.
+Add = Callable[[bytes], int]
 
 
 def holds_files(kind: pa.DataType) -> bool:
@@ -37,12 +39,15 @@ def holds_files(kind: pa.DataType) -> bool:
     return _is_bytes(kind) or (kinds.is_struct(kind) and _has_bytes(kind))
 
 
-def readers(schema: pa.Schema, files: Spool) -> Iterator[tuple[str | None, Reader]]:
-    """Of each column its name (None: it is no column of the data) and what makes its cells; files go to `files`."""
+def readers(schema: pa.Schema, add: Add) -> Iterator[tuple[str | None, Reader]]:
+    """Of each column its name (None: it is no column of the data) and what makes its cells; files go to `add`.
+
+    Cells of files are made one by one as they are asked for: a few bytes may stand for all of them.
+    """
     features = _features(schema.metadata or {})
     for field in schema:
         is_index = _INDEX.fullmatch(field.name)
-        yield None if is_index else field.name, _reader(field.type, features.get(field.name), files)
+        yield None if is_index else field.name, _reader(field.type, features.get(field.name), add)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -50,13 +55,13 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if kinds.is_dictionary(kind) else kind
 
 
-def _reader(kind: pa.DataType, feature: Any, files: Spool) -> Reader:
-    if kinds.is_dictionary(kind):
-        inner = _reader(kind.value_type, feature, files)
-        return lambda column: inner(column.dictionary_decode())
+def _reader(kind: pa.DataType, feature: Any, add: Add) -> Reader:
     if holds_files(kind):
         known = _known(feature)
-        return lambda column: [_cell(cell, known, files) for cell in _values(column)]
+        return lambda column: (_cell(cell, known, add) for cell in column)
+    if kinds.is_dictionary(kind):
+        inner = _reader(kind.value_type, feature, add)
+        return lambda column: inner(column.dictionary_decode())
     if names := _class_names(feature):
         return lambda column: [_named(cell, names) for cell in _values(column)]
     if kinds.is_floating(kind):
@@ -93,26 +98,77 @@ def _known(feature: Any) -> ColumnType | None:
     return _MEDIA.get(told) if isinstance(told, str) else None
 
 
-def _cell(cell: Any, known: ColumnType | None, files: Spool) -> Any:
-    """One file, or a list of files."""
-    if not isinstance(cell, list):
-        return _file(cell, known, files)
-    parts = [_file(part, known, files) for part in cell]
-    return UNREAD if UNREAD in parts else parts
+def _cell(cell: pa.Scalar, known: ColumnType | None, add: Add) -> Any:
+    """One file, or a list of files, made one by one: many that are stored once are one in memory at a time."""
+    cell = _decoded(cell)
+    if not _is_list(cell.type):
+        return _file(cell, known, add)
+    parts = cell.values if cell.is_valid else None
+    if parts is None:
+        return None
+    if len(parts) > MOST_FILES:
+        data, path = _content(_decoded(parts[0]))
+        return TooMany(len(parts), _kind(data, path, known))
+    files = []
+    for part in parts:
+        files.append(_file(_decoded(part), known, add))
+        if files[-1] is UNREAD:
+            return UNREAD
+    return files
 
 
-def _file(cell: Any, known: ColumnType | None, files: Spool) -> Any:
+def _decoded(cell: pa.Scalar) -> pa.Scalar:
+    """What a dictionary-encoded cell stands for."""
+    return cell.value if cell.is_valid and kinds.is_dictionary(cell.type) else cell
+
+
+def _file(cell: pa.Scalar, known: ColumnType | None, add: Add) -> Any:
     """What has bytes is embedded; what has a path alone lies beside the table."""
-    if cell is UNREAD:
+    data, path = _content(cell)
+    if data is UNREAD or path is UNREAD:
         return UNREAD
-    data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
     if data is None:
-        return path
-    if len(data) > MAX_MEMBER_BYTES:
-        return UNREAD
+        return path if path is None or isinstance(path, str) else UNREAD
     name = path if isinstance(path, str) else None
-    kind = known or (media_type(name) if name else None) or media_kind(data)
-    return Embedded(files.add(data), len(data), kind, name)
+    return Embedded(add(data), len(data), _kind(data, path, known), name)
+
+
+def _kind(data: Any, path: Any, known: ColumnType | None) -> ColumnType | None:
+    by_name = media_type(path) if isinstance(path, str) else None
+    return known or by_name or (media_kind(data) if isinstance(data, bytes) else None)
+
+
+def _content(cell: pa.Scalar) -> tuple[Any, Any]:
+    """A file's bytes and its path: each may be None, or UNREAD. What else a struct holds is not looked at."""
+    if not cell.is_valid:
+        return None, None
+    if not kinds.is_struct(cell.type):
+        return _bytes(cell), None
+    has_path = cell.type.get_field_index("path") >= 0
+    data, path = _bytes(cell["bytes"]), _path(_decoded(cell["path"])) if has_path else None
+    return data, path
+
+
+def _bytes(cell: pa.Scalar) -> Any:
+    if not cell.is_valid:
+        return None
+    return UNREAD if cell.as_buffer().size > MAX_MEMBER_BYTES else cell.as_py()
+
+
+def _path(cell: pa.Scalar) -> Any:
+    """What is no text stays as it is: beside bytes nobody asks for it."""
+    if not cell.is_valid:
+        return None
+    if not (
+        kinds.is_string(cell.type) or kinds.is_large_string(cell.type) or kinds.is_string_view(cell.type)
+    ):
+        return cell
+    if cell.as_buffer().size > MAX_LINE_BYTES:
+        return UNREAD
+    try:
+        return cell.as_py()
+    except UnicodeDecodeError:
+        return UNREAD
 
 
 def _times(column: pa.Array) -> list[Any]:

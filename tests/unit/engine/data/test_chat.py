@@ -254,6 +254,22 @@ def test_a_hostile_line_of_bad_parts_gives_a_few_issues(tmp_path: Path) -> None:
     assert len([i for i in checked(tmp_path, *good(), bad).issues if i.line == 7]) < 25
 
 
+@pytest.mark.parametrize("bad", [19, 20, 21, 50])
+def test_a_line_is_read_to_its_end_however_many_of_its_parts_are_bad(bad: int) -> None:
+    messages = [
+        {"role": "user", "content": "first"},
+        {"role": "user", "content": [image("")] * bad},
+        {"role": "user", "content": [text("third"), image("a.png")]},
+        {"role": "assistant", "content": "yes"},
+    ]
+
+    cells, issues = as_columns({"messages": messages}, 1)
+
+    assert len(issues) == min(bad, 20)
+    assert (cells["text"], cells["label"]) == ("first\nthird", "yes")
+    assert [placed.name for placed in cells["image_file_names"]] == ["a.png"]
+
+
 def test_a_table_with_a_column_of_that_name_is_no_chat_file(tmp_path: Path) -> None:
     with open_dataset(packed(tmp_path, {"messages": ["a", "b"], "text": "x", "label": "y"})) as dataset:
         assert not dataset.is_chat

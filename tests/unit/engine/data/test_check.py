@@ -2,14 +2,15 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from domain.manifest import Schema
+from domain.manifest import Issue, Schema
 from domain.specs import Multimodal
 from engine.data.check import Report, check
 from engine.data.manifest import open_dataset
@@ -219,6 +220,28 @@ def test_an_issue_that_ends_a_job_says_what_to_do(tmp_path: Path) -> None:
 
     assert issue.message == "'gone.png': the zip has no such file; add it, or write null."
     assert issue.value == "gone.png"
+
+
+def test_of_the_issues_that_reading_found_few_are_in_memory_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[Issue]] = []
+    most = 0
+
+    def of_each_row(*_: Any) -> Iterator[Issue]:
+        nonlocal most
+        for line in range(50):
+            issue = Issue("label_missing", "a message", line)
+            made.append(weakref.ref(issue))
+            yield issue
+            del issue
+            most = max(most, sum(ref() is not None for ref in made))
+
+    monkeypatch.setattr("engine.data.check.relevant", of_each_row)
+    report = checked(tmp_path, texts())
+
+    assert (len(made), report.issues.counts["error", "label_missing"]) == (50, 50)
+    assert most <= 2
 
 
 def test_checking_loads_neither_torch_nor_transformers() -> None:

@@ -272,6 +272,65 @@ def test_a_small_file_that_unpacks_to_many_pictures_is_refused(
         assert len(data.rows) < 500
 
 
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [(pa.struct([("a", pa.int64())]), {"a": 1}), (pa.list_(pa.int64()), [1, 2]), (pa.int64(), 7)],
+)
+def test_a_file_whose_path_is_no_text_is_named_by_its_row(
+    tmp_path: Path, kind: pa.DataType, path: Any
+) -> None:
+    struct = pa.struct([("bytes", pa.binary()), ("path", kind)])
+    good, bad = {"bytes": PICTURE, "path": None}, {"bytes": None, "path": path}
+    columns = {
+        "images": pa.array([[good, good], [good, bad]], pa.list_(struct)),
+        "image": pa.array([good, bad], struct),
+        "label": ["a", "b"],
+    }
+
+    with opened(tmp_path, parquet(columns)) as dataset:
+        assert [row.line for row in dataset.rows] == [1]
+        assert [(i.line, str(i.code)) for i in dataset.issues] == [(2, "schema_mismatch")]
+
+
+def stored_once(value: bytes, *lengths: int) -> pa.Array:
+    """Lists of so many files, which are all the same and in the table once."""
+    ends = np.cumsum([0, *lengths])
+    same = pa.DictionaryArray.from_arrays(
+        pa.array([0] * int(ends[-1]), pa.int32()), pa.array([value], pa.binary())
+    )
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), same)
+
+
+def test_of_a_cell_with_too_many_embedded_files_none_is_read(tmp_path: Path) -> None:
+    columns = {"image": stored_once(PICTURE, 2, 65, 100_000, 64), "label": list("abab")}
+
+    with opened(tmp_path, parquet(columns)) as dataset:
+        assert types(dataset) == {"image": "image"}
+        assert [(i.line, i.column, str(i.code)) for i in dataset.issues] == [
+            (2, "image", "too_large"),
+            (3, "image", "too_large"),
+        ]
+        assert "holds 100000 files, at most 64 are read" in dataset.issues[1].message
+        assert [row.values["image"] is None for row in dataset.rows] == [False, True, True, False]
+        assert dataset.embedded is not None
+        assert len(dataset.embedded) == 2 + 64
+
+
+def test_many_files_that_are_stored_once_are_refused_before_they_are_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.data.archive.RATIO_FLOOR_BYTES", 2**20)
+    value = PICTURE + np.random.default_rng(0).bytes(100_000)
+    data = parquet({"image": stored_once(value, *[60] * 16), "label": ["a", "b"] * 8})
+
+    with opened(tmp_path, data) as dataset:
+        assert [str(i.code) for i in dataset.issues if i.severity == "error"] == ["too_large"]
+        # 200 times the file, and not the 960 of the first rows that are read at once.
+        assert dataset.embedded is not None
+        assert dataset.embedded.size <= 200 * len(data)
+        assert 0 < len(dataset.rows) < 16
+
+
 def test_a_table_that_breaks_off_in_an_error_of_ours_leaves_no_file_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,32 @@ def test_semicolons_in_csv_part_files_but_not_what_is_one_file(tmp_path: Path, c
         assert dataset.rows[0].values == {"photo": value}
 
 
+def test_a_bare_file_name_belongs_to_the_column_of_its_first_file(tmp_path: Path) -> None:
+    cells = ["a.png", "s.wav", "s.wav;", '"s.wav ; t.wav "', "; t.wav;", "odd;name.png", "a.png; b.png"]
+    table = "file_name,label\n" + "".join(f"{cell},x\n" for cell in cells)
+    path = csv_zip(tmp_path, table, {**MEDIA, "odd;name.png": PICTURE})
+
+    with open_dataset(path) as dataset:
+        assert dataset.issues == []
+        assert [row.values for row in dataset.rows] == [
+            {"image": MediaRef("a.png"), "audio": None},
+            {"image": None, "audio": MediaRef("s.wav")},
+            {"image": None, "audio": MediaRef("s.wav")},
+            {"image": None, "audio": refs("s.wav", "t.wav")},
+            {"image": None, "audio": MediaRef("t.wav")},
+            {"image": MediaRef("odd;name.png"), "audio": None},
+            {"image": refs("a.png", "b.png"), "audio": None},
+        ]
+
+
+@pytest.mark.parametrize("cell", ["s.wav;", '"s.wav; t.wav "', " ; s.wav"])
+def test_the_kind_of_a_column_is_told_by_the_first_file_of_its_cells(tmp_path: Path, cell: str) -> None:
+    with open_dataset(csv_zip(tmp_path, f"file_name,label\n{cell},x\n{cell},y\n", MEDIA)) as dataset:
+        assert {name: str(column.type) for name, column in dataset.schema.columns.items()} == {
+            "audio": "audio"
+        }
+
+
 def test_a_semicolon_in_jsonl_is_part_of_the_name(tmp_path: Path) -> None:
     assert opened(tmp_path, "a.png;b.png").rows[0].values["image"] == MediaRef("a.png;b.png")
 
