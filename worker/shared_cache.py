@@ -50,10 +50,12 @@ class SharedCache:
                 self._client.copy_object(**at, CopySource=at, MetadataDirective="REPLACE")
         return data
 
-    def put(self, name: str, data: bytes) -> None:
-        if len(data) <= MOST_BYTES:
-            with _asking():
-                self._client.put_object(**self._at(name), Body=data)
+    def put(self, name: str, data: bytes) -> bool:
+        if len(data) > MOST_BYTES:
+            return False
+        with _asking():
+            self._client.put_object(**self._at(name), Body=data)
+        return True
 
     def names(self, prefix: str) -> Iterator[str]:
         for found in self._objects(prefix):

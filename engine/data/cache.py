@@ -97,9 +97,9 @@ class FeatureCache:
         if not self._write(name, data):
             self.kept_here.append((list(keys), tensors, seconds))
         if self.shared is not None:
-            self.shared.put(self._shared_name(name + _SUFFIX), data)
-            # Sent last, it says that the shard is there.
-            self.shared.put(self._shared_name(name + _KEYS), tensors["keys"].numpy().tobytes())
+            # Sent last, the keys say that the shard is there.
+            told = (self._shared_name(name + _KEYS), tensors["keys"].numpy().tobytes())
+            self.shared.put(self._shared_name(name + _SUFFIX), data, told)
 
     def fetch(self, lacking: Collection[str]) -> int:
         """Brings here those shards from the shared place that have some of `lacking`; says how many they are."""
