@@ -15,6 +15,9 @@ _PATIENCE = 3
 _BACKLOG_BYTES = 256 * 2**20
 _SENDERS = 2
 
+#: A shard of features is two objects, named alike but for these: itself, and its keys alone. Keys live with their shard.
+SHARD, KEYS = ".safetensors", ".keys"
+
 T = TypeVar("T")
 
 #: Hears once of each thing that a cache can no longer do; what it hears ends no job.

@@ -223,6 +223,20 @@ def test_shards_of_other_rows_are_not_fetched(place: Place, tmp_path: Path) -> N
     assert cache.read(keys).have.tolist() == [True, False]
 
 
+def test_keys_whose_shard_is_gone_are_not_asked_for(tmp_path: Path) -> None:
+    shelf = Shelf()
+    append_to(shelf, tmp_path / "one")
+    shelf.objects = {name: data for name, data in shelf.objects.items() if name.endswith(".keys")}
+    shelf.asked = 0
+
+    with open_caches(tmp_path / "two", 2**30, shelf, print) as caches:
+        fetched = caches.features("tower", 64).fetch({f"{1:064x}"})
+
+    assert len(shelf.objects) == 1
+    # The names alone.
+    assert (fetched, shelf.asked) == (0, 1)
+
+
 BAD_NAMES = ["../../escape", "x" * 31, "A" * 32, "", f"{'a' * 32}/b"]
 
 
