@@ -13,6 +13,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from db.blobs.requests import Place
+from engine.data.shared import KEYS, SHARD
 
 #: Seconds to connect, and of silence; one try.
 CONNECT_S, SILENCE_S = 1.0, 5.0
@@ -45,31 +46,44 @@ class SharedCache:
         except FileNotFoundError:
             return None
         if time.time() - found["LastModified"].timestamp() > REFRESH_S:
+            self._refresh(name)
+        return data
+
+    def _refresh(self, name: str) -> None:
+        """Writes it anew. Keys follow their shard: each job reads all keys, so by themselves they would never grow old."""
+        if name.endswith(KEYS):
+            return
+        keys = [self._at(name.removesuffix(SHARD) + KEYS)] if name.endswith(SHARD) else []
+        for at in [self._at(name), *keys]:
             # Whoever may read and not write, or comes too late, has read it all the same.
             with suppress(OSError), _asking():
                 self._client.copy_object(**at, CopySource=at, MetadataDirective="REPLACE")
-        return data
 
-    def put(self, name: str, data: bytes) -> None:
-        if len(data) <= MOST_BYTES:
-            with _asking():
-                self._client.put_object(**self._at(name), Body=data)
+    def put(self, name: str, data: bytes) -> bool:
+        if len(data) > MOST_BYTES:
+            return False
+        with _asking():
+            self._client.put_object(**self._at(name), Body=data)
+        return True
 
     def names(self, prefix: str) -> Iterator[str]:
         for found in self._objects(prefix):
             yield str(found["Key"]).removeprefix(self._prefix)
 
     def trim(self, limit: int) -> int:
-        """Deletes what was not used for longest if there is more than `limit` bytes; says how many objects."""
-        objects = sorted(self._objects(""), key=lambda one: one["LastModified"])
-        excess = sum(one["Size"] for one in objects) - limit
+        """Deletes what was not used for longest if there is more than `limit` bytes; says how many objects.
+
+        A shard goes with its keys.
+        """
+        things = _things(self._objects(""))
+        sizes = [sum(one["Size"] for one in thing) for thing in things]
+        excess = sum(sizes) - limit
         if excess <= 0:
             return 0
         excess += int((1 - _DOWN_TO) * limit)
-        behind = accumulate((one["Size"] for one in objects), initial=0)
-        dropped = [
-            {"Key": one["Key"]} for one, before in zip(objects, behind, strict=False) if before < excess
-        ]
+        behind = accumulate(sizes, initial=0)
+        old = [thing for thing, before in zip(things, behind, strict=False) if before < excess]
+        dropped = [{"Key": one["Key"]} for thing in old for one in thing]
         for start in range(0, len(dropped), _AT_ONCE):
             with _asking():
                 some = {"Objects": dropped[start : start + _AT_ONCE], "Quiet": True}
@@ -84,6 +98,17 @@ class SharedCache:
 
     def _at(self, name: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + name}
+
+
+def _things(objects: Iterator[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Each object, a shard together with its keys; first what was written first. A shard's age counts, not its keys'."""
+    things: dict[str, list[dict[str, Any]]] = {}
+    for one in objects:
+        things.setdefault(one["Key"].removesuffix(KEYS).removesuffix(SHARD), []).append(one)
+    for thing in things.values():
+        # Keys first: without a shard they only cost requests.
+        thing.sort(key=lambda one: not one["Key"].endswith(KEYS))
+    return sorted(things.values(), key=lambda thing: thing[-1]["LastModified"])
 
 
 def open_shared_cache(storage: Mapping[str, Any]) -> SharedCache | None:

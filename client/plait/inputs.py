@@ -1,6 +1,7 @@
 """Rows to predict as a request: text as it is, small media inside the JSON, larger ones as files beside it."""
 
 import base64
+import errno
 import json
 import math
 import mimetypes
@@ -16,6 +17,8 @@ from plait.transport import Part
 
 #: What one request may hold.
 MOST_ROWS = 256
+#: Files beside the JSON.
+MOST_MEDIA = 1024
 #: Up to here a picture or sound travels as a data URL, as long as all of them together stay small.
 _INLINE_BYTES, _ALL_INLINE_BYTES = 64 * 1024, 1024 * 1024
 _UNKNOWN = "application/octet-stream"
@@ -91,8 +94,12 @@ class Packed:
             if size <= _INLINE_BYTES and self._inline + size <= _ALL_INLINE_BYTES:
                 self._inline += size
                 return _data_url(path.read_bytes() if path else value, kind)  # type: ignore[arg-type]
+            if len(self.parts) == MOST_MEDIA:
+                raise _too_many(where, f"one request takes no more than {MOST_MEDIA} large files")
             source = self._open.enter_context(path.open("rb")) if path else bytes(value)  # type: ignore[arg-type]
         except OSError as error:
+            if error.errno == errno.EMFILE:
+                raise _too_many(where, "this process may open no more files (ulimit -n)") from None
             message = f"{where}: {path} cannot be read: {error.strerror}."
             raise LocalFileError(message) from None
         name = path.name.encode("utf-8", "replace").decode() if path else "bytes"
@@ -117,9 +124,9 @@ def media_type(path: Path) -> str:
     return _TYPES.guess_type(path.name)[0] or _UNKNOWN
 
 
-def weight(row: Mapping[str, Value]) -> tuple[int, int]:
-    """About how many bytes of JSON a row is, and how many of files."""
-    text = files = 0
+def weight(row: Mapping[str, Value]) -> tuple[int, int, int]:
+    """About how many bytes of JSON a row is, how many of files, and how many files, small ones too."""
+    text = files = media = 0
     cells = [
         (column, part)
         for column, value in row.items()
@@ -127,6 +134,7 @@ def weight(row: Mapping[str, Value]) -> tuple[int, int]:
     ]
     for column, value in cells:
         text += len(column) + 8
+        media += isinstance(value, (bytes, bytearray, PathLike))
         if isinstance(value, str):
             text += len(value.encode("utf-8", "replace"))
         elif isinstance(value, (bytes, bytearray)):
@@ -136,11 +144,16 @@ def weight(row: Mapping[str, Value]) -> tuple[int, int]:
             files += path.stat().st_size if path.is_file() else 0
         elif value is not None:
             text += len(json.dumps(value))
-    return text, files
+    return text, files, media
 
 
 def _data_url(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _too_many(where: str, why: str) -> LocalFileError:
+    hint = 'Give fewer at once, or upload them and name each by its id: {"file_id": "file-…"}.'
+    return LocalFileError(f"{where}: {why}.", hint=hint)
 
 
 def _wrong(value: object) -> str:

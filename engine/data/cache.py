@@ -19,10 +19,8 @@ from torch import Tensor
 
 from engine.data.durable import write_durably
 from engine.data.shards import Several, Shard, Single, digest, open_shard, wanted
-from engine.data.shared import Patient, Warn
+from engine.data.shared import KEYS, SHARD, Patient, Warn
 
-_SUFFIX = ".safetensors"
-_KEYS = ".keys"
 _KEY_BYTES = 32
 #: A writer that lives finishes its file sooner than this.
 _ABANDONED_S = 3600.0
@@ -77,7 +75,7 @@ class FeatureCache:
         return have, seconds
 
     def _shards(self, place: dict[str, int]) -> Iterator[Shard]:
-        for path in sorted(self.folder.glob("*" + _SUFFIX)):
+        for path in sorted(self.folder.glob("*" + SHARD)):
             shard = open_shard(path, place, self.width, several=self.several)
             if shard is not None:
                 yield shard
@@ -105,20 +103,22 @@ class FeatureCache:
         if not self._write(name, data):
             self.kept_here.append((list(keys), tensors, seconds))
         if self.shared is not None:
-            self.shared.put(self._shared_name(name + _SUFFIX), data)
-            # Sent last, it says that the shard is there.
-            self.shared.put(self._shared_name(name + _KEYS), tensors["keys"].numpy().tobytes())
+            # Sent last, the keys say that the shard is there.
+            told = (self._shared_name(name + KEYS), tensors["keys"].numpy().tobytes())
+            self.shared.put(self._shared_name(name + SHARD), data, told)
 
     def fetch(self, lacking: Collection[str]) -> int:
         """Brings here those shards from the shared place that have some of `lacking`; says how many they are."""
         if self.shared is None or not lacking:
             return 0
         begin = self._shared_name("")
-        here = {path.stem for path in self.folder.glob("*" + _SUFFIX)}
-        told = sorted(name for name in self.shared.names(begin) if name.endswith(_KEYS))
-        names = [
-            name for name in told if _is_name(name, begin) and name[len(begin) : -len(_KEYS)] not in here
-        ]
+        here = {path.stem for path in self.folder.glob("*" + SHARD)}
+        there = set(self.shared.names(begin))
+        # Keys may outlive their shard: a rule of the bucket's drops objects one by one.
+        told = sorted(
+            name for name in there if name.endswith(KEYS) and name.removesuffix(KEYS) + SHARD in there
+        )
+        names = [name for name in told if _is_name(name, begin) and name[len(begin) : -len(KEYS)] not in here]
         wanted = {bytes.fromhex(key) for key in lacking}
         with ThreadPoolExecutor(_FETCHES, thread_name_prefix="fetch") as pool:
             keys = pool.map(self.shared.get, names)
@@ -127,8 +127,8 @@ class FeatureCache:
 
     def _fetch_one(self, name: str) -> bool:
         assert self.shared is not None
-        data = self.shared.get(name.removesuffix(_KEYS) + _SUFFIX)
-        return data is not None and self._write(name.rsplit("/", 1)[1].removesuffix(_KEYS), data)
+        data = self.shared.get(name.removesuffix(KEYS) + SHARD)
+        return data is not None and self._write(name.rsplit("/", 1)[1].removesuffix(KEYS), data)
 
     def _shared_name(self, name: str) -> str:
         return f"features/{self.folder.name}/{name}"
@@ -136,7 +136,7 @@ class FeatureCache:
     def _write(self, name: str, data: bytes) -> bool:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_durably(self.folder / f"{name}{_SUFFIX}", data)
+            write_durably(self.folder / f"{name}{SHARD}", data)
         except OSError as error:
             why = error.strerror or type(error).__name__
             self.warn(f"Features cannot be kept for other jobs ({why}); this one goes on without the cache.")
@@ -146,7 +146,7 @@ class FeatureCache:
 
 def _is_name(name: str, begin: str) -> bool:
     """Whether it can be one that `append` gave: names come from elsewhere, and become paths here."""
-    random = name[len(begin) : -len(_KEYS)]
+    random = name[len(begin) : -len(KEYS)]
     return len(random) == 32 and set(random) <= set("0123456789abcdef")
 
 
@@ -157,7 +157,7 @@ def _has(data: bytes | None, wanted: Collection[bytes]) -> bool:
 
 def evict(root: Path, limit_bytes: int) -> None:
     """Drops the least recently used shards of all towers until at most `limit_bytes` are left."""
-    shards = sorted(_sizes(root.glob("*/*" + _SUFFIX)), reverse=True)
+    shards = sorted(_sizes(root.glob("*/*" + SHARD)), reverse=True)
     total = 0
     for _, size, path in shards:
         total += size

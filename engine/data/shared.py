@@ -15,6 +15,9 @@ _PATIENCE = 3
 _BACKLOG_BYTES = 256 * 2**20
 _SENDERS = 2
 
+#: A shard of features is two objects, named alike but for these: itself, and its keys alone. Keys live with their shard.
+SHARD, KEYS = ".safetensors", ".keys"
+
 T = TypeVar("T")
 
 #: Hears once of each thing that a cache can no longer do; what it hears ends no job.
@@ -26,7 +29,8 @@ class Shared(Protocol):
 
     def get(self, name: str) -> bytes | None: ...
 
-    def put(self, name: str, data: bytes) -> None: ...
+    def put(self, name: str, data: bytes) -> bool:
+        """Whether it is taken: False of what is too large for the place."""
 
     def names(self, prefix: str) -> Iterable[str]:
         """The names that begin so, in any order."""
@@ -55,13 +59,16 @@ class Patient:
     def names(self, prefix: str) -> list[str]:
         return self._tried(lambda: list(self.place.names(prefix)), [])
 
-    def put(self, name: str, data: bytes) -> None:
-        """Returns at once; `data` is sent later, or not at all."""
+    def put(self, name: str, data: bytes, *then: tuple[str, bytes]) -> None:
+        """Returns at once; `data` is sent later, or not at all. Each of `then` only once what is before it is taken."""
+        objects = [(name, data), *then]
+        size = sum(len(each) for _, each in objects)
         with self._lock:
-            if self.is_given_up or sum(self._backlog.values()) + len(data) > _BACKLOG_BYTES:
+            if self.is_given_up or sum(self._backlog.values()) + size > _BACKLOG_BYTES:
                 return
-            sending = self._senders.submit(self._tried, lambda: self.place.put(name, data), None)
-            self._backlog[sending] = len(data)
+            # One task: several senders would overtake one another.
+            sending = self._senders.submit(self._tried, lambda: self._send(objects), None)
+            self._backlog[sending] = size
         sending.add_done_callback(self._sent)
 
     def flush(self, seconds: float) -> None:
@@ -72,6 +79,11 @@ class Patient:
 
     def close(self) -> None:
         self._senders.shutdown(wait=False, cancel_futures=True)
+
+    def _send(self, objects: Iterable[tuple[str, bytes]]) -> None:
+        for name, data in objects:
+            if not self.place.put(name, data):
+                return
 
     def _sent(self, sending: "Future[None]") -> None:
         with self._lock:

@@ -13,12 +13,12 @@ from plait.cli import answers, ids, output, rows
 from plait.cli.command import Command, connected, json_option
 from plait.client import Client
 from plait.errors import LocalFileError, PlaitError
-from plait.inputs import MOST_ROWS, Value, media_type, weight
+from plait.inputs import MOST_MEDIA, MOST_ROWS, Value, media_type, weight
 from plait.job_shapes import Job
 from plait.predictions import OnBadInput, Prediction, PredictionRun
 
-#: Rows of one request together: well below what the server takes.
-_MOST_TEXT, _MOST_FILES = 1024 * 1024, 32 * 1024 * 1024
+#: Rows of one request together: bytes of text and of files, well below what the server takes, and files.
+_MOST = (1024 * 1024, 32 * 1024 * 1024, MOST_MEDIA)
 #: After so long without an answer the user is told that it is waited for.
 QUIET_S = 10.0
 _INTERRUPTED = 130
@@ -172,18 +172,18 @@ def _answer(
 
 
 def batches(given: Sequence[rows.Row]) -> Iterator[Sequence[rows.Row]]:
-    """Cut where a request would hold too many rows or bytes; a single row goes alone, however large."""
+    """Cut where a request would hold too many rows, bytes or files; a single row goes alone, however large."""
     batch: list[rows.Row] = []
-    text = files = 0
+    held = (0, 0, 0)
     for row in given:
-        more_text, more_files = weight(row)
-        if batch and (
-            len(batch) == MOST_ROWS or text + more_text > _MOST_TEXT or files + more_files > _MOST_FILES
-        ):
+        more = weight(row)
+        after = tuple(map(sum, zip(held, more, strict=True)))
+        too_much = any(size > most for size, most in zip(after, _MOST, strict=True))
+        if batch and (too_much or len(batch) == MOST_ROWS):
             yield batch
-            batch, text, files = [], 0, 0
+            batch, after = [], more
         batch.append(row)
-        text, files = text + more_text, files + more_files
+        held = after
     if batch:
         yield batch
 

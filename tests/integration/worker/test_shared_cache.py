@@ -131,6 +131,47 @@ def test_upkeep_drops_what_was_written_first_and_nothing_but_the_cache(
     assert kept["KeyCount"] == 1
 
 
+def test_keys_are_written_anew_with_their_shard_and_never_by_themselves(
+    cache: SharedCache, settings: Settings, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written() -> list[float]:
+        keys = [f"{settings.s3_prefix}cache/features/t/a{suffix}" for suffix in (".keys", ".safetensors")]
+        heads = [object_store.client.head_object(Bucket=BUCKET, Key=key) for key in keys]
+        return [head["LastModified"].timestamp() for head in heads]
+
+    monkeypatch.setattr(shared_cache, "REFRESH_S", 0.5)
+    cache.put("features/t/a.safetensors", b"shard")
+    cache.put("features/t/a.keys", b"keys")
+    first = written()
+    a_second_later()
+
+    assert cache.get("features/t/a.keys") == b"keys"
+    after_keys = written()
+    assert cache.get("features/t/a.safetensors") == b"shard"
+
+    assert after_keys == first
+    assert all(now > then for now, then in zip(written(), first, strict=True))
+    assert cache.get("features/t/a.keys") == b"keys"
+
+
+def test_upkeep_drops_a_shard_and_its_keys_together_and_keys_without_a_shard(
+    cache: SharedCache, settings: Settings
+) -> None:
+    cache.put("features/t/dead.keys", bytes(10))
+    cache.put("features/t/old.safetensors", bytes(1000))
+    a_second_later()
+    # Written later than the shard, as by a version that wrote keys anew by themselves.
+    cache.put("features/t/old.keys", bytes(10))
+    for n in range(4):
+        cache.put(f"features/t/new-{n}.safetensors", bytes(1000))
+        cache.put(f"features/t/new-{n}.keys", bytes(10))
+
+    assert cache.trim(4500) == 3
+
+    left = {f"features/t/new-{n}{suffix}" for n in range(4) for suffix in (".keys", ".safetensors")}
+    assert set(cache.names("")) == left
+
+
 def test_within_the_limit_upkeep_drops_nothing(cache: SharedCache, settings: Settings) -> None:
     cache.put("media/a", bytes(1000))
 

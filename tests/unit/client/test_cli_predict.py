@@ -161,6 +161,21 @@ def test_large_media_make_smaller_batches(plait, server, tmp_path, known):
     assert [asked.method for asked in server.asked].count("POST") == 3
 
 
+def test_rows_of_many_media_make_batches_of_as_many_files_as_the_server_takes(plait, server, tmp_path, known):
+    (tmp_path / "a.png").write_bytes(bytes(5000))
+    (tmp_path / "rows.jsonl").write_text((json.dumps({"image": ["a.png"] * 20}) + "\n") * 60)
+    ids = [str(n + 1) for n in range(60)]
+    server.on("POST /predictions", run(*map(item, ids[:51])), run(*map(item, ids[51:])))
+
+    done = plait("predict", MODEL, "-f", "rows.jsonl")
+
+    assert done.exit_code == 0
+    asked = [one for one in server.asked if one.method == "POST"]
+    files = [one.body.count(b"filename=") for one in asked]
+    # The first megabyte of each request travels inside of its JSON.
+    assert files == [51 * 20 - 2**20 // 5000, 0]
+
+
 def test_rows_with_an_error_are_told_beside_the_others_and_end_with_1(plait, server, tmp_path, known):
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n' * 2)
     server.on("POST /predictions", run(item("1"), failed("2")))

@@ -3,12 +3,14 @@
 import base64
 import email
 import json
+import resource
 from email.message import Message
 from typing import Any
 
 import pytest
 
 from plait import LocalFileError, PlaitConnectionError, Ranked, RowError, Usage
+from plait.inputs import MOST_MEDIA, pack
 from support.scripted import HANG_UP, Answer, Asked, page, refusal
 
 MODEL = "ft:late-fusion:default::1a2b"
@@ -42,6 +44,37 @@ def test_a_list_travels_with_its_large_files_beside_it(client, server, tmp_path)
     body = json.loads(sent["json"].get_payload(decode=True))
     assert body["inputs"] == [{"image": [small, None, {"file_id": "file-1"}]}]
     assert sent["image[0][1]"].get_payload(decode=True) == b"p" * 70_000
+
+
+def test_as_many_large_files_as_the_server_takes_are_sent_and_no_more(client, server):
+    server.on("POST /predictions", run())
+    large = b"p" * 70_000
+
+    with pack([{"image": [large] * MOST_MEDIA}]) as packed:
+        most = len(packed.parts)
+    with pytest.raises(LocalFileError) as caught:
+        client.predictions.create(MODEL, [{"image": [large] * (MOST_MEDIA + 1)}])
+
+    assert most == MOST_MEDIA
+    assert (
+        caught.value.message == "inputs[0]['image'][1024]: one request takes no more than 1024 large files."
+    )
+    assert "file_id" in str(caught.value.hint)
+    assert server.asked == []
+
+
+def test_more_files_than_a_process_may_open_are_an_error_that_says_what_to_do(tmp_path):
+    (tmp_path / "large.png").write_bytes(b"p" * 70_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        with pytest.raises(LocalFileError) as caught:
+            pack([{"image": [tmp_path / "large.png"] * 200}])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert "ulimit" in caught.value.message
+    assert "file_id" in str(caught.value.hint)
 
 
 def test_text_and_small_media_travel_as_json(client, server, tmp_path):

@@ -12,6 +12,7 @@ import torch
 
 from domain.specs import Multimodal
 from engine.data import decode, media_cache
+from engine.data import shared as engine_shared
 from engine.data.caches import open_caches
 from engine.data.shared import Patient
 from engine.train.run import Finished, train
@@ -35,14 +36,18 @@ class Shelf:
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.asked, self.is_silent = 0, False
+        self.most_bytes = 2**30
 
     def get(self, name: str) -> bytes | None:
         self._ask()
         return self.objects.get(name)
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes) -> bool:
         self._ask()
+        if len(data) > self.most_bytes:
+            return False
         self.objects[name] = data
+        return True
 
     def names(self, prefix: str) -> Iterator[str]:
         self._ask()
@@ -218,6 +223,20 @@ def test_shards_of_other_rows_are_not_fetched(place: Place, tmp_path: Path) -> N
     assert cache.read(keys).have.tolist() == [True, False]
 
 
+def test_keys_whose_shard_is_gone_are_not_asked_for(tmp_path: Path) -> None:
+    shelf = Shelf()
+    append_to(shelf, tmp_path / "one")
+    shelf.objects = {name: data for name, data in shelf.objects.items() if name.endswith(".keys")}
+    shelf.asked = 0
+
+    with open_caches(tmp_path / "two", 2**30, shelf, print) as caches:
+        fetched = caches.features("tower", 64).fetch({f"{1:064x}"})
+
+    assert len(shelf.objects) == 1
+    # The names alone.
+    assert (fetched, shelf.asked) == (0, 1)
+
+
 BAD_NAMES = ["../../escape", "x" * 31, "A" * 32, "", f"{'a' * 32}/b"]
 
 
@@ -289,10 +308,10 @@ def test_what_is_sent_is_there_after_a_flush_and_nobody_waits_for_it_before() ->
     begun, go_on = threading.Event(), threading.Event()
 
     class Slow(Shelf):
-        def put(self, name: str, data: bytes) -> None:
+        def put(self, name: str, data: bytes) -> bool:
             begun.set()
             assert go_on.wait(10)
-            super().put(name, data)
+            return super().put(name, data)
 
     shelf = Slow()
     patient = Patient(shelf, print)
@@ -305,3 +324,63 @@ def test_what_is_sent_is_there_after_a_flush_and_nobody_waits_for_it_before() ->
 
     assert sent_before == {}
     assert shelf.objects == {"a": b"1"}
+
+
+def append_to(shelf: Shelf, folder: Path) -> None:
+    """Twenty keys with 64 numbers each: 640 bytes of keys, 5120 of features."""
+    with open_caches(folder, 2**30, shelf, print) as caches:
+        keys = [f"{n:064x}" for n in range(20)]
+        caches.features("tower", 64).append(keys, torch.zeros(20, 64), seconds=1.0)
+
+
+def test_keys_are_not_sent_when_too_much_waits_for_their_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_shared, "_BACKLOG_BYTES", 1000)
+    shelf = Shelf()
+
+    append_to(shelf, tmp_path)
+
+    assert shelf.objects == {}
+
+
+def test_keys_are_not_sent_when_their_features_are_too_large_for_the_place(tmp_path: Path) -> None:
+    shelf = Shelf()
+    shelf.most_bytes = 1000
+
+    append_to(shelf, tmp_path)
+
+    assert shelf.asked == 1
+    assert shelf.objects == {}
+
+
+def test_keys_arrive_after_their_features_however_slow_those_are(tmp_path: Path) -> None:
+    keys_came = threading.Event()
+    arrived: list[str] = []
+
+    class Slow(Shelf):
+        def put(self, name: str, data: bytes) -> bool:
+            if name.endswith(".keys"):
+                keys_came.set()
+            else:
+                # Time enough for a second sender to overtake.
+                keys_came.wait(0.5)
+            arrived.append(name.rsplit(".", 1)[1])
+            return super().put(name, data)
+
+    append_to(Slow(), tmp_path)
+
+    assert arrived == ["safetensors", "keys"]
+
+
+def test_keys_are_not_sent_when_the_place_was_silent_about_their_features(tmp_path: Path) -> None:
+    class Shaky(Shelf):
+        def put(self, name: str, data: bytes) -> bool:
+            self.is_silent = name.endswith(".safetensors")
+            return super().put(name, data)
+
+    shelf = Shaky()
+    append_to(shelf, tmp_path)
+
+    assert shelf.asked == 1
+    assert shelf.objects == {}

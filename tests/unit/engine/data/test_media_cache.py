@@ -313,8 +313,9 @@ class Shelf:
     def get(self, name: str) -> bytes | None:
         return self.objects.get(name)
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes) -> bool:
         self.objects[name] = data
+        return True
 
     def names(self, prefix: str) -> Iterator[str]:
         return iter(self.objects)

@@ -1,10 +1,12 @@
 """Uploaded files named by their ids in a table's cells: asked for some at a time, and read one by one."""
 
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,13 @@ from domain.errors import EngineError
 from domain.ids import new_id
 from domain.manifest import Code
 from domain.specs import Multimodal
+from engine.data import uploads
 from engine.data.archive import Unreadable
 from engine.data.check import check
 from engine.data.dataset import announce
 from engine.data.manifest import open_dataset
 from engine.data.splits import open_splits
-from engine.data.uploads import AT_ONCE
+from engine.data.uploads import AT_ONCE, Uploads
 from support.datasets import png, zip_of
 
 PICTURE = png(np.zeros((4, 4, 3), np.uint8))
@@ -149,3 +152,32 @@ def test_a_table_of_text_asks_for_nothing(tmp_path: Path) -> None:
     assert found(table(tmp_path, ["one", "two", "three", "four"], "text"), service) == []
 
     assert service.asked == []
+
+
+class Contended:
+    """A lock; when it is let go for the first time, another thread has its turn before its owner goes on."""
+
+    def __init__(self, turn: Callable[[], None]) -> None:
+        self.lock, self.turns = threading.Lock(), [turn]
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+        if self.turns:
+            other = threading.Thread(target=self.turns.pop())
+            other.start()
+            other.join()
+
+
+def test_an_answer_that_other_threads_push_out_at_once_is_read_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lock = Contended(lambda: made.announce(["another"]))
+    monkeypatch.setattr(uploads, "threading", SimpleNamespace(Lock=lambda: lock))
+    monkeypatch.setattr(uploads, "_REMEMBERED", 1)
+    made = Uploads(lambda ids: {id_: id_.encode for id_ in ids})
+
+    assert made.read("mine") == b"mine"
+    assert lock.turns == []
