@@ -174,10 +174,10 @@ def _answer(
 def batches(given: Sequence[rows.Row]) -> Iterator[Sequence[rows.Row]]:
     """Cut where a request would hold too many rows, bytes or files; a single row goes alone, however large."""
     batch: list[rows.Row] = []
-    held = (0, 0, 0)
+    held: tuple[int, ...] = (0, 0, 0)
     for row in given:
         more = weight(row)
-        after = tuple(map(sum, zip(held, more, strict=True)))
+        after: tuple[int, ...] = tuple(map(sum, zip(held, more, strict=True)))
         too_much = any(size > most for size, most in zip(after, _MOST, strict=True))
         if batch and (too_much or len(batch) == MOST_ROWS):
             yield batch
