@@ -1,6 +1,7 @@
 """Bells with a real broker and a real Celery worker: each is a message of Celery's, and no lane gets a heap of them."""
 
 import json
+import logging
 import queue
 import uuid
 from collections.abc import Iterator
@@ -15,6 +16,14 @@ from bus.celery import PREFIX, TASK, make, message
 from domain.job import Lane
 
 CPU = f"{PREFIX}{Lane.CPU}"
+
+
+@pytest.fixture(autouse=True)
+def _logs_stay_as_they_are() -> Iterator[None]:
+    """A Celery worker in this process makes the root logger deaf to warnings, for every test that comes after."""
+    level = logging.root.level
+    yield
+    logging.root.setLevel(level)
 
 
 @pytest.fixture
