@@ -207,7 +207,11 @@ def test_encoding_says_how_far_it_is(place: Place) -> None:
     assert said[0].message
 
 
-@pytest.mark.parametrize("towers", [FROZEN, TRAINED, HALF], ids=["frozen", "trained", "half frozen"])
+@pytest.mark.parametrize(
+    "towers",
+    [FROZEN, TRAINED, pytest.param(HALF, marks=pytest.mark.slow)],
+    ids=["frozen", "trained", "half frozen"],
+)
 def test_a_resumed_run_has_the_losses_of_an_unbroken_one(place: Place, towers: dict[str, Any]) -> None:
     place.train(towers, out="whole")
     whole, table = place.metric("train_loss"), place.steps("whole")

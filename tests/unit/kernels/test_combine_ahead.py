@@ -5,7 +5,7 @@ import pytest
 from support.ahead import compiled, troubles
 
 
-@pytest.mark.parametrize("arch", [80, 90])
+@pytest.mark.parametrize("arch", [pytest.param(80, marks=pytest.mark.slow), 90])
 def test_what_jobs_launch_most_compiles_without_spilling(arch: int) -> None:
     found = compiled("kernels.combine.typical:typical", arch)
 

@@ -5,7 +5,7 @@ import pytest
 from support.ahead import compiled, troubles
 
 
-@pytest.mark.parametrize("arch", [80, 90])
+@pytest.mark.parametrize("arch", [pytest.param(80, marks=pytest.mark.slow), 90])
 def test_every_typical_launch_compiles_without_spills(arch: int) -> None:
     found = compiled("kernels.contrastive.typical:typical", arch)
 

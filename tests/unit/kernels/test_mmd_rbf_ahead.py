@@ -5,7 +5,7 @@ import pytest
 from support.ahead import compiled, troubles
 
 
-@pytest.mark.parametrize("arch", [80, 90])
+@pytest.mark.parametrize("arch", [pytest.param(80, marks=pytest.mark.slow), 90])
 def test_the_kernels_compile_without_spilling_and_use_tensor_cores(arch: int) -> None:
     found = compiled("kernels.mmd.typical:most_typical", arch)
 
@@ -14,7 +14,7 @@ def test_the_kernels_compile_without_spilling_and_use_tensor_cores(arch: int) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", [80, 90])
+@pytest.mark.parametrize("arch", [pytest.param(80, marks=pytest.mark.slow), 90])
 def test_all_typical_launches_compile_without_spilling(arch: int) -> None:
     found = compiled("kernels.mmd.typical:typical", arch)
 
