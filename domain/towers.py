@@ -33,6 +33,19 @@ def _encoder_id(value: str) -> str:
     return value
 
 
+class Lora(Shape):
+    """Low-rank adapters in a pretrained network whose own weights stay as they are."""
+
+    r: int = Field(default=8, ge=1, le=512, description="rank of what is added to a weight")
+    alpha: float = Field(default=16, gt=0, le=4096, description="what is added counts alpha / r")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="of the adapters' inputs, in training")
+    target_modules: list[Annotated[str, Field(min_length=1, max_length=100)]] = Field(
+        default_factory=list,
+        max_length=50,
+        description="last words of layers' names; none: all linear layers",
+    )
+
+
 class Tower(Shape):
     """One column's encoder and how its input is read; those of numbers and categories have none, and take `lr` alone."""
 
