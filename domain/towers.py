@@ -37,7 +37,7 @@ class Lora(Shape):
     """Low-rank adapters in a pretrained network whose own weights stay as they are."""
 
     r: int = Field(default=8, ge=1, le=512, description="rank of what is added to a weight")
-    alpha: float = Field(default=16, gt=0, le=4096, description="what is added counts alpha / r")
+    alpha: int = Field(default=16, gt=0, le=4096, description="what is added counts alpha / r")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="of the adapters' inputs, in training")
     target_modules: list[Annotated[str, Field(min_length=1, max_length=100)]] = Field(
         default_factory=list,
