@@ -17,6 +17,12 @@ _AT_ONCE, _MEDIA_AT_ONCE = 128, 16
 MAX_ROWS = 50_000_000
 #: Read in pieces of this size, instead of a whole row group, which pandas writes as large as the file.
 _BUFFER_BYTES = 2**20
+#: Bytes that are in a row group once, for however many rows, are read so: they may stand for gigabytes, which Arrow would
+#: else unpack before anybody can refuse them. It copies them for each batch: groups for which that comes to more than
+#: this are read without.
+_DICTIONARY_BYTES = 2**32
+#: Media hardly shrink in a table; what a group's bytes come to is at most so many times the file.
+_DENSEST = 4
 
 
 def read_parquet(file: IO[bytes]) -> Table:
@@ -27,7 +33,7 @@ def read_parquet(file: IO[bytes]) -> Table:
 
     table = Table(is_whole=False)
     try:
-        source = parquet.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+        source = parquet.ParquetFile(file)
         names, rows = source.schema_arrow.names, source.metadata.num_rows
     except UnicodeDecodeError:
         message = "A column's name is not UTF-8; rename it."
@@ -43,7 +49,7 @@ def read_parquet(file: IO[bytes]) -> Table:
         table.issues.append(Issue(Code.TOO_LARGE, message))
     if not table.issues:
         table.is_whole = True
-        _fill(table, source, file.seek(0, os.SEEK_END))
+        _fill(table, source, file)
     return table
 
 
@@ -51,9 +57,10 @@ class _TooLarge(Exception):
     """The table, or the files in it, are more than is read."""
 
 
-def _fill(table: Table, source: Any, size: int) -> None:
+def _fill(table: Table, source: Any, file: IO[bytes]) -> None:
     from engine.data.formats.parquet_cells import holds_files, readers
 
+    size = file.seek(0, os.SEEK_END)
     table.embedded = files = Spool()
 
     def add(piece: bytes) -> int:
@@ -66,9 +73,8 @@ def _fill(table: Table, source: Any, size: int) -> None:
     has_files = any(holds_files(field.type) for field in schema)
     try:
         # Row by row: the next is not even made if this one is too much.
-        for line, cells in _cells(
-            _batches(source, table, _MEDIA_AT_ONCE if has_files else _AT_ONCE), readings
-        ):
+        batches = _batches(file, source.metadata, table, _MEDIA_AT_ONCE if has_files else _AT_ONCE)
+        for line, cells in _cells(batches, readings):
             _add_row(table, line, names, cells)
             if table.rows.size > MAX_TABLE_BYTES:
                 raise _TooLarge
@@ -101,23 +107,46 @@ def _add_row(table: Table, line: int, names: Sequence[str | None], cells: tuple[
         table.issues.append(Issue(bad.code, bad.message, line, bad.column))
 
 
-def _batches(source: Any, table: Table, at_once: int) -> Iterator[Any]:
+def _batches(file: IO[bytes], metadata: Any, table: Table, at_once: int) -> Iterator[Any]:
     """The rows, `at_once` at a time; what ends them early is noted in `table`."""
     import pyarrow as pa
 
-    batches, rows = source.iter_batches(batch_size=at_once), 0
-    while True:
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        except (pa.ArrowException, OSError) as error:
-            message = f"The file is damaged behind row {rows} ({_short(error)}); write it anew."
-            table.issues.append(Issue(Code.UNSUPPORTED_FORMAT, message))
-            table.is_whole = False
-            return
-        rows += batch.num_rows
-        yield batch
+    rows = 0
+    try:
+        for batch in _groups(file, metadata, at_once):
+            rows += batch.num_rows
+            yield batch
+    except (pa.ArrowException, OSError) as error:
+        message = f"The file is damaged behind row {rows} ({_short(error)}); write it anew."
+        table.issues.append(Issue(Code.UNSUPPORTED_FORMAT, message))
+        table.is_whole = False
+
+
+def _groups(file: IO[bytes], metadata: Any, at_once: int) -> Iterator[Any]:
+    import pyarrow.parquet as parquet
+
+    size, files = file.seek(0, os.SEEK_END), _bytes(metadata.schema)
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        # What a group says of its size counts as far as a file of this one can have it.
+        copied = min(group.total_byte_size, _DENSEST * size) * -(-group.num_rows // at_once)
+        source = parquet.ParquetFile(
+            file,
+            metadata=metadata,
+            read_dictionary=files if copied <= _DICTIONARY_BYTES else [],
+            pre_buffer=False,
+            buffer_size=_BUFFER_BYTES,
+        )
+        yield from source.iter_batches(batch_size=at_once, row_groups=[number])
+
+
+def _bytes(schema: Any) -> list[str]:
+    """The paths of the leaves that hold plain bytes.
+
+    Nothing is asked of a column in a row group here: where that is damaged, Arrow ends the whole process.
+    """
+    leaves = (schema.column(n) for n in range(len(schema)))
+    return [x.path for x in leaves if x.physical_type == "BYTE_ARRAY" and x.logical_type.type == "NONE"]
 
 
 def _stop(table: Table, why: str) -> None:

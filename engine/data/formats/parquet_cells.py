@@ -145,7 +145,7 @@ def _content(cell: pa.Scalar) -> tuple[Any, Any]:
     if not kinds.is_struct(cell.type):
         return _bytes(cell), None
     has_path = cell.type.get_field_index("path") >= 0
-    data, path = _bytes(cell["bytes"]), _path(_decoded(cell["path"])) if has_path else None
+    data, path = _bytes(_decoded(cell["bytes"])), _path(_decoded(cell["path"])) if has_path else None
     return data, path
 
 
@@ -213,7 +213,7 @@ def _has_bytes(kind: pa.DataType) -> bool:
     """Whether a struct has one field `bytes` that holds some, and no field twice."""
     names = [kind.field(n).name for n in range(kind.num_fields)]
     place = kind.get_field_index("bytes")
-    return len(set(names)) == len(names) and place >= 0 and _is_bytes(kind.field(place).type)
+    return len(set(names)) == len(names) and place >= 0 and _is_bytes(_plain(kind.field(place).type))
 
 
 def _features(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:

@@ -3,7 +3,10 @@
 import datetime
 import decimal
 import io
+import os
 import random
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -340,3 +343,38 @@ def test_a_table_that_breaks_off_in_an_error_of_ours_leaves_no_file_open(
     # An open file would be a warning, which fails the test.
     with pytest.raises(ZeroDivisionError):
         opened(tmp_path, parquet({"image": media([(PICTURE, None)])}))
+
+
+#: Reads a table and prints the peak of memory in megabytes.
+READ = """
+import re, sys
+from pathlib import Path
+from engine.data.formats.parquet import read_parquet
+with open(sys.argv[1], "rb") as file:
+    print([issue.code for issue in read_parquet(file).issues])
+print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is read from /proc")
+@pytest.mark.parametrize("of", ["bytes", "structs"])
+def test_files_that_the_table_alone_knows_to_be_the_same_do_not_fill_the_memory(
+    tmp_path: Path, of: str
+) -> None:
+    # Written without Arrow's own schema: that a value is stored once stands in the pages only.
+    same = np.random.default_rng(0).bytes(2**18)
+    struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    cell = [same if of == "bytes" else {"bytes": same, "path": None}] * 64
+    files = pa.array([cell] * 64, pa.list_(pa.binary() if of == "bytes" else struct))
+    pa.parquet.write_table(pa.table({"image": files}), tmp_path / "table.parquet", store_schema=False)
+    del files
+
+    given = [sys.executable, "-c", READ, str(tmp_path / "table.parquet")]
+    told = {**os.environ, "PYTHONPATH": os.getcwd()}
+    codes, peak = subprocess.run(given, env=told, capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )[:2]
+
+    assert codes == "['too_large']"
+    # Sixteen rows, unpacked, are 256 MB.
+    assert int(peak) < 250_000
