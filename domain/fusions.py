@@ -27,8 +27,20 @@ class Fusion(Shape):
         "cnn",
         "mmd",
         "adversarial",
-    ] = Field(default="concat", description="what is done with the vectors, once each has `dim` numbers")
-    dim: int = Field(default=256, ge=1, le=16384, description="width of the fused vector")
+        "single_stream",
+        "co_attention",
+        "cross_modal",
+    ] = Field(
+        default="concat",
+        description="what is done with the vectors, once each has `dim` numbers; the last three are those of the families "
+        "mm-bert, vilbert and mult, which set them",
+    )
+    dim: int = Field(
+        default=256,
+        ge=1,
+        le=16384,
+        description="width of the fused vector; 128 if not said where the family reads tokens",
+    )
     modality_dropout: float = Field(
         default=0.15, ge=0, lt=1, description="share of training cells that are hidden, never all of a row"
     )
@@ -43,6 +55,25 @@ class Fusion(Shape):
         gt=0,
         le=100,
         description="mmd and adversarial only: how much it counts that towers differ; 0.1 if not said",
+    )
+
+    layers: int | None = Field(
+        default=None,
+        ge=1,
+        le=24,
+        description="of mm-bert, vilbert and mult only: of attention; 2 if not said",
+    )
+    heads: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="of mm-bert, vilbert and mult only: dim is a multiple of it; if not said, of 32 entries, at most 8",
+    )
+    dropout: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="of mm-bert, vilbert and mult only: in attention; 0.1 if not said",
     )
 
     @model_validator(mode="after")

@@ -4,10 +4,11 @@ Names are Hugging Face's; OpenAI's are accepted as aliases. A stored spec carrie
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from domain.families import FAMILIES, Family, misfits, with_family, with_fusion
 from domain.fusions import Fusion
 from domain.hyperparameters import Hyperparameters
 from domain.manifest import ColumnType, Schema
@@ -58,7 +59,7 @@ class Multimodal(Shape):
     task: Literal["auto", "classification", "multilabel", "regression"] = Field(
         default="auto", description="auto: told by what the labels are"
     )
-    family: Literal["late-fusion"] = Field(default="late-fusion", description="the kind of network")
+    family: Family = Field(default="late-fusion", description="the kind of network")
     towers: dict[Annotated[str, Field(max_length=200)], Tower] = Field(
         default_factory=dict,
         max_length=MOST_TOWERS,
@@ -78,6 +79,17 @@ class Multimodal(Shape):
     max_bad_fraction: float = Field(
         default=0.01, ge=0, le=1, description="share of a file's rows that may be bad before the job fails"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fusion_of_the_family(cls, spec: Any) -> Any:
+        return with_fusion(spec)
+
+    @model_validator(mode="after")
+    def _options_fit_the_family(self) -> "Multimodal":
+        for field, reason in misfits(self):
+            raise wrong(field, reason)
+        return self
 
     @model_validator(mode="after")
     def _options_fit_the_task(self) -> "Multimodal":
@@ -144,7 +156,7 @@ TimeLimit = Annotated[
 class FineTune(Shape):
     """What `POST /v1/fine_tuning/jobs` takes: OpenAI's fields and our `multimodal`."""
 
-    model: str = Field(min_length=1, max_length=300, description="the family: late-fusion")
+    model: str = Field(min_length=1, max_length=300, description=f"the family: {', '.join(FAMILIES)}")
     training_file: str = Field(
         min_length=1,
         max_length=100,
@@ -177,11 +189,19 @@ class FineTune(Shape):
     priority: int = Field(default=0, ge=-100, le=100, description="higher ones are taken first")
     timeout_s: TimeLimit = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _family_of_the_model(cls, job: Any) -> Any:
+        return with_family(job)
+
     @model_validator(mode="after")
     def _model_is_the_family(self) -> "FineTune":
-        if self.model != self.multimodal.family:
-            family = self.multimodal.family
-            raise wrong("model", f"'{self.model}' is not a family of Plait; use '{family}'")
+        family = self.multimodal.family
+        if self.model not in FAMILIES:
+            allowed = ", ".join(FAMILIES)
+            raise wrong("model", f"'{self.model}' is not a family of Plait; there are: {allowed}")
+        if self.model != family:
+            raise wrong("model", f"it is '{self.model}', and multimodal.family '{family}'; say one of them")
         return self
 
     def merged(self) -> Multimodal:

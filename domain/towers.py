@@ -81,6 +81,12 @@ class Tower(Shape):
         description="how the frames' vectors become one; attention and transformer are trained, also with a frozen "
         "encoder, and only transformer sees the frames' order",
     )
+    max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="of mm-bert, vilbert and mult only: vectors of a cell; neighbours of more are averaged; 64 if not said",
+    )
 
     @property
     def is_frozen(self) -> bool:

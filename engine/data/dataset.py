@@ -102,7 +102,8 @@ class CachedColumn:
 
 @dataclass(frozen=True)
 class CachedFrames:
-    """A frozen tower whose pool is trained: the vectors of all rows' frames, [all frames, width], from the cache."""
+    """A frozen tower whose pool is trained, or whose tokens are read: all rows' frames or tokens, [all, width], from the
+    cache."""
 
     vectors: Tensor
     #: Of each row: its first vector, and how many it has; none where it is missing. Rows may share theirs.

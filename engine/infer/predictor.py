@@ -24,10 +24,14 @@ from engine.infer.towers import Clock, Tower
 from engine.infer.weights import weigh
 from engine.models.multimodal import Multimodal
 from engine.models.store import Card, load_model
+from engine.models.tokens import Tokens
 from engine.train.words import ShouldStop
 
 #: Where `plait-server encoders pull` puts encoders by default.
 DEFAULT_MIRROR = Path(".plait/encoders")
+
+#: Rows whose tokens are fused at once.
+TOKEN_ROWS = 64
 
 OnBadInput = Literal["error", "mask"]
 
@@ -148,7 +152,11 @@ class Predictor:
         pooled = [tower.encode(sorted_out, wanted) for tower in towers]
         kept = [i for i, cells in enumerate(sorted_out) if wanted(cells)]
         with clock.part("gpu"):
-            found = self._found([x[kept] for x in pooled], [sorted_out[i] for i in kept]) if kept else []
+            found = [
+                answer
+                for piece in self._pieces(kept)
+                for answer in self._found([x[piece] for x in pooled], [sorted_out[i] for i in piece])
+            ]
         answers = dict(zip(kept, found, strict=True))
         return Answer(
             [
@@ -161,7 +169,12 @@ class Predictor:
             clock.ms("gpu"),
         )
 
-    def _found(self, pooled: list[Tensor], rows: list[Cells]) -> list["_Found"]:
+    def _pieces(self, rows: list[int]) -> Iterator[list[int]]:
+        """Vectors are fused all at once; attention over many rows' tokens would take too much memory."""
+        size = TOKEN_ROWS if self.model.fusion.reads_tokens else max(len(rows), 1)
+        return (rows[start : start + size] for start in range(0, len(rows), size))
+
+    def _found(self, pooled: Sequence[Tensor | Tokens], rows: list[Cells]) -> list["_Found"]:
         present = torch.tensor([[name in cells.used for name in self.columns] for cells in rows])
         present = present.to(pooled[0].device)
         fused = self.model.fusion(pooled, present)

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -18,6 +18,7 @@ from engine.infer.answers import Problem
 from engine.infer.cells import Cells, read_cell
 from engine.models.encoders import Encoder, Prepared
 from engine.models.pooling import mean_of_parts
+from engine.models.tokens import Tokens, in_rows
 from engine.train.words import ShouldStop, heed
 
 #: Rows encoded at once.
@@ -33,7 +34,7 @@ ROWS_AT_ONCE = {
 _REFUSALS = (RuntimeError, ValueError, IndexError, MemoryError)
 
 
-#: A vector, or why there is none.
+#: A vector, [width], or tokens, [any number, width], or why there is none.
 Outcome = Tensor | Problem
 
 _TOO_LARGE = Problem(
@@ -73,12 +74,13 @@ class Tower:
     def device(self) -> torch.device:
         return next(self.encoder.parameters()).device
 
-    def encode(self, rows: Sequence[Cells], wanted: Callable[[Cells], bool]) -> Tensor:
-        """Vectors [rows, width] on the encoder's device, zeros where a row has none; notes failed cells.
+    def encode(self, rows: Sequence[Cells], wanted: Callable[[Cells], bool]) -> Tensor | Tokens:
+        """Vectors [rows, width] on the encoder's device, zeros where a row has none, or tokens, none where it has none;
+        notes failed cells.
 
         Raises StopAsked.
         """
-        pooled = torch.zeros(len(rows), self.encoder.width, device=self.device)
+        found: dict[int, Tensor] = {}
         places = [i for i, cells in enumerate(rows) if self.name in cells.used and wanted(cells)]
         size = ROWS_AT_ONCE[self.encoder.reading.kind]
         for start in range(0, len(places), size):
@@ -88,11 +90,20 @@ class Tower:
                 if isinstance(outcome, Problem):
                     rows[place].failed[self.name] = Problem(outcome.code, outcome.message, self.name)
                 else:
-                    pooled[place] = outcome
-        return pooled
+                    found[place] = outcome
+        return self._in_rows(found, len(rows))
+
+    def _in_rows(self, found: Mapping[int, Tensor], rows: int) -> Tensor | Tokens:
+        into = torch.tensor(list(found), dtype=torch.int64, device=self.device)
+        empty = torch.zeros(0, self.encoder.width, device=self.device)
+        if self.encoder.max_tokens is not None:
+            counts = torch.tensor([len(tokens) for tokens in found.values()], dtype=torch.int64)
+            return in_rows(torch.cat([empty, *found.values()]), counts, into, rows)
+        pooled = torch.zeros(rows, self.encoder.width, device=self.device)
+        return pooled.index_copy(0, into, torch.stack(list(found.values())) if found else empty)
 
     def _cells(self, values: Sequence[Any]) -> list[Outcome]:
-        """Of a list of files the mean over their vectors, as in training; a list of one is that one."""
+        """Of a list of files the mean over their vectors, or all their tokens, as in training; of one that one's."""
         # Numbers and categories come one a cell: a list there is a mistake like any other.
         takes_several = self.encoder.reading.kind in MODALITIES
         parts = [value if takes_several and isinstance(value, list) else [value] for value in values]
@@ -100,7 +111,7 @@ class Tower:
         size = ROWS_AT_ONCE[self.encoder.reading.kind]
         pieces = (flat[start : start + size] for start in range(0, len(flat), size))
         outcomes = iter([outcome for piece in pieces for outcome in self._micro_batch(piece)])
-        return [_joined(list(islice(outcomes, len(cell)))) for cell in parts]
+        return [self._joined(list(islice(outcomes, len(cell)))) for cell in parts]
 
     def _micro_batch(self, values: Sequence[Any]) -> list[Outcome]:
         found: dict[int, Outcome] = {}
@@ -138,20 +149,27 @@ class Tower:
 
     def _run(self, inputs: Prepared) -> list[Outcome]:
         with self.clock.part("gpu"):
-            vectors = self.encoder({key: x.to(self.device) for key, x in inputs.items()})
+            given = {key: x.to(self.device) for key, x in inputs.items()}
+            if self.encoder.max_tokens is None:
+                vectors: Sequence[Tensor] = self.encoder(given)
+            else:
+                tokens, counts = self.encoder.vectors(given)
+                vectors = tokens.split(counts.tolist())
             # Also waits for the device, so that the clock tells the truth.
-            finite = vectors.isfinite().all(1).tolist()
+            finite = [bool(vector.isfinite().all()) for vector in vectors]
         return [vector if good else _TOO_LARGE for vector, good in zip(vectors, finite, strict=True)]
 
-
-def _joined(outcomes: list[Outcome]) -> Outcome:
-    if len(outcomes) == 1:
-        return outcomes[0]
-    for number, outcome in enumerate(outcomes, start=1):
-        if isinstance(outcome, Problem):
-            return replace(outcome, message=f"file {number} of {len(outcomes)}: {outcome.message}")
-    vectors = [outcome for outcome in outcomes if isinstance(outcome, Tensor)]
-    return mean_of_parts(torch.stack(vectors), torch.tensor([len(vectors)]))[0]
+    def _joined(self, outcomes: list[Outcome]) -> Outcome:
+        if len(outcomes) == 1:
+            return outcomes[0]
+        for number, outcome in enumerate(outcomes, start=1):
+            if isinstance(outcome, Problem):
+                return replace(outcome, message=f"file {number} of {len(outcomes)}: {outcome.message}")
+        vectors = [outcome for outcome in outcomes if isinstance(outcome, Tensor)]
+        if self.encoder.max_tokens is None:
+            return mean_of_parts(torch.stack(vectors), torch.tensor([len(vectors)]))[0]
+        counts = torch.tensor([len(tokens) for tokens in vectors])
+        return self.encoder.in_cells(torch.cat(vectors), counts, torch.tensor([len(vectors)]))[0]
 
 
 def _alike(ready: list[tuple[int, Prepared]]) -> list[list[tuple[int, Prepared]]]:

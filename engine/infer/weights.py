@@ -10,7 +10,7 @@ from engine.infer.answers import WeightsBy
 
 
 def weigh(
-    fusion: nn.Module, pooled: Sequence[Tensor], present: Tensor, answer: Callable[[Tensor], Tensor]
+    fusion: nn.Module, pooled: Sequence[Any], present: Tensor, answer: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, WeightsBy]:
     """[rows, towers], a row's sum being 1 over its present towers.
 

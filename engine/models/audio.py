@@ -14,6 +14,7 @@ from domain.towers import Tower
 from engine.data.lengths import DEFAULT_MAX_SECONDS
 from engine.models.parts import Parts
 from engine.models.pretrained import mean_behind, mean_of_first, open_network, open_processor
+from engine.models.tokens import of_all, of_mask
 
 
 def open_parts(folder: Path, tower: Tower) -> Parts:
@@ -55,8 +56,12 @@ def _windowed(network: Any, extractor: Any, max_seconds: float | None) -> Parts:
         hidden = network(inputs["input_features"]).last_hidden_state
         return mean(hidden, inputs["attention_mask"][:, ::stride])
 
+    def tokens(network: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        hidden = network(inputs["input_features"]).last_hidden_state
+        return of_mask(hidden, inputs["attention_mask"][:, ::stride])
+
     seconds = positions * step / extractor.sampling_rate
-    return _parts(network, prepare, embed, extractor, seconds)
+    return _parts(network, prepare, embed, tokens, extractor, seconds)
 
 
 def _cut_positions(network: Any, positions: int) -> None:
@@ -75,20 +80,36 @@ def _free(network: Any, extractor: Any, seconds: float) -> Parts:
         made = extractor(list(sounds), sampling_rate=extractor.sampling_rate, return_tensors="pt", **options)
         return {key: made[key] for key in (name, "attention_mask") if key in made}
 
-    def embed(network: Any, inputs: Mapping[str, Tensor]) -> Tensor:
-        if not waves:
-            return network(inputs[name]).last_hidden_state.flatten(2).mean(1)
+    def heard(network: Any, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Of waves: [rows, length, width], and which positions are no padding."""
         mask = inputs["attention_mask"]
         # Models trained without a mask must not see one; their mean still skips the padding.
         seen = mask if extractor.return_attention_mask else None
         hidden = network(inputs[name], attention_mask=seen).last_hidden_state
         # That mask is made of lengths, whichever side was padded.
-        return mean_of_first(hidden, network._get_feature_vector_attention_mask(hidden.shape[1], mask))
+        return hidden, network._get_feature_vector_attention_mask(hidden.shape[1], mask)
 
-    return _parts(network, prepare, embed, extractor, seconds)
+    def embed(network: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+        if not waves:
+            return network(inputs[name]).last_hidden_state.flatten(2).mean(1)
+        return mean_of_first(*heard(network, inputs))
+
+    def tokens(network: Any, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        return of_mask(*heard(network, inputs)) if waves else of_all(network(inputs[name]).last_hidden_state)
+
+    return _parts(network, prepare, embed, tokens, extractor, seconds)
 
 
-def _parts(network: Any, prepare: Any, embed: Any, extractor: Any, seconds: float) -> Parts:
+def _parts(network: Any, prepare: Any, embed: Any, tokens: Any, extractor: Any, seconds: float) -> Parts:
     rate = int(extractor.sampling_rate)
     silence = np.zeros(rate, dtype=np.float32)
-    return Parts(network, prepare, embed, {"max_seconds": seconds}, silence, rate, seconds)
+    return Parts(
+        network,
+        prepare,
+        embed,
+        {"max_seconds": seconds},
+        silence,
+        tokens=tokens,
+        sampling_rate=rate,
+        max_seconds=seconds,
+    )

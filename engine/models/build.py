@@ -6,15 +6,17 @@ from pathlib import Path
 from torch import nn
 
 from domain.errors import EngineError
+from domain.families import TOKEN_OPTIONS, reads_tokens
 from domain.fusions import FUSION_OPTIONS
 from domain.fusions import Fusion as FusionSpec
-from domain.manifest import Column, Schema
+from domain.manifest import TABULAR, Column, ColumnType, Schema
 from domain.specs import Multimodal as Spec
 from domain.tasks import Task
 from domain.towers import Tower
 from engine.data.column_statistics import Statistics
 from engine.models import heads
 from engine.models.encoders import Encoder, load_encoder
+from engine.models.families import TOKEN_FUSIONS
 from engine.models.freeze import freeze_share
 from engine.models.fusion import FUSIONS, Fusion
 from engine.models.multimodal import Multimodal
@@ -38,13 +40,16 @@ def build_model(
     """
     told = statistics or {}
     encoders = {
-        name: tabular_encoder(schema.columns[name].type, told[name])
+        name: tabular_encoder(schema.columns[name].type, told[name], reads_tokens=reads_tokens(spec.family))
         if name in told
         else _encoder(spec, schema, name, folders)
         for name in sorted(spec.towers)
     }
     widths = [encoder.width for encoder in encoders.values()]
-    fusion = _fusion(spec.fusion, widths)
+    if reads_tokens(spec.family):
+        fusion = _token_fusion(spec.fusion, widths, [schema.columns[name].type for name in encoders])
+    else:
+        fusion = _fusion(spec.fusion, widths)
     frozen = frozenset(name for name, tower in spec.towers.items() if tower.is_frozen)
     return Multimodal(encoders, frozen, fusion, _head(spec, classes))
 
@@ -52,6 +57,15 @@ def build_model(
 def _fusion(spec: FusionSpec, widths: Sequence[int]) -> Fusion:
     said = {name: getattr(spec, name) for name in FUSION_OPTIONS if getattr(spec, name) is not None}
     return FUSIONS[spec.type](widths, spec.dim, spec.modality_dropout, **said)
+
+
+def _token_fusion(spec: FusionSpec, widths: Sequence[int], kinds: Sequence[ColumnType]) -> Fusion:
+    """Number and category columns, a token each, are one stream together: they are many, and say little each."""
+    said = {name: getattr(spec, name) for name in TOKEN_OPTIONS if getattr(spec, name) is not None}
+    media = [[place] for place, kind in enumerate(kinds) if kind not in TABULAR]
+    tabular = [place for place, kind in enumerate(kinds) if kind in TABULAR]
+    streams = media + ([tabular] if tabular else [])
+    return TOKEN_FUSIONS[spec.type](widths, spec.dim, spec.modality_dropout, streams, **said)
 
 
 def _head(spec: Spec, classes: int) -> nn.Module:
@@ -67,7 +81,8 @@ def _encoder(spec: Spec, schema: Schema, name: str, folders: Mapping[str, Path])
     column = schema.columns[name]
     tower = spec.towers[name]
     try:
-        encoder = load_encoder(folders[name], column.type, _within(tower, column))
+        read_as = _within(tower, column)
+        encoder = load_encoder(folders[name], column.type, read_as, reads_tokens=reads_tokens(spec.family))
         freeze_share(encoder.network, tower.frozen_share)
         return encoder
     except EngineError as error:

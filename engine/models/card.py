@@ -6,6 +6,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from domain.families import reads_tokens
 from domain.manifest import ColumnType, Schema
 
 #: Names that a card lists; a model may have thousands of classes.
@@ -66,7 +67,7 @@ def _body(config: Mapping[str, Any]) -> str:
     )
     return f"""# A {spec["task"]} model of Plait
 
-Late fusion (`{spec["fusion"]["type"]}`): each column goes through its encoder, the vectors become one, and a head
+{_made(spec)} and a head
 answers. Any subset of the columns is enough for a prediction; a learned token stands in for a missing one.
 
 | column | type | encoder |
@@ -87,6 +88,13 @@ print(model.predict([{_example(config)}]))
 The encoders are fetched with `plait-server encoders pull`.
 
 {_metrics(config["metrics"])}{_classes(config["classes"])}"""
+
+
+def _made(spec: Mapping[str, Any]) -> str:
+    family, fusion = spec["family"], spec["fusion"]["type"]
+    if reads_tokens(family):
+        return f"{family} (`{fusion}`): each column goes through its encoder, attention over the tokens of all makes one vector,"
+    return f"Late fusion (`{fusion}`): each column goes through its encoder, the vectors become one,"
 
 
 def _example(config: Mapping[str, Any]) -> str:

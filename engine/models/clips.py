@@ -16,6 +16,7 @@ from domain.manifest import MOST_FRAMES
 from domain.towers import Tower
 from engine.models.parts import Parts
 from engine.models.pretrained import open_network, open_processor
+from engine.models.tokens import of_all
 
 
 def _mean(hidden: Tensor) -> Tensor:
@@ -26,19 +27,31 @@ def _first(hidden: Tensor) -> Tensor:
     return hidden[:, 0]
 
 
+def _slower(hidden: Tensor, steps: int) -> Tensor:
+    """Of tokens one time step's behind the other's, and perhaps a first one of the whole film."""
+    return hidden[:, hidden.shape[1] % steps :].unflatten(1, (steps, -1)).mean(2)
+
+
+def _faster(hidden: Tensor, steps: int) -> Tensor:
+    """Of tokens one place's behind the other's, and a first one of the whole film."""
+    return hidden[:, hidden.shape[1] % steps :].unflatten(1, (-1, steps)).mean(1)
+
+
 @dataclass(frozen=True)
 class _Family:
     #: What its models are published with; those of torchvision are not installed.
     processor: type
     #: What its own classifiers read: [films, tokens, width] -> [films, width].
     vector: Callable[[Tensor], Tensor]
+    #: The mean of each time step's tokens, of which there are so many: -> [films, steps, width].
+    in_time: Callable[[Tensor, int], Tensor]
 
 
 #: By the config's `model_type`. All of them take pixels as [films, frames, channels, height, width].
 FAMILIES = {
-    "videomae": _Family(VideoMAEImageProcessorPil, _mean),
-    "timesformer": _Family(VideoMAEImageProcessorPil, _first),
-    "vivit": _Family(VivitImageProcessor, _first),
+    "videomae": _Family(VideoMAEImageProcessorPil, _mean, _slower),
+    "timesformer": _Family(VideoMAEImageProcessorPil, _first, _faster),
+    "vivit": _Family(VivitImageProcessor, _first, _slower),
 }
 
 
@@ -60,6 +73,10 @@ def open_parts(folder: Path, tower: Tower, config: Any) -> Parts:
         hidden: Tensor = network(pixel_values=inputs["pixel_values"]).last_hidden_state
         return family.vector(hidden)
 
+    def tokens(network: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        hidden: Tensor = network(pixel_values=inputs["pixel_values"]).last_hidden_state
+        return of_all(family.in_time(hidden, count // _tubelet(config)))
+
     example = np.zeros((1, 64, 64, 3), dtype=np.uint8)
     made, wanted = tuple(prepare([example])["pixel_values"].shape), (1, count, 3, side, side)
     if made != wanted:
@@ -73,6 +90,7 @@ def open_parts(folder: Path, tower: Tower, config: Any) -> Parts:
         embed,
         {"num_frames": count, "sampling": tower.sampling, "max_seconds": tower.max_seconds},
         example,
+        tokens=tokens,
         max_seconds=tower.max_seconds,
         num_frames=count,
         sampling=tower.sampling,
@@ -84,6 +102,12 @@ def places(frames: int, count: int) -> list[int]:
     """Which of a film's `frames` are on the screen in the middles of `count` equal parts of it."""
     chosen: list[int] = ((2 * torch.arange(count) + 1) * frames // (2 * count)).tolist()
     return chosen
+
+
+def _tubelet(config: Any) -> int:
+    """Frames that one time step of the network stands for."""
+    size = getattr(config, "tubelet_size", 1)
+    return int(size if isinstance(size, int) else size[0])
 
 
 def _side(config: Any) -> int:

@@ -1,4 +1,4 @@
-"""A pretrained encoder as one thing: values in, one vector a row out. Knows no column, cache or training."""
+"""A pretrained encoder as one thing: values in, one vector a row out, or several. Knows no column, cache or training."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,9 @@ from domain.towers import Tower
 from engine.data.values import Reading
 from engine.models import audio, image, text, video
 from engine.models.parts import FRAMES, VECTORS, Parts
+from engine.models.pools import Pool
 from engine.models.pretrained import fingerprint
+from engine.models.tokens import MAX_TOKENS, shrunk, summed_up
 
 #: What a processor makes of some values: the network's inputs by name.
 Prepared = Mapping[str, Tensor]
@@ -32,21 +34,34 @@ class Encoder(nn.Module):
 
     With a `pool` the network gives any number of vectors a row, [frame_width] each, and the pool one of them. It is
     trained, whatever is frozen.
+
+    With `max_tokens` it is read by `vectors` alone: each row has its tokens, so many at most.
     """
 
-    def __init__(self, parts: Parts, kind: ColumnType, fingerprint: str) -> None:
+    def __init__(
+        self, parts: Parts, kind: ColumnType, fingerprint: str, max_tokens: int | None = None
+    ) -> None:
         super().__init__()
         self.network = parts.network
         self._prepare, self._embed = parts.prepare, parts.embed
+        self._tokens, self.max_tokens = parts.tokens or self._one, max_tokens
         self.reading = Reading(
             kind, parts.sampling_rate, parts.max_seconds, parts.num_frames, parts.sampling, parts.frame_size
         )
         self.fingerprint = fingerprint
         self.network.eval()
+        self.pool: Pool | None = None
         with torch.no_grad():
-            self.frame_width: int = self._embed(self.network, self.prepare([parts.example])).shape[1]
-        self.pool = parts.pool(self.frame_width) if parts.pool else None
+            read = self.vectors if max_tokens else lambda inputs: (self._embed(self.network, inputs), None)
+            self.frame_width: int = read(self.prepare([parts.example]))[0].shape[1]
+        if parts.pool and not max_tokens:
+            self.pool = parts.pool(self.frame_width)
         self.width: int = self.pool.width if self.pool else self.frame_width
+
+    @property
+    def gives_several(self) -> bool:
+        """Whether what a cache keeps of a row is any number of vectors."""
+        return self.pool is not None or self.max_tokens is not None
 
     def prepare(self, values: Sequence[Any]) -> Prepared:
         return self._prepare(values)
@@ -60,17 +75,34 @@ class Encoder(nn.Module):
         return self.pool(padded, frames)
 
     def vectors(self, inputs: Prepared) -> tuple[Tensor, Tensor]:
-        """The network's vectors before any pool: [all frames, frame_width], and how many are each row's."""
+        """The network's vectors before any pool, or its tokens: [all frames, frame_width], and how many are each row's."""
         if VECTORS in inputs:
             return inputs[VECTORS], inputs[FRAMES]
+        if self.max_tokens is not None:
+            return shrunk(*self._tokens(self.network, inputs), self.max_tokens)
         vectors = self._embed(self.network, inputs)
         return vectors, inputs[FRAMES] if self.pool else torch.ones(len(vectors), dtype=torch.long)
 
+    def in_cells(self, vectors: Tensor, counts: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """What `vectors` gave, of cells of so many parts each: the tokens of all parts of a cell, one part's behind the
+        other's, and not more than one part may have."""
+        if bool((cells == 1).all()):
+            return vectors, counts
+        assert self.max_tokens is not None
+        return shrunk(vectors, summed_up(counts, cells), self.max_tokens)
 
-def load_encoder(folder: Path, kind: ColumnType, tower: Tower) -> Encoder:
-    """The encoder in `folder`, read the way `tower` says, in evaluation mode."""
+    def _one(self, network: nn.Module, inputs: Prepared) -> tuple[Tensor, Tensor]:
+        vectors = self._embed(network, inputs)
+        return vectors, torch.ones(len(vectors), dtype=torch.long, device=vectors.device)
+
+
+def load_encoder(folder: Path, kind: ColumnType, tower: Tower, *, reads_tokens: bool = False) -> Encoder:
+    """The encoder in `folder`, read the way `tower` says, in evaluation mode; its tokens instead of one vector if asked."""
     if kind not in _OPENERS:
         raise EngineError("invalid_spec", f"no encoder reads a column of type {kind}")
     parts = _OPENERS[kind](folder, tower)
-    encoder = Encoder(parts, kind, fingerprint(folder, {"kind": str(kind), **parts.options}))
+    most = (tower.max_tokens or MAX_TOKENS) if reads_tokens else None
+    # What is kept of a cell is another thing then, and must not pass for the vector.
+    told = {"kind": str(kind), **parts.options} | ({"max_tokens": most} if most else {})
+    encoder = Encoder(parts, kind, fingerprint(folder, told), most)
     return encoder.eval()

@@ -13,6 +13,7 @@ from transformers import AutoImageProcessor
 from domain.towers import Tower
 from engine.models.parts import Parts
 from engine.models.pretrained import open_network, open_processor
+from engine.models.tokens import MAX_TOKENS, of_all, of_patches, shrunk_grid
 
 
 def open_parts(folder: Path, tower: Tower) -> Parts:
@@ -38,6 +39,14 @@ def open_parts(folder: Path, tower: Tower) -> Parts:
             return output.pooler_output.flatten(1)
         return _global_mean(output.last_hidden_state)
 
+    def tokens(network: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        pixels = inputs["pixel_values"].contiguous(memory_format=torch.channels_last)
+        hidden = network(pixel_values=pixels, **extra).last_hidden_state
+        most = tower.max_tokens or MAX_TOKENS
+        if hidden.dim() == 4:
+            return of_all(shrunk_grid(hidden, most))
+        return of_patches(hidden, _grid(network, pixels), most)
+
     example = np.zeros((64, 64, 3), dtype=np.uint8)
     return Parts(
         network,
@@ -45,6 +54,7 @@ def open_parts(folder: Path, tower: Tower) -> Parts:
         embed,
         {"image_size": tower.image_size},
         example,
+        tokens=tokens,
         frame_size=_shorter_side(processor),
     )
 
@@ -68,6 +78,12 @@ def _sizes(folder: Path, size: int | None) -> dict[str, Any]:
 
 def _takes(network: nn.Module, option: str) -> bool:
     return option in inspect.signature(network.forward).parameters
+
+
+def _grid(network: Any, pixels: Tensor) -> tuple[int, int] | None:
+    """How many patches a vision transformer cuts pictures into, down and across, if its config says so."""
+    size = getattr(network.config, "patch_size", None)
+    return (pixels.shape[2] // size, pixels.shape[3] // size) if isinstance(size, int) else None
 
 
 def _global_mean(hidden: Tensor) -> Tensor:

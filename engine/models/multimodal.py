@@ -1,6 +1,6 @@
 """The whole network: encoders -> fusion -> head, each swappable. Knows no spec."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.models.pooling import mean_of_parts
+from engine.models.tokens import Tokens, in_rows
 
 if TYPE_CHECKING:  # the loop knows this network, and must not load an encoder library for it
     from engine.models.encoders import Encoder
@@ -58,7 +59,11 @@ class Multimodal(nn.Module):
         fused, besides = self.fusion.learn(self._all_pooled(inputs, present), present)
         return self.head(fused), besides
 
-    def _all_pooled(self, inputs: Mapping[str, Tensor | Live], present: Tensor) -> list[Tensor]:
+    def _all_pooled(
+        self, inputs: Mapping[str, Tensor | Live], present: Tensor
+    ) -> Sequence[Tensor] | Sequence[Tokens]:
+        if self.fusion.reads_tokens:
+            return [self._tokens(name, cast(Live, inputs[name]), len(present)) for name in self.names]
         return [self._pooled(name, inputs[name], len(present)) for name in self.names]
 
     def _pooled(self, name: str, given: Tensor | Live, rows: int) -> Tensor:
@@ -73,6 +78,16 @@ class Multimodal(nn.Module):
             vectors = mean_of_parts(vectors, given.counts)
         # Under autocast an encoder's vectors may be narrower than what is made of them.
         return out.index_copy(0, given.rows, vectors.to(out.dtype))
+
+    def _tokens(self, name: str, given: Live, rows: int) -> Tokens:
+        encoder = self.encoder(name)
+        if not len(given.rows):
+            none = torch.zeros(0, dtype=torch.int64)
+            return in_rows(torch.zeros(0, encoder.width, device=given.rows.device), none, given.rows, rows)
+        vectors, counts = encoder.vectors(given.inputs)
+        if given.counts is not None:
+            vectors, counts = encoder.in_cells(vectors, counts, given.counts)
+        return in_rows(vectors, counts, given.rows, rows)
 
     def train(self, mode: bool = True) -> "Multimodal":
         """Frozen encoders and frozen parts of one stay in evaluation: their dropout would be noise, no lesson.

@@ -24,6 +24,9 @@ class Parts:
     options: Mapping[str, Any]
     #: One value that `prepare` takes; it is run once to learn the width.
     example: Any
+    #: Network and inputs -> the tokens of all rows in a row, [all tokens, width], and how many are each row's; where there
+    #: is none, the vector is the one token.
+    tokens: Callable[[nn.Module, Mapping[str, Tensor]], tuple[Tensor, Tensor]] | None = None
     sampling_rate: int | None = None
     max_seconds: float | None = None
     #: How a film is read: how many frames, which ones, and their shorter side in pixels (None: as it is).

@@ -58,7 +58,7 @@ class TransformerPool(nn.Module):
         )
         # Nested tensors do not go together with norms that come first.
         self.layers = nn.TransformerEncoder(layer, LAYERS, nn.LayerNorm(DIM), enable_nested_tensor=False)
-        self.register_buffer("positions", _sinusoids(MOST_FRAMES, DIM), persistent=False)
+        self.register_buffer("positions", sinusoids(MOST_FRAMES, DIM), persistent=False)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """[films, frames, width] and how many of each are live -> [films, DIM]."""
@@ -81,7 +81,7 @@ def _live(frames: Tensor, lengths: Tensor) -> Tensor:
     return torch.arange(frames.shape[1], device=frames.device) < lengths.unsqueeze(1)
 
 
-def _sinusoids(length: int, dim: int) -> Tensor:
+def sinusoids(length: int, dim: int) -> Tensor:
     """[length, dim]: sines and cosines of wavelengths from 2 pi to 10000 * 2 pi."""
     rates = torch.exp(torch.arange(0, dim, 2) * (-math.log(10_000.0) / dim))
     angles = torch.arange(length).unsqueeze(1) * rates

@@ -53,11 +53,12 @@ class CategoryNetwork(nn.Module):
         return self.vectors(places)
 
 
-def tabular_encoder(kind: ColumnType, statistics: Statistics) -> Encoder:
-    """The tower of a number or category column, untrained; `prepare` takes numbers, or words."""
+def tabular_encoder(kind: ColumnType, statistics: Statistics, *, reads_tokens: bool = False) -> Encoder:
+    """The tower of a number or category column, untrained; `prepare` takes numbers, or words. Its vector is its token."""
     parts = _number(statistics) if isinstance(statistics, NumberStatistics) else _category(statistics)
     described = json.dumps({"kind": str(kind), **parts.options}, sort_keys=True)
-    return Encoder(parts, kind, hashlib.sha256(described.encode()).hexdigest()).eval()
+    fingerprint = hashlib.sha256(described.encode()).hexdigest()
+    return Encoder(parts, kind, fingerprint, 1 if reads_tokens else None).eval()
 
 
 def _number(statistics: NumberStatistics) -> Parts:

@@ -12,6 +12,7 @@ from domain.towers import Tower
 from engine.data.lengths import DEFAULT_MAX_LENGTH
 from engine.models.parts import Parts
 from engine.models.pretrained import mean_behind, open_network, open_processor
+from engine.models.tokens import of_mask
 
 
 def open_parts(folder: Path, tower: Tower) -> Parts:
@@ -39,7 +40,11 @@ def open_parts(folder: Path, tower: Tower) -> Parts:
         mask = inputs["attention_mask"]
         return mean(network(input_ids=inputs["input_ids"], attention_mask=mask).last_hidden_state, mask)
 
-    return Parts(network, prepare, embed, {"max_length": length}, example="a")
+    def tokens(network: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        mask = inputs["attention_mask"]
+        return of_mask(network(input_ids=inputs["input_ids"], attention_mask=mask).last_hidden_state, mask)
+
+    return Parts(network, prepare, embed, {"max_length": length}, example="a", tokens=tokens)
 
 
 def _text_side(model: Any) -> Any:

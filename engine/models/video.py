@@ -43,6 +43,9 @@ def open_parts(folder: Path, tower: Tower) -> Parts:
         rows = pad_sequence(list(vectors.split(lengths.tolist())), batch_first=True)  # [films, frames, width]
         return masked_token_pool(rows, lengths, mode="max" if pool == "max" else "mean")
 
+    def tokens(network: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        return each(network, inputs), inputs[FRAMES]
+
     # What a trained pool reads is the same for each of them.
     told = "frames" if pool in POOLS else pool
     read = {"num_frames": count, "sampling": tower.sampling, "pool": told, "max_seconds": tower.max_seconds}
@@ -50,6 +53,7 @@ def open_parts(folder: Path, tower: Tower) -> Parts:
         frames,
         prepare=prepare,
         embed=each if pool in POOLS else pooled,
+        tokens=tokens,
         options={**frames.options, **read},
         example=np.zeros((1, 64, 64, 3), dtype=np.uint8),
         max_seconds=tower.max_seconds,

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import transformers
@@ -19,7 +18,7 @@ from engine.data.dataset import CachedColumn, CachedFrames, Example, announce
 from engine.data.uploads import AT_ONCE
 from engine.data.values import Read
 from engine.models.encoders import Encoder
-from engine.models.several import encode_parts
+from engine.models.several import encode_parts, encode_tokens
 from engine.train.threads import one_thread
 from engine.train.words import Progress, ShouldStop, heed
 
@@ -62,7 +61,7 @@ def open_tower(
         if number % AT_ONCE == 0:
             announce(examples[number : number + AT_ONCE], name)
         keys.append(example.content_key(name) if example.has(name) else None)
-    cache = caches.features(tower_key(encoder), encoder.frame_width, several=encoder.pool is not None)
+    cache = caches.features(tower_key(encoder), encoder.frame_width, several=encoder.gives_several)
     return Tower(name, encoder, examples, keys, cache, caches.encoding(read))
 
 
@@ -143,8 +142,9 @@ def _fill(tower: Tower, todo: set[str], meter: Meter, should_stop: ShouldStop) -
         parts = (part for k in keys for part in wanted[k].values(tower.name, reading, tower.read))
         counts = [wanted[k].count(tower.name) for k in keys]
         with torch.inference_mode():
-            if tower.encoder.pool is not None:
-                return keys, *_frames(tower.encoder, list(parts), device)
+            if tower.encoder.gives_several:
+                found, lengths = encode_tokens(tower.encoder, parts, counts, size, device)
+                return keys, found.cpu(), lengths.cpu()
             vectors = encode_parts(tower.encoder, parts, counts, size, device)
             return keys, vectors.cpu(), torch.ones(len(keys), dtype=torch.int64)
 
@@ -160,15 +160,6 @@ def _fill(tower: Tower, todo: set[str], meter: Meter, should_stop: ShouldStop) -
                 meter.add(len(keys))
         finally:
             shard.close()
-
-
-def _frames(
-    encoder: Encoder, films: Sequence[Any], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The vectors of all frames, and how many are each film's: what a pool that is trained pools in each epoch."""
-    inputs = encoder.prepare(films)
-    vectors, counts = encoder.vectors({name: x.to(device) for name, x in inputs.items()})
-    return vectors.cpu(), counts.cpu()
 
 
 class _Shard:

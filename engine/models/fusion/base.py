@@ -1,6 +1,7 @@
 """What every late fusion shares: missing modalities, their tokens, and modality dropout. Knows no encoder."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,14 @@ class Fusion(nn.Module):
     bool; the answer is [rows, dim]. What lies in a missing slot, NaN too, reaches neither output nor gradient.
     """
 
+    #: Whether it is given the towers' token sequences, `Tokens`, and not one vector of each.
+    reads_tokens = False
+
     def __init__(self, modality_dropout: float) -> None:
         super().__init__()
         self.modality_dropout = modality_dropout
 
-    def learn(self, pooled: Sequence[Tensor], present: Tensor) -> tuple[Tensor, Tensor | None]:
+    def learn(self, pooled: Sequence[Any], present: Tensor) -> tuple[Tensor, Tensor | None]:
         """As `forward`, and what training is to make small besides the task's loss, a scalar, if anything."""
         return self(pooled, present), None
 

@@ -53,6 +53,9 @@ def test_an_unknown_field_lists_what_is_allowed_there() -> None:
     assert found["multimodal.fusion.kind"]["allowed"] == [
         "alignment",
         "dim",
+        "dropout",
+        "heads",
+        "layers",
         "modality_dropout",
         "rank",
         "type",

@@ -1,0 +1,86 @@
+"""A spec's `family`: which fusion it is made of, and what of a spec makes no sense for it."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from domain.fusions import Fusion
+
+if TYPE_CHECKING:  # the spec knows its family
+    from domain.specs import Multimodal
+
+Family = Literal["late-fusion", "mm-bert", "vilbert", "mult"]
+
+FAMILIES: tuple[str, ...] = get_args(Family)
+
+#: The families whose fusion reads the towers' tokens, and that fusion: it is theirs alone.
+TOKEN_FUSIONS = {"mm-bert": "single_stream", "vilbert": "co_attention", "mult": "cross_modal"}
+
+#: Of a fusion over tokens, where the spec does not say: a wider one learns small data by heart, and four times as slowly.
+TOKEN_DIM = 128
+
+#: What a fusion over tokens alone has.
+TOKEN_OPTIONS = ("layers", "heads", "dropout")
+
+
+def reads_tokens(family: str) -> bool:
+    """Whether its towers give a sequence of vectors, and not one."""
+    return family in TOKEN_FUSIONS
+
+
+def with_fusion(spec: Any) -> Any:
+    """A spec as it was sent, its fusion told by its family where it leaves that open."""
+    family = spec.get("family") if isinstance(spec, Mapping) else None
+    if not isinstance(family, str) or not reads_tokens(family):
+        return spec
+    said = spec.get("fusion", {})
+    if isinstance(said, Fusion):
+        said = said.model_dump(exclude_unset=True)
+    # What is no fusion at all is refused where fusions are read.
+    if not isinstance(said, Mapping):
+        return spec
+    return {**spec, "fusion": {"type": TOKEN_FUSIONS[family], "dim": TOKEN_DIM, **said}}
+
+
+def with_family(job: Any) -> Any:
+    """A job as it was sent: the family that its `model` names is that of its spec, where that says none."""
+    model = job.get("model") if isinstance(job, Mapping) else None
+    if model not in FAMILIES:
+        return job
+    spec = job.get("multimodal", {})
+    return {**job, "multimodal": {"family": model, **spec}} if isinstance(spec, Mapping) else job
+
+
+def misfits(spec: "Multimodal") -> Iterator[tuple[str, str]]:
+    """The path and the reason of every option that makes no sense for the spec's family."""
+    yield from (_of_tokens if reads_tokens(spec.family) else _of_vectors)(spec)
+
+
+def _of_tokens(spec: "Multimodal") -> Iterator[tuple[str, str]]:
+    family, fusion = spec.family, spec.fusion
+    if fusion.type != TOKEN_FUSIONS[family]:
+        yield "fusion.type", f"the family {family} has a fusion of its own; leave the type out"
+    if fusion.heads is not None and fusion.dim % fusion.heads:
+        yield (
+            "fusion.heads",
+            f"{fusion.heads} heads cannot share a dim of {fusion.dim}; it must be a multiple",
+        )
+    for name, tower in sorted(spec.towers.items()):
+        if tower.pool != "mean":
+            reason = f"the family {family} reads a film frame by frame and pools none; leave pool out"
+            yield f"towers.{name}.pool", reason
+
+
+def _of_vectors(spec: "Multimodal") -> Iterator[tuple[str, str]]:
+    family, fusion, others = spec.family, spec.fusion, ", ".join(TOKEN_FUSIONS)
+    for owner, kind in TOKEN_FUSIONS.items():
+        if fusion.type == kind:
+            yield "fusion.type", f"{kind} is the fusion of the family {owner}; set family to {owner}"
+    for option in TOKEN_OPTIONS:
+        if getattr(fusion, option) is not None:
+            yield f"fusion.{option}", f"the family is {family}; {option} goes with {others}"
+    for name, tower in sorted(spec.towers.items()):
+        if tower.max_tokens is not None:
+            reason = (
+                f"the family is {family}, which reads one vector of a cell; max_tokens goes with {others}"
+            )
+            yield f"towers.{name}.max_tokens", reason
