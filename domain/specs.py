@@ -4,7 +4,7 @@ Names are Hugging Face's; OpenAI's are accepted as aliases. A stored spec carrie
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,13 +12,14 @@ from domain.fusions import Fusion
 from domain.hyperparameters import Hyperparameters
 from domain.manifest import ColumnType, Schema
 from domain.shapes import Shape, parse, wrong
-from domain.tasks import LOSSES, METRICS, Task, fits
+from domain.tasks import FAMILIES, LOSSES, METRICS, Task, fits, implied
 from domain.towers import MOST_TOWERS, Tower
 
 SPEC_VERSION = 1
 
 OnBadRow = Literal["fail", "skip", "mask"]
 
+_ColumnName = Annotated[str, Field(max_length=200)]
 _ClassName = Annotated[str, Field(max_length=1000)]
 _Weight = Annotated[float, Field(gt=0, le=1e6)]
 
@@ -26,7 +27,7 @@ _Weight = Annotated[float, Field(gt=0, le=1e6)]
 class Loss(Shape):
     """What training makes small; `auto` is the task's own."""
 
-    type: Literal["auto", "cross_entropy", "bce", "mse", "focal"] = "auto"
+    type: Literal["auto", "cross_entropy", "bce", "mse", "focal", "clip", "siglip"] = "auto"
     gamma: float | None = Field(
         default=None, ge=0, le=10, description="focal only: how little what is sure counts; 2 if not said"
     )
@@ -55,11 +56,14 @@ class Multimodal(Shape):
     """The whole spec of a fine-tune. `towers` may be empty: one tower a column is then made."""
 
     version: Literal[1] = Field(default=1, description="of this spec's format")
-    task: Literal["auto", "classification", "multilabel", "regression"] = Field(
-        default="auto", description="auto: told by what the labels are"
+    task: Literal["auto", "classification", "multilabel", "regression", "contrastive"] = Field(
+        default="auto", description="auto: told by what the labels are; contrastive needs none"
     )
-    family: Literal["late-fusion"] = Field(default="late-fusion", description="the kind of network")
-    towers: dict[Annotated[str, Field(max_length=200)], Tower] = Field(
+    family: Literal["late-fusion", "clip"] = Field(
+        default="late-fusion",
+        description="the kind of network; clip, which contrastive means, needs no label",
+    )
+    towers: dict[_ColumnName, Tower] = Field(
         default_factory=dict,
         max_length=MOST_TOWERS,
         description="by column; none: one for each column that can be learned from",
@@ -72,12 +76,23 @@ class Multimodal(Shape):
     fusion: Fusion = Fusion()
     loss: Loss = Loss()
     hyperparameters: Hyperparameters = Hyperparameters()
+    start_columns: dict[_ColumnName, _ColumnName] = Field(
+        default_factory=dict,
+        max_length=MOST_TOWERS,
+        description="for a job that starts from a model: which of its columns each of ours takes over; none: that of its "
+        "name, or the only one of its type",
+    )
     on_bad_row: OnBadRow = Field(
         default="fail", description="skip: bad rows are left out; mask: bad cells count as missing"
     )
     max_bad_fraction: float = Field(
         default=0.01, ge=0, le=1, description="share of a file's rows that may be bad before the job fails"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _task_and_family_imply_each_other(cls, given: Any) -> Any:
+        return implied(given) if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _options_fit_the_task(self) -> "Multimodal":
@@ -104,6 +119,10 @@ class Multimodal(Shape):
     def misfits(self, task: Task) -> Iterator[tuple[str, str]]:
         """The path and the reason of every option that makes no sense for `task`."""
         kind, loss = f"the task is {task}", self.loss
+        if task not in FAMILIES[self.family]:
+            yield "family", f"{kind}, which is not for the family {self.family}; leave the family out"
+        if self.family == "clip" and self.fusion.type not in ("concat", "mean"):
+            yield "fusion.type", "the family is clip, which takes the mean of the columns; leave it out"
         if loss.type not in ("auto", *LOSSES[task]):
             yield (
                 "loss.type",
@@ -111,7 +130,7 @@ class Multimodal(Shape):
             )
         if loss.label_smoothing and task is not Task.CLASSIFICATION:
             yield "loss.label_smoothing", f"{kind}; labels are smoothed for a classification only"
-        if loss.class_weights != "none" and task is Task.REGRESSION:
+        if loss.class_weights != "none" and task in (Task.REGRESSION, Task.CONTRASTIVE):
             yield "loss.class_weights", f"{kind}, which has no classes to weigh"
         metric = self.hyperparameters.metric_for_best_model
         if metric != "auto" and not fits(metric, task):
@@ -144,7 +163,11 @@ TimeLimit = Annotated[
 class FineTune(Shape):
     """What `POST /v1/fine_tuning/jobs` takes: OpenAI's fields and our `multimodal`."""
 
-    model: str = Field(min_length=1, max_length=300, description="the family: late-fusion")
+    model: str = Field(
+        min_length=1,
+        max_length=300,
+        description="the family (late-fusion, clip), or one of your models (ft:...), whose weights training starts from",
+    )
     training_file: str = Field(
         min_length=1,
         max_length=100,
@@ -177,12 +200,36 @@ class FineTune(Shape):
     priority: int = Field(default=0, ge=-100, le=100, description="higher ones are taken first")
     timeout_s: TimeLimit = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _model_says_the_family(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("model") != "clip":
+            return given
+        inner = given.get("multimodal", {})
+        told = {"family": "clip", **inner} if isinstance(inner, dict) else inner
+        return {**given, "multimodal": told}
+
     @model_validator(mode="after")
-    def _model_is_the_family(self) -> "FineTune":
-        if self.model != self.multimodal.family:
+    def _model_is_the_family_or_a_model(self) -> "FineTune":
+        if self.start is None and self.model != self.multimodal.family:
             family = self.multimodal.family
-            raise wrong("model", f"'{self.model}' is not a family of Plait; use '{family}'")
+            raise wrong(
+                "model",
+                f"'{self.model}' is not a family of Plait; use '{family}', or a model of yours (ft:...)",
+            )
+        if self.start is not None and self.resume_from_checkpoint is not None:
+            reason = f"a job goes on from a checkpoint or starts from a model; for the first, set model to '{self.multimodal.family}'"
+            raise wrong("resume_from_checkpoint", reason)
+        if self.multimodal.start_columns and self.start is None:
+            raise wrong(
+                "multimodal.start_columns", "goes with a job that starts from a model (model: ft:...)"
+            )
         return self
+
+    @property
+    def start(self) -> str | None:
+        """The model whose weights the job starts from; None for one that starts from the encoders alone."""
+        return self.model if self.model.startswith("ft:") else None
 
     def merged(self) -> Multimodal:
         """The spec with OpenAI's hyperparameters laid under ours: what `multimodal` says wins."""

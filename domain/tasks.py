@@ -1,12 +1,15 @@
 """What a model can be asked for, and the losses and metrics that fit each task."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 
 class Task(StrEnum):
     CLASSIFICATION = "classification"
     MULTILABEL = "multilabel"
     REGRESSION = "regression"
+    CONTRASTIVE = "contrastive"
 
 
 #: The losses that fit; the first is taken where the spec says `auto`.
@@ -14,6 +17,7 @@ LOSSES: dict[Task, tuple[str, ...]] = {
     Task.CLASSIFICATION: ("cross_entropy", "focal"),
     Task.MULTILABEL: ("bce", "focal"),
     Task.REGRESSION: ("mse",),
+    Task.CONTRASTIVE: ("clip", "siglip"),
 }
 
 #: What an evaluation measures; the first picks the best checkpoint where the spec says `auto`. A metric that
@@ -43,15 +47,34 @@ METRICS: dict[Task, tuple[str, ...]] = {
         "log_loss",
     ),
     Task.REGRESSION: ("rmse", "mae", "r2", "pearsonr", "spearmanr"),
+    # Means over all pairs of columns, both ways; each way is told besides, by names such as `i2t_recall@1`.
+    Task.CONTRASTIVE: ("mrr", "recall@1", "recall@5", "recall@10", "median_rank"),
 }
 
 #: Of every task: the loss that is trained, on the validation rows.
 VALID_LOSS = "valid_loss"
 
-LESS_IS_BETTER = frozenset({VALID_LOSS, "log_loss", "ece", "rmse", "mae"})
+LESS_IS_BETTER = frozenset({VALID_LOSS, "log_loss", "ece", "rmse", "mae", "median_rank"})
+
+#: Which tasks a family is for.
+FAMILIES: dict[str, tuple[Task, ...]] = {
+    "late-fusion": (Task.CLASSIFICATION, Task.MULTILABEL, Task.REGRESSION),
+    "clip": (Task.CONTRASTIVE,),
+}
 
 METRIC_NAMES = frozenset(name for names in METRICS.values() for name in names) | {VALID_LOSS}
 
 
 def fits(metric: str, task: Task) -> bool:
     return metric == VALID_LOSS or metric in METRICS[task]
+
+
+def implied(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A spec's `family` where only its task says it, and the task where only the family does."""
+    told = dict(spec)
+    task, family = told.get("task", "auto"), told.get("family")
+    if family is None and task == Task.CONTRASTIVE:
+        told["family"] = "clip"
+    if task == "auto" and family == "clip":
+        told["task"] = str(Task.CONTRASTIVE)
+    return told

@@ -16,10 +16,10 @@ from engine.data.cache import FeatureCache
 from engine.data.caches import Caches
 from engine.data.collate import ahead
 from engine.data.dataset import CachedColumn, CachedFrames, Example, announce
-from engine.data.uploads import AT_ONCE
 from engine.data.values import Read
 from engine.models.encoders import Encoder
 from engine.models.several import encode_parts
+from engine.train.contents import content_keys
 from engine.train.threads import one_thread
 from engine.train.words import Progress, ShouldStop, heed
 
@@ -56,12 +56,7 @@ def open_tower(
     read: Read,
     should_stop: ShouldStop,
 ) -> Tower:
-    keys: list[str | None] = []
-    for number, example in enumerate(examples):
-        heed(should_stop)
-        if number % AT_ONCE == 0:
-            announce(examples[number : number + AT_ONCE], name)
-        keys.append(example.content_key(name) if example.has(name) else None)
+    keys = content_keys(examples, name, should_stop)
     cache = caches.features(tower_key(encoder), encoder.frame_width, several=encoder.pool is not None)
     return Tower(name, encoder, examples, keys, cache, caches.encoding(read))
 

@@ -23,9 +23,11 @@ from engine.data.splits import Splits, open_splits
 from engine.data.targets import Goal
 from engine.data.uploads import Lookup
 from engine.models.build import build_model
+from engine.models.joint import JointSpace
 from engine.models.multimodal import Multimodal as Network
 from engine.models.pools import POOLS
 from engine.train import checkpoint, metrics, precision, results
+from engine.train.contrastive import Contrast
 from engine.train.finish import finish
 from engine.train.loop import Batches, Evaluate, fine_tune
 from engine.train.losses import Criterion, criterion
@@ -99,11 +101,11 @@ def train(
         plan = make_plan(spec, len(splits.train), numbers, live)
         spec = resolved(spec, plan)
         decided(spec.model_dump(mode="json", by_alias=True))
-        loss = criterion(spec.loss, splits.goal, splits.targets[: len(splits.train)])
         _seed(seed)
         folders = {name: encoders(t.encoder) for name, t in sorted(spec.towers.items()) if t.encoder}
         model = build_model(spec, splits.schema, len(splits.goal.classes), folders, splits.statistics)
         model = model.to(place)
+        loss = _loss(spec, splits, model, plan)
         run = describe(spec, splits, model, seed, data or {})
         if snapshot:
             refuse_another(snapshot.run, run)
@@ -137,6 +139,12 @@ def train(
         return finish(
             model, spec, splits, inputs, plan, memory, loss, out=out, report=report, should_stop=should_stop
         )
+
+
+def _loss(spec: Multimodal, splits: Splits, model: Network, plan: Plan) -> Criterion:
+    if not isinstance(model.fusion, JointSpace):
+        return criterion(spec.loss, splits.goal, splits.targets[: len(splits.train)])
+    return Contrast(model.fusion, plan.batch_size)
 
 
 def _encoded_each_time(spec: Multimodal, splits: Splits) -> list[str]:
