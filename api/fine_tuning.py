@@ -19,7 +19,7 @@ from domain.access import Principal, Scope
 from domain.errors import BadRequest, NotFound
 from domain.job import Kind, Lane
 from domain.shapes import parse
-from domain.specs import FineTune
+from domain.specs import FineTune, family_of
 
 routes = Routes()
 
@@ -164,7 +164,7 @@ def _started(session: Session, new: jobs.Submission) -> jobs.Submission:
     name = new.spec.get(starts.FIELD)
     if name is None:
         return new
-    start = starts.find(session, new.tenant, name, model=new.spec["model"])
+    start = starts.find(session, new.tenant, name, model=family_of(new.spec))
     return replace(
         new, start=start.checkpoint.id, message=f"{new.message} Training goes on from {start.words}."
     )

@@ -12,7 +12,7 @@ from domain.fusions import Fusion
 from domain.hyperparameters import Hyperparameters
 from domain.manifest import ColumnType, Schema
 from domain.shapes import Shape, parse, wrong
-from domain.tasks import FAMILIES, LOSSES, METRICS, Task, fits, implied
+from domain.tasks import LOSSES, METRICS, Task, fits, implied
 from domain.towers import MOST_TOWERS, Tower
 
 SPEC_VERSION = 1
@@ -119,7 +119,7 @@ class Multimodal(Shape):
     def misfits(self, task: Task) -> Iterator[tuple[str, str]]:
         """The path and the reason of every option that makes no sense for `task`."""
         kind, loss = f"the task is {task}", self.loss
-        if task not in FAMILIES[self.family]:
+        if (task is Task.CONTRASTIVE) != (self.family == "clip"):
             yield "family", f"{kind}, which is not for the family {self.family}; leave the family out"
         if self.family == "clip" and self.fusion.type not in ("concat", "mean"):
             yield "fusion.type", "the family is clip, which takes the mean of the columns; leave it out"
@@ -239,3 +239,8 @@ class FineTune(Shape):
         inner = self.multimodal.hyperparameters.model_dump(exclude_unset=True)
         both = Hyperparameters.model_validate(outer.model_dump(exclude_unset=True) | inner)
         return self.multimodal.model_copy(update={"hyperparameters": both})
+
+
+def family_of(spec: Mapping[str, Any]) -> str:
+    """The family of a stored job's model; its `model` may be the one that it starts from."""
+    return str(spec.get("multimodal", {}).get("family") or spec["model"])

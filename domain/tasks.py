@@ -56,12 +56,6 @@ VALID_LOSS = "valid_loss"
 
 LESS_IS_BETTER = frozenset({VALID_LOSS, "log_loss", "ece", "rmse", "mae", "median_rank"})
 
-#: Which tasks a family is for.
-FAMILIES: dict[str, tuple[Task, ...]] = {
-    "late-fusion": (Task.CLASSIFICATION, Task.MULTILABEL, Task.REGRESSION),
-    "clip": (Task.CONTRASTIVE,),
-}
-
 METRIC_NAMES = frozenset(name for names in METRICS.values() for name in names) | {VALID_LOSS}
 
 

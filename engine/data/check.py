@@ -19,7 +19,7 @@ from engine.data.ledger import Book, Ledger
 from engine.data.lengths import DEFAULT_MAX_SECONDS, TextLimit
 from engine.data.manifest import Dataset, class_name
 from engine.data.overlap import Contents, contents_of, overlap, repeated
-from engine.data.pairs import lone_columns
+from engine.data.pairs import lone_columns, without_labels
 from engine.data.profile import Profiles, default_columns
 from engine.data.readings import class_issues, no_generation
 from engine.data.sieve import is_of_row, relevant, sieved, used_columns, widened
@@ -78,8 +78,10 @@ def check(
     """
     types = {name: column.type for name, column in dataset.schema.columns.items()}
     used, idle = _used(dataset, spec, types, trained, should_stop)
-    labelled = spec.task != Task.CONTRASTIVE
-    known = Issues(chain(relevant(dataset, used, role, labelled=labelled), idle))
+    reading = relevant(dataset, used, role)
+    if spec.task == Task.CONTRASTIVE:
+        reading = without_labels(reading, dataset)
+    known = Issues(chain(reading, idle))
     report = Report(len(dataset.rows), types, used=used, issues=known)
     if not dataset.rows:
         return report

@@ -1,12 +1,20 @@
 """What a contrastive training asks of rows: two columns, and rows that have both. Reads no media."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from domain.manifest import Code, Issue
+from engine.data.chat_paths import column_at
 from engine.data.ledger import Ledger
+from engine.data.manifest import Dataset
 
 #: Below that share of rows with a pair most of the data teaches nothing.
 FEW = 0.5
+
+
+def without_labels(issues: Iterable[Issue], dataset: Dataset) -> Iterator[Issue]:
+    """Less what is wrong with labels, which nobody reads."""
+    label = dataset.schema.label
+    return (issue for issue in issues if label is None or column_at(issue.column) != label)
 
 
 def lone_columns(rows: Ledger, role: str) -> Iterator[Issue]:

@@ -16,13 +16,10 @@ from engine.data.silence import silenced
 _FOR_TRAINING = ("schema.split", "schema.group")
 
 
-def relevant(dataset: Dataset, used: Collection[str], role: str, *, labelled: bool = True) -> Iterator[Issue]:
-    """What was found while reading the table, without what this job does not touch: such as labels, if not `labelled`."""
-    label = dataset.schema.label
+def relevant(dataset: Dataset, used: Collection[str], role: str) -> Iterator[Issue]:
+    """What was found while reading the table, without what this job does not touch."""
     for issue in dataset.issues:
         column = column_at(issue.column)
-        if not labelled and label is not None and column == label:
-            continue
         idle_column = column in dataset.schema.columns and column not in used
         idle_role = issue.code == Code.UNKNOWN_SPLIT or issue.param in _FOR_TRAINING
         if not idle_column and not (idle_role and role != "training"):

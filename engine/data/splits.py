@@ -20,6 +20,7 @@ from engine.data.holdout import assign_splits
 from engine.data.ledger import Tally
 from engine.data.manifest import Dataset, Row, open_dataset
 from engine.data.media import IN_PLACE, Media
+from engine.data.pairs import without_labels
 from engine.data.profile import default_columns
 from engine.data.readings import no_generation
 from engine.data.sieve import relevant, sieved, used_columns
@@ -142,7 +143,8 @@ class _Opener:
         used = used_columns(towers, types) if towers else default_columns(dataset.rows, types)[0]
         dataset = sieved(dataset, self.bad_rows.get(param, BadRows()))
         role = "training" if param == "training_file" else "measuring"
-        issues = relevant(dataset, used, role, labelled=self.labelled)
+        issues = relevant(dataset, used, role)
+        issues = issues if self.labelled else without_labels(issues, dataset)
         if problem := next((i for i in issues if i.severity == "error"), None):
             raise EngineError(problem.code, problem.message, param=param)
         return dataset, used

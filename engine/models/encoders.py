@@ -42,6 +42,8 @@ class Encoder(nn.Module):
             kind, parts.sampling_rate, parts.max_seconds, parts.num_frames, parts.sampling, parts.frame_size
         )
         self.fingerprint = fingerprint
+        #: Names the weights that are not those of its folder, where it is frozen and yet has some; else empty.
+        self.carries = ""
         self.network.eval()
         with torch.no_grad():
             self.frame_width: int = self._embed(self.network, self.prepare([parts.example])).shape[1]

@@ -63,7 +63,9 @@ def open_tower(
 
 def tower_key(encoder: Encoder) -> str:
     """The library takes part in preprocessing, so its version is in the name of the tower's folder."""
-    return hashlib.sha256(f"{encoder.fingerprint} {transformers.__version__}".encode()).hexdigest()
+    return hashlib.sha256(
+        f"{encoder.fingerprint}{encoder.carries} {transformers.__version__}".encode()
+    ).hexdigest()
 
 
 class Meter:
