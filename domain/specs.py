@@ -19,6 +19,9 @@ SPEC_VERSION = 1
 
 OnBadRow = Literal["fail", "skip", "mask"]
 
+#: What the name of every fine-tuned model begins with.
+_FINE_TUNED = "ft:"
+
 _ColumnName = Annotated[str, Field(max_length=200)]
 _ClassName = Annotated[str, Field(max_length=1000)]
 _Weight = Annotated[float, Field(gt=0, le=1e6)]
@@ -229,7 +232,7 @@ class FineTune(Shape):
     @property
     def start(self) -> str | None:
         """The model whose weights the job starts from; None for one that starts from the encoders alone."""
-        return self.model if self.model.startswith("ft:") else None
+        return start_of({"model": self.model})
 
     def merged(self) -> Multimodal:
         """The spec with OpenAI's hyperparameters laid under ours: what `multimodal` says wins."""
@@ -244,3 +247,9 @@ class FineTune(Shape):
 def family_of(spec: Mapping[str, Any]) -> str:
     """The family of a stored job's model; its `model` may be the one that it starts from."""
     return str(spec.get("multimodal", {}).get("family") or spec["model"])
+
+
+def start_of(spec: Mapping[str, Any]) -> str | None:
+    """The model whose weights a stored job starts from, if it starts from one."""
+    model = str(spec["model"])
+    return model if model.startswith(_FINE_TUNED) else None

@@ -4,6 +4,7 @@ Columns are matched first; then weights go by column, never by place. What is no
 """
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -171,7 +172,8 @@ def _take_plain(
     found: Taken,
 ) -> None:
     """A number's or category's tower means something only with the statistics that it was trained by."""
-    if ours in statistics and start.towers[theirs].get("statistics") == as_json(statistics[ours]):
+    own = json.loads(json.dumps(as_json(statistics[ours]))) if ours in statistics else None
+    if own is not None and start.towers[theirs].get("statistics") == own:
         encoder.load_state_dict(start.of_tower(theirs), strict=False)
         found.taken.append(f"tower '{ours}'")
     else:
