@@ -13,13 +13,13 @@ from api.jobs import BY_METADATA, BY_STATUS, asked_for
 from api.routes import Routes, page_query
 from api.services import Services
 from api.shapes import page
-from db import at_once, files, glances, job_pages, jobs, queues, readers, starts, tables
+from db import at_once, files, glances, job_pages, jobs, queues, readers, registry, starts, tables
 from db.glances import Glance
 from domain.access import Principal, Scope
 from domain.errors import BadRequest, NotFound
 from domain.job import Kind, Lane
 from domain.shapes import parse
-from domain.specs import FineTune
+from domain.specs import FineTune, family_of, start_of
 
 routes = Routes()
 
@@ -29,12 +29,15 @@ routes = Routes()
     needs=Scope.JOBS_WRITE,
     body=FineTune,
     answer=fine_tune_shapes.Job,
-    errors=(400, 413, 415, 422, 429),
+    errors=(400, 404, 413, 415, 422, 429),
     takes_key=True,
 )
 def create(plait: Services, who: Principal) -> Response:
     """Submits a fine-tuning job. Its files are checked first; the answer does not wait for that."""
     new = _submission(who, requests.json_body())
+    if (model := start_of(new.spec)) is not None:
+        with plait.database.reading() as session:
+            registry.get(session, who.tenant, model)
     made = None if new.spec.get(starts.FIELD) else plait.submitted(who, new)
     return polled(_new(plait, made) if made is not None else _step_by_step(plait, who, new))
 
@@ -164,7 +167,7 @@ def _started(session: Session, new: jobs.Submission) -> jobs.Submission:
     name = new.spec.get(starts.FIELD)
     if name is None:
         return new
-    start = starts.find(session, new.tenant, name, model=new.spec["model"])
+    start = starts.find(session, new.tenant, name, model=family_of(new.spec))
     return replace(
         new, start=start.checkpoint.id, message=f"{new.message} Training goes on from {start.words}."
     )

@@ -37,8 +37,10 @@ class Predicted(Shape):
     score: float | None = None
     top: list[Scored] = Field(default_factory=list)
     probabilities: dict[str, float] | None = None
-    #: The fused vector before the head, if it was asked for.
+    #: The fused vector before the head, if it was asked for; of a contrastive model always.
     embedding: list[float] | None = None
+    #: Of a contrastive model: each used column's own vector, if they were asked for.
+    embeddings: dict[str, list[float]] | None = None
     modalities: Modalities = Modalities()
     warnings: list[str] = Field(default_factory=list)
     error: JobError | None = None

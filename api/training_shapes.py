@@ -8,6 +8,7 @@ from db import tables
 from db.logs import ClaimLog
 from db.metrics import Series
 from domain.ids import checkpoint_id
+from domain.specs import family_of
 
 
 class CheckpointOfJob(Listed):
@@ -57,7 +58,7 @@ def checkpoint(job: tables.Job, row: tables.Checkpoint) -> CheckpointOfJob:
         created_at=int(row.created_at),
         fine_tuning_job_id=job.id,
         fine_tuned_model_checkpoint=checkpoint_id(
-            job.spec["model"], job.tenant, job.spec.get("suffix"), job.id, row.step
+            family_of(job.spec), job.tenant, job.spec.get("suffix"), job.id, row.step
         ),
         step_number=row.step,
         metrics={"step": row.step, **row.metrics},

@@ -11,6 +11,7 @@ from db.tables import Checkpoint, Job, JobStart
 from domain.errors import BadRequest
 from domain.ids import checkpoint_id
 from domain.job import ID_PREFIX, Kind
+from domain.specs import family_of
 
 FIELD = "resume_from_checkpoint"
 
@@ -40,8 +41,9 @@ def find(session: Session, tenant: str, name: str, *, model: str) -> Start:
         raise _missing(
             f"There is no checkpoint {name}; a job's are listed at /v1/fine_tuning/jobs/<id>/checkpoints."
         )
-    if meant[0].job.spec["model"] != model:
-        message = f"{name} is of the family {meant[0].job.spec['model']}, and the new job's is {model}."
+    family = family_of(meant[0].job.spec)
+    if family != model:
+        message = f"{name} is of the family {family}, and the new job's is {model}."
         raise BadRequest(message, code="checkpoint_mismatch", param=FIELD)
     for start in meant:
         # Locked, so that its worker cannot retire it before the new job's row is there.
@@ -89,7 +91,7 @@ def _narrowed(query: Select[Checkpoint, Job], name: str) -> Select[Checkpoint, J
 def _is(start: Start, name: str) -> bool:
     """A name is more than the part of it that was looked for."""
     job, step = start.job, start.checkpoint.step
-    full = checkpoint_id(job.spec["model"], job.tenant, job.spec.get("suffix"), job.id, step)
+    full = checkpoint_id(family_of(job.spec), job.tenant, job.spec.get("suffix"), job.id, step)
     return name in (start.checkpoint.id, job.id, full)
 
 

@@ -8,9 +8,12 @@ from domain.fusions import Fusion
 if TYPE_CHECKING:  # the spec knows its family
     from domain.specs import Multimodal
 
-Family = Literal["late-fusion", "mm-bert", "vilbert", "mult"]
+Family = Literal["late-fusion", "clip", "mm-bert", "vilbert", "mult"]
 
 FAMILIES: tuple[str, ...] = get_args(Family)
+
+#: The families that have a task of their own: each means the other.
+TASK_OF = {"clip": "contrastive"}
 
 #: The families whose fusion reads the towers' tokens, and that fusion: it is theirs alone.
 TOKEN_FUSIONS = {"mm-bert": "single_stream", "vilbert": "co_attention", "mult": "cross_modal"}
@@ -27,16 +30,25 @@ def reads_tokens(family: str) -> bool:
     return family in TOKEN_FUSIONS
 
 
-def with_fusion(spec: Any) -> Any:
-    """A spec as it was sent, its fusion told by its family where it leaves that open."""
-    family = spec.get("family") if isinstance(spec, Mapping) else None
-    if not isinstance(family, str) or not reads_tokens(family):
+def implied(spec: Any) -> Any:
+    """A spec as it was sent, with what its family means: its task and its fusion, where they are left open."""
+    if not isinstance(spec, Mapping):
         return spec
-    said = spec.get("fusion", {})
+    told = dict(spec)
+    family, task = told.get("family"), told.get("task", "auto")
+    if family is None:
+        told.update(("family", of) for of, own in TASK_OF.items() if task == own)
+    elif task == "auto" and isinstance(family, str) and family in TASK_OF:
+        told["task"] = TASK_OF[family]
+    return _with_fusion(told)
+
+
+def _with_fusion(spec: dict[str, Any]) -> dict[str, Any]:
+    family, said = spec.get("family"), spec.get("fusion", {})
     if isinstance(said, Fusion):
         said = said.model_dump(exclude_unset=True)
     # What is no fusion at all is refused where fusions are read.
-    if not isinstance(said, Mapping):
+    if not isinstance(family, str) or not reads_tokens(family) or not isinstance(said, Mapping):
         return spec
     return {**spec, "fusion": {"type": TOKEN_FUSIONS[family], "dim": TOKEN_DIM, **said}}
 
@@ -48,6 +60,13 @@ def with_family(job: Any) -> Any:
         return job
     spec = job.get("multimodal", {})
     return {**job, "multimodal": {"family": model, **spec}} if isinstance(spec, Mapping) else job
+
+
+def task_misfits(family: str, task: str) -> Iterator[tuple[str, str]]:
+    """The reason why a family and a decided task do not go together, if they do not."""
+    for of, own in TASK_OF.items():
+        if (task == own) != (family == of):
+            yield "family", f"the task is {task}, which is not for the family {family}; leave the family out"
 
 
 def misfits(spec: "Multimodal") -> Iterator[tuple[str, str]]:

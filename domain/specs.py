@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from domain.families import FAMILIES, Family, misfits, with_family, with_fusion
+from domain.families import FAMILIES, Family, implied, misfits, task_misfits, with_family
 from domain.fusions import Fusion
 from domain.hyperparameters import Hyperparameters
 from domain.manifest import ColumnType, Schema
@@ -20,6 +20,10 @@ SPEC_VERSION = 1
 
 OnBadRow = Literal["fail", "skip", "mask"]
 
+#: What the name of every fine-tuned model begins with.
+_FINE_TUNED = "ft:"
+
+_ColumnName = Annotated[str, Field(max_length=200)]
 _ClassName = Annotated[str, Field(max_length=1000)]
 _Weight = Annotated[float, Field(gt=0, le=1e6)]
 
@@ -27,7 +31,7 @@ _Weight = Annotated[float, Field(gt=0, le=1e6)]
 class Loss(Shape):
     """What training makes small; `auto` is the task's own."""
 
-    type: Literal["auto", "cross_entropy", "bce", "mse", "focal"] = "auto"
+    type: Literal["auto", "cross_entropy", "bce", "mse", "focal", "clip", "siglip"] = "auto"
     gamma: float | None = Field(
         default=None, ge=0, le=10, description="focal only: how little what is sure counts; 2 if not said"
     )
@@ -56,11 +60,14 @@ class Multimodal(Shape):
     """The whole spec of a fine-tune. `towers` may be empty: one tower a column is then made."""
 
     version: Literal[1] = Field(default=1, description="of this spec's format")
-    task: Literal["auto", "classification", "multilabel", "regression"] = Field(
-        default="auto", description="auto: told by what the labels are"
+    task: Literal["auto", "classification", "multilabel", "regression", "contrastive"] = Field(
+        default="auto", description="auto: told by what the labels are; contrastive needs none"
     )
-    family: Family = Field(default="late-fusion", description="the kind of network")
-    towers: dict[Annotated[str, Field(max_length=200)], Tower] = Field(
+    family: Family = Field(
+        default="late-fusion",
+        description="the kind of network; clip, which contrastive means, needs no label",
+    )
+    towers: dict[_ColumnName, Tower] = Field(
         default_factory=dict,
         max_length=MOST_TOWERS,
         description="by column; none: one for each column that can be learned from",
@@ -73,6 +80,12 @@ class Multimodal(Shape):
     fusion: Fusion = Fusion()
     loss: Loss = Loss()
     hyperparameters: Hyperparameters = Hyperparameters()
+    start_columns: dict[_ColumnName, _ColumnName] = Field(
+        default_factory=dict,
+        max_length=MOST_TOWERS,
+        description="for a job that starts from a model: which of its columns each of ours takes over; none: that of its "
+        "name, or the only one of its type",
+    )
     on_bad_row: OnBadRow = Field(
         default="fail", description="skip: bad rows are left out; mask: bad cells count as missing"
     )
@@ -82,8 +95,8 @@ class Multimodal(Shape):
 
     @model_validator(mode="before")
     @classmethod
-    def _fusion_of_the_family(cls, spec: Any) -> Any:
-        return with_fusion(spec)
+    def _implied_by_the_family(cls, given: Any) -> Any:
+        return implied(given)
 
     @model_validator(mode="after")
     def _options_fit_the_family(self) -> "Multimodal":
@@ -116,6 +129,9 @@ class Multimodal(Shape):
     def misfits(self, task: Task) -> Iterator[tuple[str, str]]:
         """The path and the reason of every option that makes no sense for `task`."""
         kind, loss = f"the task is {task}", self.loss
+        yield from task_misfits(self.family, task)
+        if self.family == "clip" and self.fusion.type not in ("concat", "mean"):
+            yield "fusion.type", "the family is clip, which takes the mean of the columns; leave it out"
         if loss.type not in ("auto", *LOSSES[task]):
             yield (
                 "loss.type",
@@ -123,7 +139,7 @@ class Multimodal(Shape):
             )
         if loss.label_smoothing and task is not Task.CLASSIFICATION:
             yield "loss.label_smoothing", f"{kind}; labels are smoothed for a classification only"
-        if loss.class_weights != "none" and task is Task.REGRESSION:
+        if loss.class_weights != "none" and task in (Task.REGRESSION, Task.CONTRASTIVE):
             yield "loss.class_weights", f"{kind}, which has no classes to weigh"
         metric = self.hyperparameters.metric_for_best_model
         if metric != "auto" and not fits(metric, task):
@@ -156,7 +172,11 @@ TimeLimit = Annotated[
 class FineTune(Shape):
     """What `POST /v1/fine_tuning/jobs` takes: OpenAI's fields and our `multimodal`."""
 
-    model: str = Field(min_length=1, max_length=300, description=f"the family: {', '.join(FAMILIES)}")
+    model: str = Field(
+        min_length=1,
+        max_length=300,
+        description=f"the family ({', '.join(FAMILIES)}), or one of your models (ft:...), whose weights training starts from",
+    )
     training_file: str = Field(
         min_length=1,
         max_length=100,
@@ -195,14 +215,29 @@ class FineTune(Shape):
         return with_family(job)
 
     @model_validator(mode="after")
-    def _model_is_the_family(self) -> "FineTune":
-        family = self.multimodal.family
-        if self.model not in FAMILIES:
+    def _model_is_the_family_or_a_model(self) -> "FineTune":
+        family, resumes = self.multimodal.family, self.resume_from_checkpoint is not None
+        if self.start is None and self.model not in FAMILIES:
             allowed = ", ".join(FAMILIES)
-            raise wrong("model", f"'{self.model}' is not a family of Plait; there are: {allowed}")
-        if self.model != family:
+            raise wrong(
+                "model",
+                f"'{self.model}' is not a family of Plait; there are: {allowed}, or a model of yours (ft:...)",
+            )
+        if self.start is None and self.model != family:
             raise wrong("model", f"it is '{self.model}', and multimodal.family '{family}'; say one of them")
+        if self.start is not None and resumes:
+            reason = f"a job goes on from a checkpoint or starts from a model; for the first, set model to '{family}'"
+            raise wrong("resume_from_checkpoint", reason)
+        if self.multimodal.start_columns and self.start is None:
+            raise wrong(
+                "multimodal.start_columns", "goes with a job that starts from a model (model: ft:...)"
+            )
         return self
+
+    @property
+    def start(self) -> str | None:
+        """The model whose weights the job starts from; None for one that starts from the encoders alone."""
+        return start_of({"model": self.model})
 
     def merged(self) -> Multimodal:
         """The spec with OpenAI's hyperparameters laid under ours: what `multimodal` says wins."""
@@ -212,3 +247,14 @@ class FineTune(Shape):
         inner = self.multimodal.hyperparameters.model_dump(exclude_unset=True)
         both = Hyperparameters.model_validate(outer.model_dump(exclude_unset=True) | inner)
         return self.multimodal.model_copy(update={"hyperparameters": both})
+
+
+def family_of(spec: Mapping[str, Any]) -> str:
+    """The family of a stored job's model; its `model` may be the one that it starts from."""
+    return str(spec.get("multimodal", {}).get("family") or spec["model"])
+
+
+def start_of(spec: Mapping[str, Any]) -> str | None:
+    """The model whose weights a stored job starts from, if it starts from one."""
+    model = str(spec["model"])
+    return model if model.startswith(_FINE_TUNED) else None

@@ -13,6 +13,7 @@ from db.artifacts import Artifacts
 from db.session import Database
 from db.tables import Job
 from domain.job import Kind
+from domain.specs import start_of
 from worker.fetching import storage_of
 
 
@@ -45,6 +46,7 @@ def make_assignment(
             "gpu_locks": str(settings.gpu_locks_dir.absolute()),
         },
         **(_checkpoints(job, database, artifacts) if job.kind == Kind.FINE_TUNE else {}),
+        **(_start(job, database, artifacts) if job.kind == Kind.FINE_TUNE else {}),
         **(_prediction(job, database, artifacts) if job.kind == Kind.PREDICT else {}),
     }
 
@@ -79,13 +81,23 @@ def _files(job: Job, database: Database) -> dict[str, dict[str, Any]]:
 
 
 def _prediction(job: Job, database: Database, artifacts: Artifacts) -> dict[str, Any]:
-    """The model may have been deleted since the prediction was accepted: `model_not_found`."""
-    with database.reading() as session:
-        model = registry.get(session, job.tenant, job.spec["model"])
     return {
-        "model": {"id": model.id, "folder": str(artifacts.path(model.ref))},
+        "model": _model(job, job.spec["model"], database, artifacts),
         "blobs": {cell["blob"]: cell["sha256"] for cell in _stored(job.spec)},
     }
+
+
+def _start(job: Job, database: Database, artifacts: Artifacts) -> dict[str, Any]:
+    """The model that a training starts from."""
+    name = start_of(job.spec)
+    return {"model": _model(job, name, database, artifacts)} if name else {}
+
+
+def _model(job: Job, name: str, database: Database, artifacts: Artifacts) -> dict[str, str]:
+    """It may have been deleted since the job was accepted: `model_not_found`."""
+    with database.reading() as session:
+        model = registry.get(session, job.tenant, name)
+    return {"id": model.id, "folder": str(artifacts.path(model.ref))}
 
 
 def own_blobs(job: Job) -> list[str]:

@@ -52,7 +52,7 @@ class Desk:
         self.start = Path(assignment["start"]) if assignment.get("start") else None
         self.place: dict[str, Any] = assignment["place"]
         self.storage: dict[str, Any] = assignment["storage"]
-        #: Of a prediction: its model's id and folder, and where its blobs lie.
+        #: Id and folder of a prediction's model, or of that which a training starts from; and where a prediction's blobs lie.
         self.model: dict[str, str] = assignment.get("model") or {}
         self.blobs: dict[str, str] = {}
         self._media: dict[str, str] = assignment.get("blobs") or {}

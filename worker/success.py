@@ -13,6 +13,7 @@ from db.session import now
 from db.tables import File, Job, Model
 from domain.ids import model_id
 from domain.job import Kind, Lane, Stage
+from domain.specs import family_of
 
 ISSUES_IN_EVENT = 20
 
@@ -75,7 +76,7 @@ def trained(claim: Claimed, session: Session, verdict: dict[str, Any], published
     """A model's row needs its job's success in the same transaction: both or neither."""
     job = claim.job
     claim.publish(session, published)
-    family = job.spec["model"]
+    family = family_of(job.spec)
     name = model_id(family, job.tenant, job.spec.get("suffix"), job.id)
     ref = claim.artifacts.ref(claim.folder / verdict["model"])
     claim.move(

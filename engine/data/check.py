@@ -19,6 +19,7 @@ from engine.data.ledger import Book, Ledger
 from engine.data.lengths import DEFAULT_MAX_SECONDS, TextLimit
 from engine.data.manifest import Dataset, class_name
 from engine.data.overlap import Contents, contents_of, overlap, repeated
+from engine.data.pairs import lone_columns, without_labels
 from engine.data.profile import Profiles, default_columns
 from engine.data.readings import class_issues, no_generation
 from engine.data.sieve import is_of_row, relevant, sieved, used_columns, widened
@@ -77,7 +78,10 @@ def check(
     """
     types = {name: column.type for name, column in dataset.schema.columns.items()}
     used, idle = _used(dataset, spec, types, trained, should_stop)
-    known = Issues(chain(relevant(dataset, used, role), idle))
+    reading = relevant(dataset, used, role)
+    if spec.task == Task.CONTRASTIVE:
+        reading = without_labels(reading, dataset)
+    known = Issues(chain(reading, idle))
     report = Report(len(dataset.rows), types, used=used, issues=known)
     if not dataset.rows:
         return report
@@ -177,17 +181,21 @@ class _Whole:
         known = None if self.role == "training" or self.trained is None else self.trained.classes
         auto = self.spec.task == "auto"
         report.task = task_of(rows.tally, typed=self.dataset.typed) if auto else Task(self.spec.task)
-        report.classes, found = class_issues(rows, self.dataset, known, report.task)
+        is_labelled = report.task is not Task.CONTRASTIVE
+        if is_labelled:
+            report.classes, found = class_issues(rows, self.dataset, known, report.task)
+        else:
+            report.classes, found = [], Issues(lone_columns(rows, self.role))
         found += spec_issues(self.spec, report.task, report.classes)
         if refusal := no_generation(self.dataset, self.spec):
             # Free text is judged as no class.
             report.classes, found = [], Issues(i for i in found if i.code == Code.LABEL_MISSING)
             found.append(refusal)
         report.contents = contents_of(training)
-        found += repeated(rows)
+        found += repeated(rows, labelled=is_labelled)
         found += overlap(others, self._learned(report))
         found += missing_rates(rows)
-        if self.role == "training" and not refusal:
+        if self.role == "training" and is_labelled and not refusal:
             found += class_imbalance(training.tally, report.task, self.dataset.schema.label)
             found += lone_classes(training.tally, report.task, self.dataset.schema.label)
         if self.role == "training":

@@ -46,12 +46,12 @@ def _first_lines(rows: Ledger) -> dict[str, int]:
     return {rows.names[groups[n]]: int(grouped.lines[first[n]]) for n in order}
 
 
-def repeated(rows: Ledger) -> Iterator[Issue]:
-    """Rows of one split with the same content and the same label."""
-    labelled = rows.where(rows.has_content & (rows.labels != NONE))
-    for place, first in repeats(labelled.wholes):
-        message = f"The row says the same as line {labelled.lines[first]}; remove one."
-        yield Issue(Code.DUPLICATE_ROW, message, int(labelled.lines[place]), severity="warning")
+def repeated(rows: Ledger, *, labelled: bool = True) -> Iterator[Issue]:
+    """Rows of one split with the same content and, where they are to be `labelled`, the same label."""
+    full = rows.where(rows.has_content & (rows.labels != NONE) if labelled else rows.has_content)
+    for place, first in repeats(full.wholes):
+        message = f"The row says the same as line {full.lines[first]}; remove one."
+        yield Issue(Code.DUPLICATE_ROW, message, int(full.lines[place]), severity="warning")
 
 
 def overlap(rows: Ledger, trained: Contents) -> Iterator[Issue]:

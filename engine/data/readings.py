@@ -87,6 +87,8 @@ class Readings:
         if not refused and missing.all():
             looked_for = f"'{self._column}'" if self._column else "'label', 'target' or 'labels'"
             message = f"No row has {looked_for}; add it, or name another column as the schema's label."
+            if len(self._rows.used) > 1:
+                message += " To learn without labels which columns belong together, set task to contrastive."
             if self._is_answer:
                 message = "No line ends with an answer; add the assistant's messages, or name a label in the schema."
             return Issues([Issue(Code.LABEL_MISSING, message, column=self._column)])

@@ -20,6 +20,7 @@ from engine.data.holdout import assign_splits
 from engine.data.ledger import Tally
 from engine.data.manifest import Dataset, Row, open_dataset
 from engine.data.media import IN_PLACE, Media
+from engine.data.pairs import without_labels
 from engine.data.profile import default_columns
 from engine.data.readings import no_generation
 from engine.data.sieve import relevant, sieved, used_columns
@@ -77,7 +78,7 @@ def open_splits(
     `names` what they were called when they were uploaded; `uploads` looks up the files that cells name by their ids.
     """
     bad = bad_rows or {}
-    opener = _Opener(files, bad, names or {}, uploads, media)
+    opener = _Opener(files, bad, names or {}, uploads, media, spec.task != Task.CONTRASTIVE)
     main, used = opener.open(training, spec.schema_, "training_file", spec.towers)
     if refusal := no_generation(main, spec):
         raise EngineError(refusal.code, refusal.message, param=refusal.param)
@@ -100,7 +101,7 @@ def open_splits(
             # All of it: what the user left open must not be inferred anew from other rows.
             other, _ = opener.open(path, main.schema, param, used)
             made[split] = [Example(other, row, _label(row)) for row in _labelled(other.rows, task)]
-    goal = goal_of(task, known, [example.label for example in made[Split.TRAIN]])
+    goal = goal_of(task, known, [example.label for example in made[Split.TRAIN]], used)
     _refuse_unknown(goal, made)
     return Splits(
         main.schema,
@@ -123,6 +124,7 @@ class _Opener:
     names: Mapping[str, str]
     uploads: Lookup | None
     media: Media
+    labelled: bool
 
     def open(
         self, path: Path, schema: Schema | None, param: str, towers: Collection[str]
@@ -141,13 +143,17 @@ class _Opener:
         used = used_columns(towers, types) if towers else default_columns(dataset.rows, types)[0]
         dataset = sieved(dataset, self.bad_rows.get(param, BadRows()))
         role = "training" if param == "training_file" else "measuring"
-        if problem := next((i for i in relevant(dataset, used, role) if i.severity == "error"), None):
+        issues = relevant(dataset, used, role)
+        issues = issues if self.labelled else without_labels(issues, dataset)
+        if problem := next((i for i in issues if i.severity == "error"), None):
             raise EngineError(problem.code, problem.message, param=param)
         return dataset, used
 
 
 def _labelled(rows: Sequence[Row], task: Task) -> list[Row]:
     """The rows with their labels as the task reads them."""
+    if task is Task.CONTRASTIVE:
+        return [replace(row, label=()) for row in rows]
     read = []
     for row in rows:
         if row.label is None:

@@ -2,12 +2,14 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from domain.manifest import ColumnType
 from domain.tasks import Task
 from engine.data.classes import Label, names_of
 
@@ -36,17 +38,32 @@ class Goal:
     classes: list[str]
     #: Of a regression.
     scale: Scale | None = None
+    #: Of a contrastive model: what its metrics call each column, in the network's order.
+    columns: tuple[str, ...] = ()
 
     @property
     def outputs(self) -> int:
         return len(self.classes) or 1
 
 
-def goal_of(task: Task, labels: Sequence[Label], scaled_by: Sequence[Label]) -> Goal:
-    """The classes among `labels`, or of a regression the scale of `scaled_by` (the rows that train)."""
+def goal_of(
+    task: Task, labels: Sequence[Label], scaled_by: Sequence[Label], columns: Mapping[str, ColumnType]
+) -> Goal:
+    """The classes among `labels`, or of a regression the scale of `scaled_by` (the rows that train).
+
+    `columns` are those that towers read.
+    """
     if task is Task.REGRESSION:
         return Goal(task, [], _scale([label for label in scaled_by if isinstance(label, float)]))
+    if task is Task.CONTRASTIVE:
+        return Goal(task, [], columns=short_names(columns))
     return Goal(task, sorted({name for label in labels for name in names_of(label)}))
+
+
+def short_names(columns: Mapping[str, ColumnType]) -> tuple[str, ...]:
+    """Of the columns, sorted: the first letter of its type (`i`), or its name where another one has that type."""
+    kinds = Counter(columns.values())
+    return tuple(str(kind)[0] if kinds[kind] == 1 else name for name, kind in sorted(columns.items()))
 
 
 def _scale(values: Sequence[float]) -> Scale:
@@ -61,6 +78,9 @@ def target_tensor(goal: Goal, labels: Sequence[Label]) -> Tensor:
 
     Raises KeyError with a class that `goal` does not know.
     """
+    if goal.task is Task.CONTRASTIVE:
+        # What belongs together stands in a row.
+        return torch.zeros(len(labels), dtype=torch.long)
     if goal.scale is not None:
         numbers = [label for label in labels if isinstance(label, float)]
         return torch.tensor([goal.scale.standardised(number) for number in numbers], dtype=torch.float)

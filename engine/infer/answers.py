@@ -47,7 +47,9 @@ class Prediction:
     value           regression, in the unit of the training data
     top             the likeliest classes, at most `top_k`
     probabilities   of every class; None where there are more than `readout.MOST_TOLD`
-    embedding       the fused vector before the head, if it was asked for
+    embedding       the fused vector before the head, if it was asked for; of a contrastive model always: the mean of
+                    the columns' vectors, of length 1
+    embeddings      contrastive: of each used column its own vector, of length 1, if they were asked for
     """
 
     modalities: Modalities
@@ -58,6 +60,7 @@ class Prediction:
     top: tuple[Scored, ...] = ()
     probabilities: dict[str, float] | None = None
     embedding: list[float] | None = None
+    embeddings: dict[str, list[float]] | None = None
     warnings: tuple[str, ...] = ()
     error: Problem | None = None
 

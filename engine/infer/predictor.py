@@ -22,6 +22,7 @@ from engine.infer.cells import Cells, category, sort_out, with_sounds
 from engine.infer.readout import readout
 from engine.infer.towers import Clock, Tower
 from engine.infer.weights import weigh
+from engine.models.joint import fused as joined
 from engine.models.multimodal import Multimodal
 from engine.models.store import Card, load_model
 from engine.models.tokens import Tokens
@@ -103,6 +104,7 @@ class Predictor:
             for name, known in card.statistics.items()
             if isinstance(known, Vocabulary)
         }
+        self._embeds_only = card.spec.task == Task.CONTRASTIVE
         self._readout = readout(Task(card.spec.task), card.classes, card.target)
 
     def predict(
@@ -178,6 +180,9 @@ class Predictor:
         present = torch.tensor([[name in cells.used for name in self.columns] for cells in rows])
         present = present.to(pooled[0].device)
         fused = self.model.fusion(pooled, present)
+        if self._embeds_only:
+            vectors = zip(joined(fused).tolist(), fused.tolist(), strict=True)
+            return [_Found([], whole, [], None, of_columns) for whole, of_columns in vectors]
         whole = self._readout.scores(self.model.head(fused))
 
         def answer(shown: Tensor) -> Tensor:
@@ -193,21 +198,25 @@ class Predictor:
         if not all(math.isfinite(number) for number in numbers):
             message = "the model's answer is not a number: what the row holds is out of every usual range"
             return Prediction(_sorted_out(cells), error=Problem(Code.UNREADABLE_MEDIA, message))
-        shares = dict(zip(self.columns, found.weights, strict=True))
+        shares = dict(zip(self.columns, found.weights, strict=True)) if found.weights else None
         modalities = Modalities(
             cells.used,
             sorted(cells.missing),
             sorted(cells.failed),
-            {name: shares[name] for name in cells.used},
+            {name: shares[name] for name in cells.used} if shares else None,
             found.weights_by,
         )
         passed = [f"column '{name}' was passed over: {p.message}" for name, p in sorted(cells.failed.items())]
         return Prediction(
             modalities,
-            embedding=found.embedding if embeds else None,
+            embedding=found.embedding if embeds or self._embeds_only else None,
+            embeddings=self._of_columns(cells, found.embeddings) if embeds and found.embeddings else None,
             warnings=(*cells.warnings, *passed, *self._unseen(cells)),
             **self._readout.words(found.scores, top_k),
         )
+
+    def _of_columns(self, cells: Cells, vectors: list[list[float]]) -> dict[str, list[float]]:
+        return {name: x for name, x in zip(self.columns, vectors, strict=True) if name in cells.used}
 
     def _unseen(self, cells: Cells) -> Iterator[str]:
         for name, known in self._vocabularies.items():
@@ -223,7 +232,9 @@ class _Found:
     embedding: list[float]
     #: Of every tower, in the network's order.
     weights: list[float]
-    weights_by: WeightsBy
+    weights_by: WeightsBy | None
+    #: Of every tower, where each has one of its own: of a contrastive model.
+    embeddings: list[list[float]] | None = None
 
 
 def _refusal(cells: Cells, masks: bool) -> Prediction:

@@ -64,7 +64,14 @@ def regression(target: Scale | None) -> Readout:
     return Readout(lambda outputs: scale.undone(outputs.view(-1, 1)), lambda scores, _: scores, words)
 
 
+def embeddings() -> Readout:
+    """Of a model that says nothing in words."""
+    return Readout(lambda outputs: outputs, lambda scores, _: scores, lambda _scores, _top: {})
+
+
 def readout(task: Task, classes: Sequence[str], target: Scale | None) -> Readout:
+    if task is Task.CONTRASTIVE:
+        return embeddings()
     if task is Task.REGRESSION:
         return regression(target)
     return multilabel(classes) if task is Task.MULTILABEL else classification(classes)

@@ -19,6 +19,7 @@ from engine.models.encoders import Encoder, load_encoder
 from engine.models.families import TOKEN_FUSIONS
 from engine.models.freeze import freeze_share
 from engine.models.fusion import FUSIONS, Fusion
+from engine.models.joint import JointSpace
 from engine.models.multimodal import Multimodal
 from engine.models.tabular import tabular_encoder
 
@@ -35,7 +36,7 @@ def build_model(
 ) -> Multimodal:
     """The network of `spec`: its towers' columns are typed by `schema`, their encoders lie in `folders`.
 
-    `spec` has its task and its towers decided; `classes` are none for a regression; `statistics` are those of number
+    `spec` has its task and its towers decided; `classes` are none for a regression and for family clip; `statistics` are those of number
     and category columns.
     """
     told = statistics or {}
@@ -46,11 +47,13 @@ def build_model(
         for name in sorted(spec.towers)
     }
     widths = [encoder.width for encoder in encoders.values()]
-    if reads_tokens(spec.family):
-        fusion = _token_fusion(spec.fusion, widths, [schema.columns[name].type for name in encoders])
-    else:
-        fusion = _fusion(spec.fusion, widths)
     frozen = frozenset(name for name, tower in spec.towers.items() if tower.is_frozen)
+    if spec.family == "clip":
+        space = JointSpace(widths, spec.fusion.dim, has_bias=spec.loss.type == "siglip")
+        return Multimodal(encoders, frozen, space, nn.Identity())
+    kinds = [schema.columns[name].type for name in encoders]
+    tokens = reads_tokens(spec.family)
+    fusion = _token_fusion(spec.fusion, widths, kinds) if tokens else _fusion(spec.fusion, widths)
     return Multimodal(encoders, frozen, fusion, _head(spec, classes))
 
 

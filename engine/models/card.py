@@ -45,6 +45,8 @@ def _public_encoders(config: Mapping[str, Any]) -> list[str] | None:
 def _pipeline(config: Mapping[str, Any]) -> str | None:
     """The Hub has no word for several modalities, or for other tasks over one."""
     kinds = [ColumnType(kind) for _, kind, _ in _towers(config)]
+    if config["spec"]["task"] == "contrastive":
+        return "feature-extraction"
     single = len(kinds) == 1 and config["spec"]["task"] != "regression"
     return _PIPELINES.get(kinds[0]) if single else None
 
@@ -67,8 +69,7 @@ def _body(config: Mapping[str, Any]) -> str:
     )
     return f"""# A {spec["task"]} model of Plait
 
-{_made(spec)} and a head
-answers. Any subset of the columns is enough for a prediction; a learned token stands in for a missing one.
+{_how(spec)}
 
 | column | type | encoder |
 |---|---|---|
@@ -90,11 +91,22 @@ The encoders are fetched with `plait-server encoders pull`.
 {_metrics(config["metrics"])}{_classes(config["classes"])}"""
 
 
-def _made(spec: Mapping[str, Any]) -> str:
+def _how(spec: Mapping[str, Any]) -> str:
     family, fusion = spec["family"], spec["fusion"]["type"]
+    if spec["task"] == "contrastive":
+        return (
+            "Each column goes through its encoder and a projection into one space, where what belongs together is near\n"
+            f"(loss `{spec['loss']['type']}`). Vectors have length 1; a row's is the mean of its columns'. Any subset of the\n"
+            "columns is enough."
+        )
     if reads_tokens(family):
-        return f"{family} (`{fusion}`): each column goes through its encoder, attention over the tokens of all makes one vector,"
-    return f"Late fusion (`{fusion}`): each column goes through its encoder, the vectors become one,"
+        made = f"{family} (`{fusion}`): each column goes through its encoder, attention over the tokens of all makes one vector,"
+    else:
+        made = f"Late fusion (`{fusion}`): each column goes through its encoder, the vectors become one,"
+    return (
+        f"{made} and a head\n"
+        "answers. Any subset of the columns is enough for a prediction; a learned token stands in for a missing one."
+    )
 
 
 def _example(config: Mapping[str, Any]) -> str:

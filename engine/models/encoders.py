@@ -49,6 +49,8 @@ class Encoder(nn.Module):
             kind, parts.sampling_rate, parts.max_seconds, parts.num_frames, parts.sampling, parts.frame_size
         )
         self.fingerprint = fingerprint
+        #: Names the weights that are not those of its folder, where it is frozen and yet has some; else empty.
+        self.carries = ""
         self.network.eval()
         self.pool: Pool | None = None
         with torch.no_grad():

@@ -43,6 +43,8 @@ class Multimodal(nn.Module):
         self.frozen = frozen
         self.fusion = fusion
         self.head = head
+        #: Parameters that are frozen and yet not their encoder's own: a model that training started from had trained them.
+        self.carried: frozenset[str] = frozenset()
         for name in frozen:
             for part in _pretrained(self.encoder(name)):
                 part.requires_grad_(False)
@@ -107,6 +109,10 @@ class Multimodal(nn.Module):
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The parameters that training changes, by name: a model folder and a checkpoint hold these."""
         return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
+
+    def kept(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """All parameters that no encoder's own folder has, by name: a model folder holds these."""
+        return ((n, p) for n, p in self.named_parameters() if p.requires_grad or n in self.carried)
 
 
 def _pretrained(encoder: nn.Module) -> Iterator[nn.Module]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from domain.errors import EngineError
 from domain.manifest import Schema
@@ -39,7 +40,7 @@ class Card:
 
 def save_model(folder: Path, model: Multimodal, card: Card) -> None:
     folder.mkdir(parents=True)
-    weights = {name: p.detach().cpu().contiguous() for name, p in model.trained()}
+    weights = {name: p.detach().cpu().contiguous() for name, p in model.kept()}
     write_durably(folder / "model.safetensors", save(weights))
     described = _described(model, card)
     write_durably(folder / "README.md", model_card(described).encode())
@@ -54,6 +55,8 @@ def _described(model: Multimodal, card: Card) -> dict[str, Any]:
         "classes": card.classes,
         "target": asdict(card.target) if card.target else None,
         "towers": {name: _tower(model, card, name) for name in model.names},
+        # Frozen, and not the encoder's own: the weights of towers that another training left.
+        **({"carried": sorted(model.carried)} if model.carried else {}),
         "metrics": card.metrics,
     }
 
@@ -66,7 +69,7 @@ def _tower(model: Multimodal, card: Card, name: str) -> dict[str, Any]:
 
 def load_model(folder: Path, encoders: Callable[[str], Path]) -> tuple[Multimodal, Card]:
     """The model as it was trained; refuses a newer format and encoders that are not the same."""
-    config = _config(folder)
+    config = read_config(folder)
     spec, schema = Spec.model_validate(config["spec"]), Schema.model_validate(config["schema"])
     folders = {name: encoders(tower.encoder) for name, tower in spec.towers.items() if tower.encoder}
     statistics = _statistics(config, schema, folder)
@@ -76,7 +79,8 @@ def load_model(folder: Path, encoders: Callable[[str], Path]) -> tuple[Multimoda
             raise EngineError(
                 "encoder_changed", f"{tower['encoder']} is not the one the model was trained on"
             )
-    _fill(model, folder / "model.safetensors")
+    model.carried = frozenset(config.get("carried", ()))
+    _fill(model, folder)
     model.eval()
     # Folders of the first version know no regression, and no target.
     target = Scale(**config["target"]) if config.get("target") else None
@@ -96,7 +100,7 @@ def _statistics(config: dict[str, Any], schema: Schema, folder: Path) -> dict[st
         raise EngineError("model_unreadable", message) from error
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text())
         version = config["plait_format"]
@@ -108,11 +112,18 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _fill(model: Multimodal, path: Path) -> None:
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """All that the folder has of the network, by name. Raises EngineError `model_unreadable`."""
+    path = folder / "model.safetensors"
     try:
-        weights = load_file(path)
+        return load_file(path)
     except (OSError, SafetensorError) as error:
         raise EngineError("model_unreadable", f"{path} cannot be read: {error}") from error
-    if {name for name, _ in model.trained()} != set(weights):
-        raise EngineError("model_unreadable", f"{path} is of another network than its config says")
+
+
+def _fill(model: Multimodal, folder: Path) -> None:
+    weights = read_weights(folder)
+    if {name for name, _ in model.kept()} != set(weights):
+        message = f"{folder / 'model.safetensors'} is of another network than its config says"
+        raise EngineError("model_unreadable", message)
     model.load_state_dict(weights, strict=False)

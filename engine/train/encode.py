@@ -15,10 +15,10 @@ from engine.data.cache import FeatureCache
 from engine.data.caches import Caches
 from engine.data.collate import ahead
 from engine.data.dataset import CachedColumn, CachedFrames, Example, announce
-from engine.data.uploads import AT_ONCE
 from engine.data.values import Read
 from engine.models.encoders import Encoder
 from engine.models.several import encode_parts, encode_tokens
+from engine.train.contents import content_keys
 from engine.train.threads import one_thread
 from engine.train.words import Progress, ShouldStop, heed
 
@@ -55,19 +55,16 @@ def open_tower(
     read: Read,
     should_stop: ShouldStop,
 ) -> Tower:
-    keys: list[str | None] = []
-    for number, example in enumerate(examples):
-        heed(should_stop)
-        if number % AT_ONCE == 0:
-            announce(examples[number : number + AT_ONCE], name)
-        keys.append(example.content_key(name) if example.has(name) else None)
+    keys = content_keys(examples, name, should_stop)
     cache = caches.features(tower_key(encoder), encoder.frame_width, several=encoder.gives_several)
     return Tower(name, encoder, examples, keys, cache, caches.encoding(read))
 
 
 def tower_key(encoder: Encoder) -> str:
     """The library takes part in preprocessing, so its version is in the name of the tower's folder."""
-    return hashlib.sha256(f"{encoder.fingerprint} {transformers.__version__}".encode()).hexdigest()
+    return hashlib.sha256(
+        f"{encoder.fingerprint}{encoder.carries} {transformers.__version__}".encode()
+    ).hexdigest()
 
 
 class Meter:

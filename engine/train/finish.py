@@ -32,8 +32,12 @@ def finish(
     out: Path,
     report: Callable[[Progress], None],
     should_stop: ShouldStop,
+    started: dict[str, Any] | None = None,
 ) -> Finished | Stopped:
-    """Tests the best weights once, if there are test rows, and writes everything. `spec` is all decided."""
+    """Tests the best weights once, if there are test rows, and writes everything. `spec` is all decided.
+
+    `started` is what was taken over from another model.
+    """
     report(Progress("evaluating", made.n_epochs, made.n_epochs, memory.step, made.total_steps))
     try:
         tested = _tested(model, splits, inputs, loss, should_stop)
@@ -48,7 +52,8 @@ def finish(
     card = Card(spec, splits.schema, goal.classes, found, goal.scale, splits.statistics)
     save_model(out / "model", model, card)
     results.write_steps(out / "results", memory.history)
-    results.write_report(out / "results", _report(spec, splits, memory, found, tested))
+    told = _report(spec, splits, memory, found, tested) | ({"start": started} if started else {})
+    results.write_report(out / "results", told)
     report(_last_word(splits.goal.task, made, memory, found))
     return Finished(memory.step, found, spec.model_dump(mode="json", by_alias=True))
 

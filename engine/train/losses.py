@@ -23,7 +23,10 @@ FOCAL_GAMMA = 2.0
 
 
 def criterion(loss: Loss, goal: Goal, targets: Tensor) -> Criterion:
-    """The loss for `goal`; `targets` are the training rows', by which classes are weighed."""
+    """The loss for `goal`; `targets` are the training rows', by which classes are weighed.
+
+    A contrastive one needs the network, and is made of it: `engine.train.contrastive`.
+    """
     if goal.task is Task.REGRESSION:
         return mse
     gamma = FOCAL_GAMMA if loss.gamma is None else loss.gamma

@@ -34,8 +34,10 @@ from engine.data.collate import ahead
 from engine.data.dataset import Examples
 from engine.data.targets import Goal
 from engine.models.multimodal import Multimodal
+from engine.train.contrastive import Contrast
 from engine.train.losses import Criterion
 from engine.train.precision import Precision, autocast
+from engine.train.retrieval import retrieval_scores
 from engine.train.words import ShouldStop, heed
 
 #: Rows at once: features are small, those of every frame are not, and live inputs even less.
@@ -61,7 +63,7 @@ def predict(
 
 
 def scores(goal: Goal, outputs: Tensor, targets: Tensor, criterion: Criterion) -> dict[str, float]:
-    """`loss` and those of the task's metrics that these rows define."""
+    """`loss` and those of the task's metrics that these rows define; a contrastive task's `targets` are content keys."""
     match goal.task:
         case Task.CLASSIFICATION:
             found = _of_classes(outputs, targets)
@@ -69,6 +71,9 @@ def scores(goal: Goal, outputs: Tensor, targets: Tensor, criterion: Criterion) -
             found = _of_labels(outputs, targets)
         case Task.REGRESSION:
             found = _of_values(goal, outputs.squeeze(1), targets)
+        case Task.CONTRASTIVE:
+            assert isinstance(criterion, Contrast)
+            return retrieval_scores(outputs, targets, goal.columns, criterion)
     defined = {name: value for name, value in found.items() if math.isfinite(value)}
     return defined | {"loss": criterion(outputs, targets).item()}
 
@@ -157,7 +162,7 @@ def details(goal: Goal, outputs: Tensor, targets: Tensor) -> dict[str, Any]:
             }
         case Task.MULTILABEL:
             return {"per_class": per_label(outputs, targets, goal.classes)}
-        case Task.REGRESSION:
+        case Task.REGRESSION | Task.CONTRASTIVE:
             return {}
 
 

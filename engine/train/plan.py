@@ -20,6 +20,8 @@ AUTO_EPOCHS_CACHED = (10, 40)
 AUTO_EPOCHS_LIVE = (3, 10)
 AUTO_BATCH_CACHED = 32
 AUTO_BATCH_LIVE = 16
+#: Each row of a batch is a negative of the others: of more of them a contrastive training learns more.
+AUTO_BATCH_PAIRS = {True: 128, False: 32}
 #: Points of a curve that a person can tell apart.
 AUTO_LOGS = 200
 
@@ -89,7 +91,10 @@ def make_plan(spec: Multimodal, rows: int, precision: Precision = "fp32", live: 
     cached = all(
         (tower.is_frozen and name not in live) or tower.encoder is None for name, tower in spec.towers.items()
     )
-    size = _or(hyper.batch_size, AUTO_BATCH_CACHED if cached else AUTO_BATCH_LIVE)
+    auto_batch = AUTO_BATCH_CACHED if cached else AUTO_BATCH_LIVE
+    if spec.task == Task.CONTRASTIVE:
+        auto_batch = AUTO_BATCH_PAIRS[cached]
+    size = _or(hyper.batch_size, auto_batch)
     per_epoch = math.ceil(rows / (size * hyper.gradient_accumulation_steps))
     least, most = AUTO_EPOCHS_CACHED if cached else AUTO_EPOCHS_LIVE
     epochs = _or(hyper.n_epochs, min(most, max(least, math.ceil(AUTO_STEPS / per_epoch))))

@@ -4,7 +4,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from domain.manifest import TABULAR
+from domain.tasks import Task
 from engine.data.caches import Caches
 from engine.data.dataset import Column, Example, Examples, LiveColumn, PlainColumn, gather
 from engine.data.media_cache import MediaCache
@@ -14,6 +18,7 @@ from engine.data.splits import Splits
 from engine.data.values import Read, read_value
 from engine.models.multimodal import Multimodal
 from engine.train import encode
+from engine.train.contents import content_keys, key_of
 from engine.train.words import Progress, ShouldStop, heed
 
 
@@ -72,7 +77,10 @@ def prepare(
     for name in model.names:
         if name not in columns:
             columns[name] = LiveColumn(examples, name, model.encoder(name), caches.training(read))
-    whole, ends = gather(examples, columns, splits.targets), len(splits.train) + len(splits.validation)
+    targets = splits.targets
+    if splits.goal.task is Task.CONTRASTIVE:
+        targets = _keys(examples, model.names, frozen, should_stop)
+    whole, ends = gather(examples, columns, targets), len(splits.train) + len(splits.validation)
     training = range(len(splits.train))
     return Inputs(
         train=whole.part(training),
@@ -84,6 +92,15 @@ def prepare(
         feature_hit_rate=1 - made / wanted if wanted else None,
         media=caches.media,
     )
+
+
+def _keys(
+    examples: list[Example], names: Collection[str], frozen: list[encode.Tower], should_stop: ShouldStop
+) -> Tensor:
+    """What each cell holds, as a contrastive loss takes it. [rows, columns]"""
+    known = {tower.name: tower.keys for tower in frozen}
+    found = [known.get(name) or content_keys(examples, name, should_stop) for name in names]
+    return torch.tensor([[key_of(key) for key in keys] for keys in found], dtype=torch.long).T.contiguous()
 
 
 def _heard(splits: Splits, columns: Collection[str], should_stop: ShouldStop) -> list[Example]:

@@ -23,15 +23,18 @@ from engine.data.splits import Splits, open_splits
 from engine.data.targets import Goal
 from engine.data.uploads import Lookup
 from engine.models.build import build_model
+from engine.models.joint import JointSpace
 from engine.models.multimodal import Multimodal as Network
 from engine.models.pools import POOLS
 from engine.train import checkpoint, metrics, precision, results
+from engine.train.contrastive import Contrast
 from engine.train.finish import finish
 from engine.train.loop import Batches, Evaluate, fine_tune
 from engine.train.losses import Criterion, criterion
 from engine.train.plan import Plan, make_plan, resolved
 from engine.train.prepare import prepare
 from engine.train.sameness import describe, refuse_another
+from engine.train.start import Taken, open_start, take_over
 from engine.train.threads import one_thread
 from engine.train.words import Finished, Progress, ShouldStop, StopAsked, Stopped
 from kernels import dispatch
@@ -60,6 +63,7 @@ def train(
     names: Mapping[str, str] | None = None,
     uploads: Lookup | None = None,
     resume: Path | None = None,
+    start: Path | None = None,
     data: Mapping[str, str] | None = None,
     report: Report = lambda _: None,
     save: Save | None = None,
@@ -77,6 +81,7 @@ def train(
     `multimodal.test_file`.
     `names` are what those files were called when they were uploaded: a stored file has no name of its own. `uploads`
     looks up the files that cells name by their ids.
+    `start` is the folder of a model whose weights training starts from, column by column; what it needs of that is in `out`.
     `data` are those files' sha256 by the same names, if known: a checkpoint is not taken for other rows' run.
     `save` hears of each checkpoint, and whoever hears decides which are kept; else the newest
     `save_total_limit` are.
@@ -99,12 +104,16 @@ def train(
         plan = make_plan(spec, len(splits.train), numbers, live)
         spec = resolved(spec, plan)
         decided(spec.model_dump(mode="json", by_alias=True))
-        loss = criterion(spec.loss, splits.goal, splits.targets[: len(splits.train)])
         _seed(seed)
         folders = {name: encoders(t.encoder) for name, t in sorted(spec.towers.items()) if t.encoder}
         model = build_model(spec, splits.schema, len(splits.goal.classes), folders, splits.statistics)
         model = model.to(place)
-        run = describe(spec, splits, model, seed, data or {})
+        loss = _loss(spec, splits, model, plan)
+        started = _started(start, model, spec, splits, report)
+        run = {
+            **describe(spec, splits, model, seed, data or {}),
+            **({"model": started.digest} if started else {}),
+        }
         if snapshot:
             refuse_another(snapshot.run, run)
         try:
@@ -135,8 +144,34 @@ def train(
             results.write_steps(out / "results", memory.history)
             return ending
         return finish(
-            model, spec, splits, inputs, plan, memory, loss, out=out, report=report, should_stop=should_stop
+            model,
+            spec,
+            splits,
+            inputs,
+            plan,
+            memory,
+            loss,
+            out=out,
+            report=report,
+            should_stop=should_stop,
+            started=started.as_dict() if started else None,
         )
+
+
+def _started(
+    folder: Path | None, model: Network, spec: Multimodal, splits: Splits, report: Report
+) -> Taken | None:
+    if folder is None:
+        return None
+    taken = take_over(open_start(folder), model, spec, splits.schema, splits.goal.classes, splits.statistics)
+    report(Progress("loading", message=taken.message))
+    return taken
+
+
+def _loss(spec: Multimodal, splits: Splits, model: Network, plan: Plan) -> Criterion:
+    if not isinstance(model.fusion, JointSpace):
+        return criterion(spec.loss, splits.goal, splits.targets[: len(splits.train)])
+    return Contrast(model.fusion, plan.batch_size)
 
 
 def _encoded_each_time(spec: Multimodal, splits: Splits) -> list[str]:

@@ -14,7 +14,7 @@ def group() -> None:
 
 
 @group.command("build")
-@click.argument("name", type=click.Choice(["av-digits", "moving-av-digits"]))
+@click.argument("name", type=click.Choice(["av-digits", "moving-av-digits", "emoji"]))
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to."
 )
@@ -28,15 +28,18 @@ def group() -> None:
 def build_dataset(name: str, out: Path, seed: int, limit: int | None, label: Any) -> None:
     """Build a data set (seeded: the same options give the same bytes); a finished one is kept.
 
-    av-digits are pictures and sounds of digits, moving-av-digits films of them that move, with sound.
+    av-digits are pictures and sounds of digits, moving-av-digits films of them that move, with sound; emoji are
+    pictures with their names, fetched by npm.
     """
-    from engine.samples import av_digits, moving_av_digits
+    from engine.samples import av_digits, emoji, moving_av_digits
 
+    if label and name != "moving-av-digits":
+        raise click.UsageError("--label is for moving-av-digits; other sets have one label")
     if name == "moving-av-digits":
         recipe = moving_av_digits.Recipe(seed, limit, label or "both")
         made = moving_av_digits.build(out, recipe, progress=click.echo)
-    elif label:
-        raise click.UsageError("--label is for moving-av-digits; the label of av-digits is the digit")
+    elif name == "emoji":
+        made = emoji.build(out, seed=seed, limit=limit, progress=click.echo)
     else:
         made = av_digits.build(out, seed=seed, limit=limit, progress=click.echo)
     click.echo(made)

@@ -46,6 +46,7 @@ def fine_tune(desk: Desk) -> None:
             names={field: file["filename"] for field, file in desk.files.items()},
             data=_sums(desk),
             resume=_checkpoint(desk),
+            start=_start(desk),
             report=lambda progress: _report(desk, progress),
             save=lambda folder, about: _save(desk, folder, about),
             decided=lambda spec: desk.tell("resolved", resolved=desk.resolved | spec),
@@ -86,6 +87,17 @@ def _checkpoint(desk: Desk) -> Path | None:
     elif desk.checkpoints:
         desk.event("training.restarted", "No checkpoint is whole; training begins anew.", level="warn")
     return desk.start
+
+
+def _start(desk: Desk) -> Path | None:
+    """The model that training starts from, if its bytes are what was stored."""
+    if not desk.model:
+        return None
+    folder = Path(desk.model["folder"])
+    if not is_whole(folder):
+        message = f"the bytes of {desk.model['id']} are damaged or gone; start from another model"
+        raise EngineError("model_unreadable", message, param="model")
+    return folder
 
 
 def _sums(desk: Desk) -> dict[str, str]:

@@ -48,7 +48,7 @@ def test_a_fusion_made_in_python_is_completed_as_one_in_json_is() -> None:
 
 _MISFITS: list[tuple[dict[str, Any], str, str]] = [
     ({"model": "mm-bert", "multimodal": {"family": "mult"}}, "model", "say one of them"),
-    ({"model": "bert"}, "model", "late-fusion, mm-bert, vilbert, mult"),
+    ({"model": "bert"}, "model", "late-fusion, clip, mm-bert, vilbert, mult"),
     ({"model": "mm-bert", "multimodal": {"fusion": {"type": "concat"}}}, "fusion.type", "leave the type out"),
     ({"model": "mm-bert", "multimodal": {"fusion": {"rank": 2}}}, "fusion.rank", "low_rank_tensor"),
     ({"model": "mult", "multimodal": {"fusion": {"dim": 50, "heads": 4}}}, "fusion.heads", "a multiple"),

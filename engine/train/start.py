@@ -1,0 +1,268 @@
+"""What a training takes over from a model: trained towers, projections, and fusion and head where they are the same.
+
+Columns are matched first; then weights go by column, never by place. What is not taken over is told.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from domain.errors import EngineError
+from domain.manifest import Schema
+from domain.specs import Multimodal as Spec
+from engine.data.column_statistics import Statistics, as_json
+from engine.models.multimodal import Multimodal
+from engine.models.store import read_config, read_weights
+from engine.train.projections import read_projection, write_projection
+
+#: What `peft` puts around a layer that it adapts.
+_WRAPPED = ("base_model.model.", ".base_layer")
+_LISTED = 5
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model folder, read."""
+
+    spec: Spec
+    schema: Schema
+    classes: list[str]
+    #: As its config tells them: encoder and fingerprint, or statistics.
+    towers: Mapping[str, Mapping[str, Any]]
+    weights: Mapping[str, Tensor]
+    #: sha256 of all that is taken over from.
+    digest: str
+
+    @property
+    def names(self) -> list[str]:
+        """In the network's order."""
+        return sorted(self.towers)
+
+    def of_tower(self, column: str) -> dict[str, Tensor]:
+        """The tower's weights by their names inside of it."""
+        prefix = f"encoders.{self.names.index(column)}."
+        return {n.removeprefix(prefix): w for n, w in self.weights.items() if n.startswith(prefix)}
+
+    def of(self, part: str) -> dict[str, Tensor]:
+        """The weights of `fusion` or `head` by their names inside of it."""
+        return {n.removeprefix(f"{part}."): w for n, w in self.weights.items() if n.startswith(f"{part}.")}
+
+
+@dataclass
+class Taken:
+    """What was taken over, in words that a report tells."""
+
+    #: Ours -> the start model's.
+    columns: dict[str, str]
+    #: sha256 of the model.
+    digest: str
+    taken: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+    @property
+    def message(self) -> str:
+        left = f" Begun anew: {', '.join(self.left)}." if self.left else ""
+        return f"Training starts from a model. Taken over: {', '.join(self.taken) or 'nothing'}.{left}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"columns": self.columns, "model_sha256": self.digest, "taken": self.taken, "left": self.left}
+
+
+def open_start(folder: Path) -> Start:
+    """Raises EngineError: `model_unreadable`, `model_too_new`."""
+    config = read_config(folder)
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    weights = read_weights(folder)
+    for name in sorted(weights):
+        digest.update(name.encode() + b"\0")
+        digest.update(weights[name].contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    spec, schema = Spec.model_validate(config["spec"]), Schema.model_validate(config["schema"])
+    return Start(spec, schema, config["classes"], config["towers"], weights, digest.hexdigest())
+
+
+def take_over(
+    start: Start,
+    model: Multimodal,
+    spec: Spec,
+    schema: Schema,
+    classes: list[str],
+    statistics: Mapping[str, Statistics],
+) -> Taken:
+    """Changes `model`, which was just built, in place.
+
+    Raises EngineError: `encoder_changed` where a column's encoder is another one, `start_mismatch` where nothing fits or
+    a trained tower's weights have no place.
+    """
+    found = Taken(_matched(start, spec, schema), start.digest)
+    if not found.columns:
+        there = ", ".join(f"{name} ({start.schema.columns[name].type})" for name in start.names)
+        message = f"none of the columns is one of the model's that training starts from: {there}; say which by start_columns"
+        raise EngineError("start_mismatch", message, param="multimodal.start_columns")
+    for ours, theirs in found.columns.items():
+        _take_tower(start, model, ours, theirs, statistics, found)
+    _take_fusion(start, model, spec, classes, found)
+    found.left += [f"column '{name}'" for name in model.names if name not in found.columns]
+    return found
+
+
+def _matched(start: Start, spec: Spec, schema: Schema) -> dict[str, str]:
+    """By what the spec says, by name, and by type where both have one column of it left."""
+    for ours, theirs in spec.start_columns.items():
+        if ours not in spec.towers or theirs not in start.towers:
+            message = f"'{ours}: {theirs}' names no pair of columns; the model has: {', '.join(start.names)}"
+            raise EngineError("start_mismatch", message, param="multimodal.start_columns")
+    matched = dict(spec.start_columns)
+    types = {name: schema.columns[name].type for name in spec.towers}
+    known = {name: start.schema.columns[name].type for name in start.names}
+    for name, kind in types.items():
+        if name not in matched and known.get(name) == kind and name not in matched.values():
+            matched[name] = name
+    ours_left = {name: kind for name, kind in types.items() if name not in matched}
+    left = {name: kind for name, kind in known.items() if name not in matched.values()}
+    for name, kind in ours_left.items():
+        alike = [other for other, of in left.items() if of == kind]
+        if len(alike) == 1 and Counter(ours_left.values())[kind] == 1:
+            matched[name] = alike[0]
+    return dict(sorted(matched.items()))
+
+
+def _take_tower(
+    start: Start,
+    model: Multimodal,
+    ours: str,
+    theirs: str,
+    statistics: Mapping[str, Statistics],
+    found: Taken,
+) -> None:
+    told, encoder = start.towers[theirs], model.encoder(ours)
+    if "fingerprint" not in told or ours in statistics:
+        _take_plain(start, encoder, ours, theirs, statistics, found)
+        return
+    if told["fingerprint"] != encoder.fingerprint:
+        raise _another_encoder(start, ours, theirs)
+    weights = start.of_tower(theirs)
+    placed = {name: place for name in weights if (place := _place(name, weights[name], encoder)) is not None}
+    lost = sorted(name for name in weights if name not in placed and not name.startswith("pool."))
+    if lost:
+        message = (
+            f"the model's tower '{theirs}' was trained in a way that '{ours}' is not built for: it has no {lost[0]}; give it "
+            "the same lora"
+        )
+        raise EngineError("start_mismatch", message, param=f"multimodal.towers.{ours}")
+    _fill(model, ours, {placed[name]: weights[name] for name in placed})
+    if placed:
+        found.taken.append(f"trained weights of tower '{ours}'")
+    if len(placed) < len(weights):
+        found.left.append(f"pool of tower '{ours}'")
+
+
+def _take_plain(
+    start: Start,
+    encoder: nn.Module,
+    ours: str,
+    theirs: str,
+    statistics: Mapping[str, Statistics],
+    found: Taken,
+) -> None:
+    """A number's or category's tower means something only with the statistics that it was trained by."""
+    own = json.loads(json.dumps(as_json(statistics[ours]))) if ours in statistics else None
+    if own is not None and start.towers[theirs].get("statistics") == own:
+        encoder.load_state_dict(start.of_tower(theirs), strict=False)
+        found.taken.append(f"tower '{ours}'")
+    else:
+        found.left.append(f"tower '{ours}', whose values are other ones")
+
+
+def _another_encoder(start: Start, ours: str, theirs: str) -> EngineError:
+    tower = start.spec.towers[theirs]
+    told = tower.model_dump(mode="json", exclude_defaults=True, exclude={"freeze", "lr"})
+    message = (
+        f"the model's column '{theirs}' was read by another encoder, or otherwise, than '{ours}' is; write for it what the "
+        f"model has: {told}"
+    )
+    return EngineError("encoder_changed", message, param=f"multimodal.towers.{ours}")
+
+
+def _place(name: str, weight: Tensor, encoder: nn.Module) -> str | None:
+    """Where a weight goes: to the parameter of its name, or to that of a layer that is adapted now."""
+    plain = {_plain(own): own for own, parameter in encoder.named_parameters() if "lora_" not in own}
+    known = dict(encoder.named_parameters())
+    place = name if name in known else plain.get(_plain(name))
+    return place if place is not None and known[place].shape == weight.shape else None
+
+
+def _plain(name: str) -> str:
+    for word in _WRAPPED:
+        name = name.replace(word, "." if word.startswith(".") and not name.endswith(word) else "")
+    return name.replace("..", ".")
+
+
+def _fill(model: Multimodal, ours: str, weights: Mapping[str, Tensor]) -> None:
+    encoder, prefix = model.encoder(ours), f"encoders.{model.names.index(ours)}."
+    known = dict(encoder.named_parameters())
+    carried = []
+    with torch.no_grad():
+        for name, weight in weights.items():
+            known[name].copy_(weight)
+            if not known[name].requires_grad:
+                carried.append(name)
+    model.carried |= frozenset(prefix + name for name in carried)
+    if carried:
+        digest = hashlib.sha256()
+        for name in sorted(carried):
+            digest.update(
+                name.encode() + weights[name].contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+            )
+        # Its features are no longer those of the encoder that it is named after.
+        encoder.carries = digest.hexdigest()
+
+
+def _take_fusion(start: Start, model: Multimodal, spec: Spec, classes: list[str], found: Taken) -> None:
+    if _is_same_fusion(start, model, spec, found):
+        model.fusion.load_state_dict(start.of("fusion"))
+        found.taken.append("fusion")
+        _take_head(start, model, spec, classes, found)
+        return
+    projected = list(_projected(start, model, found))
+    if projected:
+        found.taken.append(f"projections of {', '.join(repr(name) for name in projected)}")
+    found.left += [
+        "all else of the fusion" if projected else "fusion",
+        *([] if spec.family == "clip" else ["head"]),
+    ]
+
+
+def _is_same_fusion(start: Start, model: Multimodal, spec: Spec, found: Taken) -> bool:
+    """Of the same columns in the same order, and of the same shapes: its weights go by place."""
+    in_order = [found.columns.get(name) for name in model.names] == start.names
+    kinds = (spec.family, spec.fusion.type) == (start.spec.family, start.spec.fusion.type)
+    own = {name: w.shape for name, w in model.fusion.state_dict().items()}
+    return in_order and kinds and own == {name: w.shape for name, w in start.of("fusion").items()}
+
+
+def _projected(start: Start, model: Multimodal, found: Taken) -> Iterator[str]:
+    old, new = start.of("fusion"), model.fusion.state_dict()
+    for ours, theirs in found.columns.items():
+        projection = read_projection(old, start.names.index(theirs))
+        if projection is not None and write_projection(new, model.names.index(ours), projection):
+            yield ours
+
+
+def _take_head(start: Start, model: Multimodal, spec: Spec, classes: list[str], found: Taken) -> None:
+    own = {name: w.shape for name, w in model.head.state_dict().items()}
+    if not own:
+        return
+    told = start.of("head")
+    same = (spec.task, classes) == (start.spec.task, start.classes)
+    if same and own == {name: w.shape for name, w in told.items()}:
+        model.head.load_state_dict(told)
+        found.taken.append("head")
+    else:
+        found.left.append("head")
