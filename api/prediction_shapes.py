@@ -39,6 +39,9 @@ class Predicted(Shape):
     probabilities: dict[str, float] | None = None
     #: The fused vector before the head, if it was asked for.
     embedding: list[float] | None = None
+    #: What a model that writes has written, and whether it ended (stop) or was cut (length).
+    text: str | None = None
+    finish_reason: Literal["stop", "length"] | None = None
     modalities: Modalities = Modalities()
     warnings: list[str] = Field(default_factory=list)
     error: JobError | None = None

@@ -4,12 +4,14 @@ Names are Hugging Face's; OpenAI's are accepted as aliases. A stored spec carrie
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from domain.fusions import Fusion
 from domain.hyperparameters import Hyperparameters
+from domain.language import LanguageModel
+from domain.language import misfits as misfits_of_language
 from domain.manifest import ColumnType, Schema
 from domain.shapes import Shape, parse, wrong
 from domain.tasks import LOSSES, METRICS, Task, fits
@@ -55,10 +57,13 @@ class Multimodal(Shape):
     """The whole spec of a fine-tune. `towers` may be empty: one tower a column is then made."""
 
     version: Literal[1] = Field(default=1, description="of this spec's format")
-    task: Literal["auto", "classification", "multilabel", "regression"] = Field(
+    task: Literal["auto", "classification", "multilabel", "regression", "generation"] = Field(
         default="auto", description="auto: told by what the labels are"
     )
-    family: Literal["late-fusion"] = Field(default="late-fusion", description="the kind of network")
+    family: Literal["late-fusion", "vlm"] = Field(
+        default="late-fusion",
+        description="the kind of network; vlm: a language model that reads media and writes",
+    )
     towers: dict[Annotated[str, Field(max_length=200)], Tower] = Field(
         default_factory=dict,
         max_length=MOST_TOWERS,
@@ -69,6 +74,9 @@ class Multimodal(Shape):
         default=None, description="id of an uploaded file; evaluated once, at the end"
     )
     hold_out: HoldOut = HoldOut()
+    language_model: LanguageModel | None = Field(
+        default=None, description="of the family vlm, which has the default one if none is said"
+    )
     fusion: Fusion = Fusion()
     loss: Loss = Loss()
     hyperparameters: Hyperparameters = Hyperparameters()
@@ -78,6 +86,37 @@ class Multimodal(Shape):
     max_bad_fraction: float = Field(
         default=0.01, ge=0, le=1, description="share of a file's rows that may be bad before the job fails"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_language_model_generates(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("family") != "vlm":
+            return given
+        task = given.get("task", "auto")
+        model = given.get("language_model")
+        told = {
+            "task": "generation" if task == "auto" else task,
+            "language_model": {} if model is None else model,
+        }
+        return given | told
+
+    @model_validator(mode="after")
+    def _task_and_family_fit(self) -> "Multimodal":
+        if (self.task == "generation") != (self.family == "vlm"):
+            raise wrong(
+                "family",
+                f"the task is {self.task}; generation goes with the family vlm, and vlm with no other",
+            )
+        if self.language_model is not None and self.family != "vlm":
+            raise wrong(
+                "language_model", f"the family is {self.family}; a language model is of the family vlm"
+            )
+        if self.family == "vlm" and self.fusion != Fusion(modality_dropout=self.fusion.modality_dropout):
+            raise wrong(
+                "fusion",
+                "the family is vlm, which fuses inside of the language model; leave all but modality_dropout out",
+            )
+        return self
 
     @model_validator(mode="after")
     def _options_fit_the_task(self) -> "Multimodal":
@@ -98,7 +137,9 @@ class Multimodal(Shape):
         """The path and the reason of every field of a tower that makes no sense for its column's type."""
         for name, tower in sorted(self.towers.items()):
             if name in types:
-                for field, reason in tower.misfits(types[name]):
+                kind = types[name]
+                found = misfits_of_language(tower, kind) if self.language_model else tower.misfits(kind)
+                for field, reason in found:
                     yield f"towers.{name}.{field}", reason
 
     def misfits(self, task: Task) -> Iterator[tuple[str, str]]:
@@ -111,7 +152,7 @@ class Multimodal(Shape):
             )
         if loss.label_smoothing and task is not Task.CLASSIFICATION:
             yield "loss.label_smoothing", f"{kind}; labels are smoothed for a classification only"
-        if loss.class_weights != "none" and task is Task.REGRESSION:
+        if loss.class_weights != "none" and task in (Task.REGRESSION, Task.GENERATION):
             yield "loss.class_weights", f"{kind}, which has no classes to weigh"
         metric = self.hyperparameters.metric_for_best_model
         if metric != "auto" and not fits(metric, task):
@@ -144,7 +185,7 @@ TimeLimit = Annotated[
 class FineTune(Shape):
     """What `POST /v1/fine_tuning/jobs` takes: OpenAI's fields and our `multimodal`."""
 
-    model: str = Field(min_length=1, max_length=300, description="the family: late-fusion")
+    model: str = Field(min_length=1, max_length=300, description="the family: late-fusion or vlm")
     training_file: str = Field(
         min_length=1,
         max_length=100,

@@ -7,6 +7,7 @@ class Task(StrEnum):
     CLASSIFICATION = "classification"
     MULTILABEL = "multilabel"
     REGRESSION = "regression"
+    GENERATION = "generation"
 
 
 #: The losses that fit; the first is taken where the spec says `auto`.
@@ -14,6 +15,7 @@ LOSSES: dict[Task, tuple[str, ...]] = {
     Task.CLASSIFICATION: ("cross_entropy", "focal"),
     Task.MULTILABEL: ("bce", "focal"),
     Task.REGRESSION: ("mse",),
+    Task.GENERATION: ("cross_entropy",),
 }
 
 #: What an evaluation measures; the first picks the best checkpoint where the spec says `auto`. A metric that
@@ -43,12 +45,14 @@ METRICS: dict[Task, tuple[str, ...]] = {
         "log_loss",
     ),
     Task.REGRESSION: ("rmse", "mae", "r2", "pearsonr", "spearmanr"),
+    # The first four of answers that the model writes, the last of each token after the true ones before it.
+    Task.GENERATION: ("exact_match", "bleu", "rouge_l", "wer", "perplexity"),
 }
 
 #: Of every task: the loss that is trained, on the validation rows.
 VALID_LOSS = "valid_loss"
 
-LESS_IS_BETTER = frozenset({VALID_LOSS, "log_loss", "ece", "rmse", "mae"})
+LESS_IS_BETTER = frozenset({VALID_LOSS, "log_loss", "ece", "rmse", "mae", "wer", "perplexity"})
 
 METRIC_NAMES = frozenset(name for names in METRICS.values() for name in names) | {VALID_LOSS}
 

@@ -187,7 +187,7 @@ class _Whole:
         found += repeated(rows)
         found += overlap(others, self._learned(report))
         found += missing_rates(rows)
-        if self.role == "training" and not refusal:
+        if self.role == "training" and not refusal and report.task is not Task.GENERATION:
             found += class_imbalance(training.tally, report.task, self.dataset.schema.label)
             found += lone_classes(training.tally, report.task, self.dataset.schema.label)
         if self.role == "training":

@@ -4,32 +4,32 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from domain.errors import EngineError
-from domain.manifest import Code
+from domain.manifest import Code, ColumnType
 from domain.tasks import Task
 from engine.data.column_statistics import Vocabulary
 from engine.data.media import IN_PLACE, Media
 from engine.data.several import most_of
 from engine.data.tables import excerpt
 from engine.hub.mirror import resolve
-from engine.infer.answers import Modalities, Prediction, Problem, WeightsBy
+from engine.infer.answers import Answer, Modalities, OnBadInput, Prediction, Problem, WeightsBy
 from engine.infer.cells import Cells, category, sort_out, with_sounds
 from engine.infer.readout import readout
 from engine.infer.towers import Clock, Tower
 from engine.infer.weights import weigh
+from engine.infer.writer import Writer
 from engine.models.multimodal import Multimodal
 from engine.models.store import Card, load_model
+from engine.models.vision_language import VisionLanguage
 from engine.train.words import ShouldStop
 
 #: Where `plait-server encoders pull` puts encoders by default.
 DEFAULT_MIRROR = Path(".plait/encoders")
-
-OnBadInput = Literal["error", "mask"]
 
 
 def load(
@@ -37,8 +37,8 @@ def load(
     encoders: Path | str | Callable[[str], Path] | None = None,
     device: str = "auto",
     media: Media = IN_PLACE,
-) -> "Predictor":
-    """The model in `folder`, ready to predict.
+) -> "Predictor | Writer":
+    """The model in `folder`, ready to predict, or (of the family vlm) to write.
 
     `encoders` is the folder that holds the encoders (they are not in the model), or a function from an
     encoder's id to its folder. The Hub is never asked. `media` are decoded in this process, which needs no
@@ -46,7 +46,10 @@ def load(
     EngineError: `model_unreadable`, `model_too_new`, `encoder_unavailable`, `encoder_changed`.
     """
     model, card = load_model(Path(folder), _finder(encoders))
-    return Predictor(model.to(_device(device)), card, media)
+    model = model.to(_device(device))
+    if isinstance(model, VisionLanguage):
+        return Writer(model, card, media)
+    return Predictor(model, card, media)
 
 
 def _finder(encoders: Path | str | Callable[[str], Path] | None) -> Callable[[str], Path]:
@@ -70,15 +73,6 @@ def _device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """`decode_ms` went into reading the inputs, `gpu_ms` into the networks (wherever they run)."""
-
-    predictions: list[Prediction]
-    decode_ms: float
-    gpu_ms: float
-
-
 class Predictor:
     """Holds one model. Rows never touch one another: a bad one has its error, the others their answers."""
 
@@ -100,6 +94,10 @@ class Predictor:
             if isinstance(known, Vocabulary)
         }
         self._readout = readout(Task(card.spec.task), card.classes, card.target)
+
+    @property
+    def reads_media(self) -> bool:
+        return any(self.model.encoder(name).reading.kind != ColumnType.TEXT for name in self.columns)
 
     def predict(
         self,

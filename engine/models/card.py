@@ -17,6 +17,14 @@ _PIPELINES = {
     ColumnType.AUDIO: "audio-classification",
     ColumnType.VIDEO: "video-classification",
 }
+#: Of models that write.
+_WRITING = {
+    frozenset({ColumnType.IMAGE}): "image-to-text",
+    frozenset({ColumnType.TEXT}): "text-generation",
+    frozenset({ColumnType.IMAGE, ColumnType.TEXT}): "image-text-to-text",
+    frozenset({ColumnType.AUDIO, ColumnType.TEXT}): "audio-text-to-text",
+    frozenset({ColumnType.VIDEO, ColumnType.TEXT}): "video-text-to-text",
+}
 
 
 def model_card(config: Mapping[str, Any]) -> str:
@@ -38,12 +46,15 @@ def _tags(config: Mapping[str, Any]) -> list[str]:
 
 def _public_encoders(config: Mapping[str, Any]) -> list[str] | None:
     """Hub ids only: a folder of the machine that trained says nothing elsewhere."""
-    return sorted({id_ for _, _, id_ in _towers(config) if id_ and not id_.startswith("/")}) or None
+    ids = {id_ for _, _, id_ in _towers(config)} | {config.get("language_model", {}).get("model", "")}
+    return sorted(id_ for id_ in ids if id_ and not id_.startswith("/")) or None
 
 
 def _pipeline(config: Mapping[str, Any]) -> str | None:
     """The Hub has no word for several modalities, or for other tasks over one."""
     kinds = [ColumnType(kind) for _, kind, _ in _towers(config)]
+    if "language_model" in config:
+        return _WRITING.get(frozenset(kinds))
     single = len(kinds) == 1 and config["spec"]["task"] != "regression"
     return _PIPELINES.get(kinds[0]) if single else None
 
@@ -56,18 +67,18 @@ def _metric_names(metrics: Mapping[str, float]) -> list[str] | None:
 def _towers(config: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Column, its type and its encoder; numbers and categories have none."""
     columns = config["schema"]["columns"]
-    return [(n, columns[n]["type"], t.get("encoder", "")) for n, t in sorted(config["towers"].items())]
+    return [(n, columns[n]["type"], t.get("encoder") or "") for n, t in sorted(config["towers"].items())]
 
 
 def _body(config: Mapping[str, Any]) -> str:
     spec = config["spec"]
+    unencoded = "read as text" if "language_model" in config else "trained here"
     towers = "\n".join(
-        f"| {_plain(n)} | {kind} | {_plain(e) or 'trained here'} |" for n, kind, e in _towers(config)
+        f"| {_plain(n)} | {kind} | {_plain(e) or unencoded} |" for n, kind, e in _towers(config)
     )
     return f"""# A {spec["task"]} model of Plait
 
-Late fusion (`{spec["fusion"]["type"]}`): each column goes through its encoder, the vectors become one, and a head
-answers. Any subset of the columns is enough for a prediction; a learned token stands in for a missing one.
+{_how(config)} Any subset of the columns is enough for a prediction; a learned token stands in for a missing one.
 
 | column | type | encoder |
 |---|---|---|
@@ -87,6 +98,19 @@ print(model.predict([{_example(config)}]))
 The encoders are fetched with `plait-server encoders pull`.
 
 {_metrics(config["metrics"])}{_classes(config["classes"])}"""
+
+
+def _how(config: Mapping[str, Any]) -> str:
+    spec = config["spec"]
+    if "language_model" not in config:
+        return (
+            f"Late fusion (`{spec['fusion']['type']}`): each column goes through its encoder, the vectors become one, and a "
+            "head\nanswers."
+        )
+    return (
+        f"A language model ({_plain(config['language_model']['model'])}) reads the texts and, through encoders and "
+        "projectors, the media, and writes\nthe answer."
+    )
 
 
 def _example(config: Mapping[str, Any]) -> str:

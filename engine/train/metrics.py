@@ -69,6 +69,8 @@ def scores(goal: Goal, outputs: Tensor, targets: Tensor, criterion: Criterion) -
             found = _of_labels(outputs, targets)
         case Task.REGRESSION:
             found = _of_values(goal, outputs.squeeze(1), targets)
+        case Task.GENERATION:
+            found = {}  # `engine.train.answers` measures what is written
     defined = {name: value for name, value in found.items() if math.isfinite(value)}
     return defined | {"loss": criterion(outputs, targets).item()}
 
@@ -157,7 +159,7 @@ def details(goal: Goal, outputs: Tensor, targets: Tensor) -> dict[str, Any]:
             }
         case Task.MULTILABEL:
             return {"per_class": per_label(outputs, targets, goal.classes)}
-        case Task.REGRESSION:
+        case Task.REGRESSION | Task.GENERATION:
             return {}
 
 
