@@ -41,6 +41,9 @@ class Predicted(Shape):
     embedding: list[float] | None = None
     #: Of a contrastive model: each used column's own vector, if they were asked for.
     embeddings: dict[str, list[float]] | None = None
+    #: What a model that writes has written, and whether it ended (stop) or was cut (length).
+    text: str | None = None
+    finish_reason: Literal["stop", "length"] | None = None
     modalities: Modalities = Modalities()
     warnings: list[str] = Field(default_factory=list)
     error: JobError | None = None

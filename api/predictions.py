@@ -16,7 +16,7 @@ from db import jobs, predictions, registry
 from db.predictions import Standing
 from db.tables import File
 from domain.access import Principal, Scope
-from domain.errors import PlaitError
+from domain.errors import BadRequest, PlaitError
 from domain.ids import new_id
 from domain.job import ID_PREFIX, Kind, Lane, Stage
 from domain.predictions import Predict
@@ -107,7 +107,9 @@ def cancel(plait: Services, who: Principal, prediction_id: str) -> Response:
 def _submit(plait: Services, who: Principal, asked: Predict) -> str:
     """The id of the job: a new one, or the one that the same request made before. Bytes first, row second."""
     with plait.database.reading() as session:
-        registry.get(session, who.tenant, asked.model)
+        model = registry.get(session, who.tenant, asked.model)
+        for field, reason in asked.misfits(model.family):
+            raise BadRequest(f"{field}: {reason}.", param=field)
         files = predictions.files_named(session, who.tenant, asked.file_ids())
     new = new_id(ID_PREFIX[Kind.PREDICT])
     try:
@@ -132,6 +134,7 @@ def _submission(
 ) -> jobs.Submission:
     key, both = requests.idempotency_key(), [intake.row(n, row) for n, row in enumerate(asked.inputs)]
     options = asked.model_dump(include={"model", "top_k", "return_embeddings", "on_bad_input"})
+    options |= asked.writing
     options |= {"timeout_s": asked.timeout_s} if asked.timeout_s else {}
     told: dict[str, Any] = {**options, "kind": Kind.PREDICT, "metadata": asked.metadata}
     return jobs.Submission(

@@ -8,12 +8,12 @@ from domain.fusions import Fusion
 if TYPE_CHECKING:  # the spec knows its family
     from domain.specs import Multimodal
 
-Family = Literal["late-fusion", "clip", "mm-bert", "vilbert", "mult"]
+Family = Literal["late-fusion", "clip", "mm-bert", "vilbert", "mult", "vlm"]
 
 FAMILIES: tuple[str, ...] = get_args(Family)
 
 #: The families that have a task of their own: each means the other.
-TASK_OF = {"clip": "contrastive"}
+TASK_OF = {"clip": "contrastive", "vlm": "generation"}
 
 #: The families whose fusion reads the towers' tokens, and that fusion: it is theirs alone.
 TOKEN_FUSIONS = {"mm-bert": "single_stream", "vilbert": "co_attention", "mult": "cross_modal"}
@@ -40,6 +40,8 @@ def implied(spec: Any) -> Any:
         told.update(("family", of) for of, own in TASK_OF.items() if task == own)
     elif task == "auto" and isinstance(family, str) and family in TASK_OF:
         told["task"] = TASK_OF[family]
+    if told.get("family") == "vlm" and told.get("language_model") is None:
+        told["language_model"] = {}
     return _with_fusion(told)
 
 
@@ -71,7 +73,20 @@ def task_misfits(family: str, task: str) -> Iterator[tuple[str, str]]:
 
 def misfits(spec: "Multimodal") -> Iterator[tuple[str, str]]:
     """The path and the reason of every option that makes no sense for the spec's family."""
+    if spec.task != "auto":
+        yield from task_misfits(spec.family, spec.task)
+    yield from _of_language(spec)
     yield from (_of_tokens if reads_tokens(spec.family) else _of_vectors)(spec)
+
+
+def _of_language(spec: "Multimodal") -> Iterator[tuple[str, str]]:
+    if spec.family != "vlm" and spec.language_model is not None:
+        yield "language_model", f"the family is {spec.family}; a language model is of the family vlm"
+    if spec.family == "vlm" and spec.fusion != Fusion(modality_dropout=spec.fusion.modality_dropout):
+        reason = (
+            "the family is vlm, which fuses inside of the language model; leave all but modality_dropout out"
+        )
+        yield "fusion", reason
 
 
 def _of_tokens(spec: "Multimodal") -> Iterator[tuple[str, str]]:

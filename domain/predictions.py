@@ -6,6 +6,7 @@ A cell that cannot be used becomes a `Flaw` of its row; only what is wrong with 
 import binascii
 import re
 from base64 import b64decode
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal, get_args
@@ -129,6 +130,13 @@ class Row(Shape):
 _Label = Annotated[str, Field(max_length=512)]
 
 
+_Stop = Annotated[str, Field(min_length=1, max_length=100)]
+#: As in OpenAI's chat completions.
+MOST_STOPS = 4
+#: What only a model that writes can be asked for.
+WRITING = ("max_tokens", "temperature", "seed", "stop")
+
+
 class Predict(Shape):
     """What `POST /v1/predictions` takes."""
 
@@ -141,9 +149,45 @@ class Predict(Shape):
     on_bad_input: Literal["error", "mask"] = Field(
         default="error", description="mask: a cell that cannot be read counts as missing, with a warning"
     )
+    max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="of a model that writes: at most so many tokens; none: what training allowed",
+    )
+    temperature: float | None = Field(
+        default=None, ge=0, le=2, strict=False, description="0, or none: the likeliest token each time"
+    )
+    seed: int | None = Field(
+        default=None, ge=0, le=2**31 - 1, description="of what is drawn at a temperature above 0"
+    )
+    stop: _Stop | list[_Stop] | None = Field(
+        default=None, max_length=MOST_STOPS, description="the answer ends before any of these texts"
+    )
     timeout_s: TimeLimit = None
     background: bool = Field(default=False, description="answer at once, with a 202")
     metadata: dict[Annotated[str, Field(max_length=64)], _Label] | None = Field(default=None, max_length=16)
+
+    @property
+    def writing(self) -> dict[str, Any]:
+        """What was said of how the answer is written."""
+        said = {name: getattr(self, name) for name in WRITING if getattr(self, name) is not None}
+        if isinstance(self.stop, str):
+            said["stop"] = [self.stop]
+        return said
+
+    def misfits(self, family: str) -> Iterator[tuple[str, str]]:
+        """The name and the reason of every option that makes no sense for a model of `family`."""
+        if family != "vlm":
+            for name in self.writing:
+                yield name, f"{self.model} writes no text; leave {name} out"
+            return
+        for name in ("top_k", "return_embeddings"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                yield (
+                    name,
+                    f"{self.model} writes a text, which has no classes and no vector; leave {name} out",
+                )
 
     def file_ids(self) -> set[str]:
         """The uploaded files that cells name."""

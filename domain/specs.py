@@ -11,6 +11,8 @@ from pydantic import Field, model_validator
 from domain.families import FAMILIES, Family, implied, misfits, task_misfits, with_family
 from domain.fusions import Fusion
 from domain.hyperparameters import Hyperparameters
+from domain.language import LanguageModel
+from domain.language import misfits as misfits_of_language
 from domain.manifest import ColumnType, Schema
 from domain.shapes import Shape, parse, wrong
 from domain.tasks import LOSSES, METRICS, Task, fits
@@ -60,12 +62,13 @@ class Multimodal(Shape):
     """The whole spec of a fine-tune. `towers` may be empty: one tower a column is then made."""
 
     version: Literal[1] = Field(default=1, description="of this spec's format")
-    task: Literal["auto", "classification", "multilabel", "regression", "contrastive"] = Field(
+    task: Literal["auto", "classification", "multilabel", "regression", "contrastive", "generation"] = Field(
         default="auto", description="auto: told by what the labels are; contrastive needs none"
     )
     family: Family = Field(
         default="late-fusion",
-        description="the kind of network; clip, which contrastive means, needs no label",
+        description="the kind of network; clip, which contrastive means, needs no label; vlm, which generation means, is a "
+        "language model that reads media and writes",
     )
     towers: dict[_ColumnName, Tower] = Field(
         default_factory=dict,
@@ -77,6 +80,9 @@ class Multimodal(Shape):
         default=None, description="id of an uploaded file; evaluated once, at the end"
     )
     hold_out: HoldOut = HoldOut()
+    language_model: LanguageModel | None = Field(
+        default=None, description="of the family vlm, which has the default one if none is said"
+    )
     fusion: Fusion = Fusion()
     loss: Loss = Loss()
     hyperparameters: Hyperparameters = Hyperparameters()
@@ -123,7 +129,9 @@ class Multimodal(Shape):
         """The path and the reason of every field of a tower that makes no sense for its column's type."""
         for name, tower in sorted(self.towers.items()):
             if name in types:
-                for field, reason in tower.misfits(types[name]):
+                kind = types[name]
+                found = misfits_of_language(tower, kind) if self.language_model else tower.misfits(kind)
+                for field, reason in found:
                     yield f"towers.{name}.{field}", reason
 
     def misfits(self, task: Task) -> Iterator[tuple[str, str]]:
@@ -139,7 +147,7 @@ class Multimodal(Shape):
             )
         if loss.label_smoothing and task is not Task.CLASSIFICATION:
             yield "loss.label_smoothing", f"{kind}; labels are smoothed for a classification only"
-        if loss.class_weights != "none" and task in (Task.REGRESSION, Task.CONTRASTIVE):
+        if loss.class_weights != "none" and task in (Task.REGRESSION, Task.CONTRASTIVE, Task.GENERATION):
             yield "loss.class_weights", f"{kind}, which has no classes to weigh"
         metric = self.hyperparameters.metric_for_best_model
         if metric != "auto" and not fits(metric, task):

@@ -8,6 +8,7 @@ class Task(StrEnum):
     MULTILABEL = "multilabel"
     REGRESSION = "regression"
     CONTRASTIVE = "contrastive"
+    GENERATION = "generation"
 
 
 #: The losses that fit; the first is taken where the spec says `auto`.
@@ -16,6 +17,7 @@ LOSSES: dict[Task, tuple[str, ...]] = {
     Task.MULTILABEL: ("bce", "focal"),
     Task.REGRESSION: ("mse",),
     Task.CONTRASTIVE: ("clip", "siglip"),
+    Task.GENERATION: ("cross_entropy",),
 }
 
 #: What an evaluation measures; the first picks the best checkpoint where the spec says `auto`. A metric that
@@ -47,12 +49,14 @@ METRICS: dict[Task, tuple[str, ...]] = {
     Task.REGRESSION: ("rmse", "mae", "r2", "pearsonr", "spearmanr"),
     # Means over all pairs of columns, both ways; each way is told besides, by names such as `i2t_recall@1`.
     Task.CONTRASTIVE: ("mrr", "recall@1", "recall@5", "recall@10", "median_rank"),
+    # The first four of answers that the model writes, the last of each token after the true ones before it.
+    Task.GENERATION: ("exact_match", "bleu", "rouge_l", "wer", "perplexity"),
 }
 
 #: Of every task: the loss that is trained, on the validation rows.
 VALID_LOSS = "valid_loss"
 
-LESS_IS_BETTER = frozenset({VALID_LOSS, "log_loss", "ece", "rmse", "mae", "median_rank"})
+LESS_IS_BETTER = frozenset({VALID_LOSS, "log_loss", "ece", "rmse", "mae", "median_rank", "wer", "perplexity"})
 
 METRIC_NAMES = frozenset(name for names in METRICS.values() for name in names) | {VALID_LOSS}
 

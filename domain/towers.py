@@ -33,6 +33,9 @@ def _encoder_id(value: str) -> str:
     return value
 
 
+HubId = Annotated[str, AfterValidator(_encoder_id), Field(max_length=300)]
+
+
 class Lora(Shape):
     """Low-rank adapters in a pretrained network whose own weights stay as they are."""
 

@@ -67,6 +67,9 @@ class Prediction:
     probabilities: dict[str, float] | None
     #: The fused vector before the head, if it was asked for.
     embedding: list[float] | None
+    #: Of a model that writes, and why it ended: stop or length.
+    text: str | None
+    finish_reason: str | None
     modalities: Modalities
     warnings: list[str]
     error: RowError | None
@@ -85,6 +88,8 @@ class Prediction:
             top=[Ranked(one["label"], one["score"]) for one in raw.get("top") or ()],
             probabilities=raw.get("probabilities"),
             embedding=raw.get("embedding"),
+            text=raw.get("text"),
+            finish_reason=raw.get("finish_reason"),
             modalities=Modalities.of(raw.get("modalities") or {}),
             warnings=raw.get("warnings") or [],
             error=RowError(error["code"], error["message"], error.get("param")) if error else None,
@@ -150,6 +155,10 @@ class Predictions:
         top_k: int = 1,
         return_embeddings: bool = False,
         on_bad_input: OnBadInput = "error",
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        seed: int | None = None,
+        stop: str | Sequence[str] | None = None,
         wait: bool | float = True,
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
@@ -158,7 +167,8 @@ class Predictions:
 
         A value is text, a `pathlib.Path` to a picture or sound, its bytes, `{"file_id": …}` of an uploaded file,
         a list of such for several files in one cell, or None; any of the model's columns may be left out. A bad row has its own `error` and harms no other;
-        with `on_bad_input="mask"` it is predicted from its other columns. Waits until the run is final, or `wait`
+        with `on_bad_input="mask"` it is predicted from its other columns. `max_tokens`, `temperature`, `seed` and `stop` are
+        for a model that writes. Waits until the run is final, or `wait`
         seconds (False: not at all); see `get` and `wait` for a run that was not.
         """
         if not 1 <= len(inputs) <= MOST_ROWS:
@@ -170,6 +180,8 @@ class Predictions:
             "return_embeddings": return_embeddings,
             "on_bad_input": on_bad_input,
         }
+        writing = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "stop": stop}
+        body |= {name: value for name, value in writing.items() if value is not None}
         if metadata:
             body["metadata"] = dict(metadata)
         raw = self._post(body, inputs, idempotency_key, waiting.prefer(seconds))

@@ -7,7 +7,7 @@ from hashlib import sha256
 from domain.manifest import MODALITIES, Code, ColumnType, Issue
 from engine.data.chat_paths import column_at
 from engine.data.issues import Issues
-from engine.data.lengths import TextLimit
+from engine.data.lengths import ANSWER, TextLimit
 from engine.data.manifest import Dataset, MediaRef, Row, Several, Unreadable
 from engine.data.probe import Probed, Undecodable
 from engine.data.references import is_data_url, shown
@@ -124,7 +124,7 @@ class Texts:
 
     def add(self, row: Row) -> None:
         for name, held in self._held.items():
-            value = row.values.get(name)
+            value = row.values.get(name) if name != ANSWER else row.label
             for text in value.parts if isinstance(value, Several) else (value,):
                 if isinstance(text, str):
                     held.append((row.line, text))
@@ -139,10 +139,10 @@ class Texts:
         limit = self._limits[name]
         for place in limit.too_long([text for _, text in held]):
             line, text = held[place]
-            message = (
-                f"Of the text in '{name}' only the first {limit.tokens} tokens are read; "
-                "shorten it, or raise the tower's max_length if the encoder reads more."
-            )
+            where = f"text in '{name}'" if name != ANSWER else "answer"
+            message = f"Of the {where} only the first {limit.tokens} tokens are read; shorten it, or raise {limit.raised_by}."
             shown = excerpt(text)
-            self.issues.append(Issue(Code.TEXT_TOO_LONG, message, line, name, shown, severity="warning"))
+            self.issues.append(
+                Issue(Code.TEXT_TOO_LONG, message, line, name or None, shown, severity="warning")
+            )
         held.clear()

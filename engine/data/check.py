@@ -195,7 +195,7 @@ class _Whole:
         found += repeated(rows, labelled=is_labelled)
         found += overlap(others, self._learned(report))
         found += missing_rates(rows)
-        if self.role == "training" and is_labelled and not refusal:
+        if self.role == "training" and is_labelled and not refusal and report.task is not Task.GENERATION:
             found += class_imbalance(training.tally, report.task, self.dataset.schema.label)
             found += lone_classes(training.tally, report.task, self.dataset.schema.label)
         if self.role == "training":

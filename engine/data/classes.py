@@ -18,6 +18,8 @@ SEPARATOR = ";"
 _LARGEST = 1e30
 #: Of one name: a prediction repeats it for every row.
 _LONGEST_NAME = 200
+#: Of a text that is to be written: far more than a model writes.
+_LONGEST_TEXT = 100_000
 
 
 class Mislabelled(ValueError):
@@ -67,6 +69,8 @@ def read_label(label: str | tuple[str, ...] | float, task: Task) -> Label:
         if not isinstance(number, float) or not abs(number) <= _LARGEST:
             raise Mislabelled("must be a finite number; for classes set task to classification")
         return number
+    if task is Task.GENERATION:
+        return _written(label)
     if isinstance(label, float):
         raise Mislabelled(
             "must be a word or a whole number: a class, not a measured value; for those set task to regression"
@@ -77,6 +81,20 @@ def read_label(label: str | tuple[str, ...] | float, task: Task) -> Label:
     if isinstance(label, tuple):
         raise Mislabelled("must be one word or whole number; for lists of classes set task to multilabel")
     return _short(label)
+
+
+def _written(label: Label) -> str:
+    """The text that is to be written; in CSV a number is one too."""
+    if isinstance(label, tuple):
+        raise Mislabelled("must be one text, not a list")
+    text = str(label).strip()
+    if not text:
+        raise Mislabelled("must be a text, not blanks alone")
+    if len(text) > _LONGEST_TEXT:
+        raise Mislabelled(f"must have at most {_LONGEST_TEXT} characters; shorten it")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise Mislabelled("holds half of a surrogate pair, which is no character; mend it")
+    return text
 
 
 def _short(label: Label) -> Label:
@@ -103,7 +121,7 @@ def spec_issues(spec: Multimodal, task: Task, known: Sequence[str]) -> Iterator[
 
 
 def names_of(label: Label) -> tuple[str, ...]:
-    """The classes that a label names; a number names none."""
+    """The classes that a label names; a number names none. Of a generation no label is asked."""
     if isinstance(label, float):
         return ()
     return (label,) if isinstance(label, str) else label

@@ -10,6 +10,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from domain.errors import EngineError
+from domain.language import LanguageModel
 from domain.manifest import ColumnType
 from domain.specs import Multimodal
 from domain.towers import DEFAULT_ENCODERS, Tower
@@ -25,6 +26,9 @@ DEFAULT_MAX_SECONDS = 30.0
 _BYTES_A_TOKEN = 64
 _AT_ONCE = 256
 
+#: In the place of a column's name: the text that is to be written.
+ANSWER = ""
+
 
 @dataclass(frozen=True)
 class TextLimit:
@@ -32,6 +36,8 @@ class TextLimit:
 
     tokenizer: Any
     tokens: int
+    #: What must be raised for more to be read.
+    raised_by: str = "the tower's max_length if the encoder reads more"
 
     def too_long(self, texts: Sequence[str]) -> Iterator[int]:
         """The places of the texts that are longer."""
@@ -52,6 +58,8 @@ def text_limits(
     spec: Multimodal, types: Mapping[str, ColumnType], find: Callable[[str], Path]
 ) -> dict[str, TextLimit]:
     """By column; one whose encoder `find` does not know, or that has no tokenizer.json, is left out."""
+    if spec.language_model is not None:
+        return _language_limits(spec, spec.language_model, types, find)
     limits: dict[str, TextLimit] = {}
     for name in spec.towers or types:
         if types.get(name) is ColumnType.TEXT:
@@ -63,6 +71,24 @@ def text_limits(
             if limit is not None:
                 limits[name] = limit
     return limits
+
+
+def _language_limits(
+    spec: Multimodal, said: LanguageModel, types: Mapping[str, ColumnType], find: Callable[[str], Path]
+) -> dict[str, TextLimit]:
+    try:
+        tokenizer = _tokenizer(find(said.model) / "tokenizer.json")
+    except EngineError:
+        return {}
+    if tokenizer is None:
+        return {}
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    texts = [name for name in spec.towers or types if types.get(name) is ColumnType.TEXT]
+    limits = {name: TextLimit(tokenizer, said.max_length, "language_model.max_length") for name in texts}
+    # Its end takes a token, too.
+    answer = TextLimit(tokenizer, said.max_answer_length - 1, "language_model.max_answer_length")
+    return {**limits, ANSWER: answer}
 
 
 def _limit(folder: Path, asked: int | None) -> TextLimit | None:

@@ -24,6 +24,9 @@ def class_issues(
     """The classes, sorted, and what is wrong. `trained` are those of another file that is trained on."""
     readings = Readings(rows, dataset, task)
     issues = readings.issues()
+    if task is Task.GENERATION:
+        # Texts to be written may all differ, or all be the same.
+        return [], issues
     training = readings.of(rows.training)
     known = sorted({name for label in training for name in names_of(label)} if trained is None else trained)
     if sum(map(len, known)) > MOST_NAMES:
@@ -44,12 +47,13 @@ def class_issues(
 
 
 def no_generation(dataset: Dataset, spec: Multimodal) -> Issue | None:
-    """What a chat file is good for without a word on its task: nothing yet."""
+    """A chat file without a word on its task: what is to be learned of it must be said."""
     if not dataset.is_chat or spec.task != "auto":
         return None
     message = (
-        "This is a chat file: to write answers like its last messages is the task generation, which there is not yet; "
-        f"there are {', '.join(Task)}. If the answers are classes or numbers, set multimodal.task to one of these."
+        "This is a chat file: to write answers like its last messages is the task generation, of model and "
+        "multimodal.family vlm. If the answers are classes or numbers, set multimodal.task to one of "
+        f"{', '.join(task for task in Task if task is not Task.GENERATION)}."
     )
     return Issue(Code.LABEL_TYPE_MISMATCH, message, param="multimodal.task")
 

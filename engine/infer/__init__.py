@@ -1,6 +1,7 @@
 """Predictions from a model folder: `load(folder).predict(rows)`. Knows no job, queue or database."""
 
-from engine.infer.answers import Modalities, Prediction, Problem, Scored
-from engine.infer.predictor import Answer, Predictor, load
+from engine.infer.answers import Answer, Modalities, Prediction, Problem, Scored
+from engine.infer.predictor import Predictor, load
+from engine.infer.writer import Writer
 
-__all__ = ["Answer", "Modalities", "Prediction", "Predictor", "Problem", "Scored", "load"]
+__all__ = ["Answer", "Modalities", "Prediction", "Predictor", "Problem", "Scored", "Writer", "load"]

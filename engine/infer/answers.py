@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 WeightsBy = Literal["gates", "leave_one_out"]
 
+OnBadInput = Literal["error", "mask"]
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -50,6 +52,9 @@ class Prediction:
     embedding       the fused vector before the head, if it was asked for; of a contrastive model always: the mean of
                     the columns' vectors, of length 1
     embeddings      contrastive: of each used column its own vector, of length 1, if they were asked for
+    text            generation: what the model wrote
+    finish_reason   generation: stop, where the answer ended by itself or before a text it was to stop at; length, where it
+                    was cut
     """
 
     modalities: Modalities
@@ -61,9 +66,20 @@ class Prediction:
     probabilities: dict[str, float] | None = None
     embedding: list[float] | None = None
     embeddings: dict[str, list[float]] | None = None
+    text: str | None = None
+    finish_reason: Literal["stop", "length"] | None = None
     warnings: tuple[str, ...] = ()
     error: Problem | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as JSON takes them."""
         return asdict(self) | {"top": [asdict(s) for s in self.top], "warnings": list(self.warnings)}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`decode_ms` went into reading the inputs, `gpu_ms` into the networks (wherever they run)."""
+
+    predictions: list[Prediction]
+    decode_ms: float
+    gpu_ms: float

@@ -4,28 +4,30 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from domain.errors import EngineError
-from domain.manifest import Code
+from domain.manifest import Code, ColumnType
 from domain.tasks import Task
 from engine.data.column_statistics import Vocabulary
 from engine.data.media import IN_PLACE, Media
 from engine.data.several import most_of
 from engine.data.tables import excerpt
 from engine.hub.mirror import resolve
-from engine.infer.answers import Modalities, Prediction, Problem, WeightsBy
+from engine.infer.answers import Answer, Modalities, OnBadInput, Prediction, Problem, WeightsBy
 from engine.infer.cells import Cells, category, sort_out, with_sounds
 from engine.infer.readout import readout
 from engine.infer.towers import Clock, Tower
 from engine.infer.weights import weigh
+from engine.infer.writer import Writer
 from engine.models.joint import fused as joined
 from engine.models.multimodal import Multimodal
 from engine.models.store import Card, load_model
 from engine.models.tokens import Tokens
+from engine.models.vision_language import VisionLanguage
 from engine.train.words import ShouldStop
 
 #: Where `plait-server encoders pull` puts encoders by default.
@@ -34,16 +36,14 @@ DEFAULT_MIRROR = Path(".plait/encoders")
 #: Rows whose tokens are fused at once.
 TOKEN_ROWS = 64
 
-OnBadInput = Literal["error", "mask"]
-
 
 def load(
     folder: Path | str,
     encoders: Path | str | Callable[[str], Path] | None = None,
     device: str = "auto",
     media: Media = IN_PLACE,
-) -> "Predictor":
-    """The model in `folder`, ready to predict.
+) -> "Predictor | Writer":
+    """The model in `folder`, ready to predict, or (of the family vlm) to write.
 
     `encoders` is the folder that holds the encoders (they are not in the model), or a function from an
     encoder's id to its folder. The Hub is never asked. `media` are decoded in this process, which needs no
@@ -51,7 +51,10 @@ def load(
     EngineError: `model_unreadable`, `model_too_new`, `encoder_unavailable`, `encoder_changed`.
     """
     model, card = load_model(Path(folder), _finder(encoders))
-    return Predictor(model.to(_device(device)), card, media)
+    model = model.to(_device(device))
+    if isinstance(model, VisionLanguage):
+        return Writer(model, card, media)
+    return Predictor(model, card, media)
 
 
 def _finder(encoders: Path | str | Callable[[str], Path] | None) -> Callable[[str], Path]:
@@ -73,15 +76,6 @@ def _device(wanted: str) -> torch.device:
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(wanted)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """`decode_ms` went into reading the inputs, `gpu_ms` into the networks (wherever they run)."""
-
-    predictions: list[Prediction]
-    decode_ms: float
-    gpu_ms: float
 
 
 class Predictor:
@@ -106,6 +100,10 @@ class Predictor:
         }
         self._embeds_only = card.spec.task == Task.CONTRASTIVE
         self._readout = readout(Task(card.spec.task), card.classes, card.target)
+
+    @property
+    def reads_media(self) -> bool:
+        return any(self.model.encoder(name).reading.kind != ColumnType.TEXT for name in self.columns)
 
     def predict(
         self,

@@ -84,7 +84,7 @@ def _encoder(spec: Spec, schema: Schema, name: str, folders: Mapping[str, Path])
     column = schema.columns[name]
     tower = spec.towers[name]
     try:
-        read_as = _within(tower, column)
+        read_as = within(tower, column)
         encoder = load_encoder(folders[name], column.type, read_as, reads_tokens=reads_tokens(spec.family))
         freeze_share(encoder.network, tower.frozen_share)
         return encoder
@@ -92,7 +92,7 @@ def _encoder(spec: Spec, schema: Schema, name: str, folders: Mapping[str, Path])
         raise EngineError(error.code, error.message, param=path) from error
 
 
-def _within(tower: Tower, column: Column) -> Tower:
+def within(tower: Tower, column: Column) -> Tower:
     """What a tower says of its own input counts first, what its column says second."""
     said = {"max_seconds": column.max_seconds, "num_frames": column.num_frames}
     return tower.model_copy(update={k: v for k, v in said.items() if getattr(tower, k) is None})

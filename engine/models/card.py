@@ -18,6 +18,14 @@ _PIPELINES = {
     ColumnType.AUDIO: "audio-classification",
     ColumnType.VIDEO: "video-classification",
 }
+#: Of models that write.
+_WRITING = {
+    frozenset({ColumnType.IMAGE}): "image-to-text",
+    frozenset({ColumnType.TEXT}): "text-generation",
+    frozenset({ColumnType.IMAGE, ColumnType.TEXT}): "image-text-to-text",
+    frozenset({ColumnType.AUDIO, ColumnType.TEXT}): "audio-text-to-text",
+    frozenset({ColumnType.VIDEO, ColumnType.TEXT}): "video-text-to-text",
+}
 
 
 def model_card(config: Mapping[str, Any]) -> str:
@@ -39,7 +47,8 @@ def _tags(config: Mapping[str, Any]) -> list[str]:
 
 def _public_encoders(config: Mapping[str, Any]) -> list[str] | None:
     """Hub ids only: a folder of the machine that trained says nothing elsewhere."""
-    return sorted({id_ for _, _, id_ in _towers(config) if id_ and not id_.startswith("/")}) or None
+    ids = {id_ for _, _, id_ in _towers(config)} | {config.get("language_model", {}).get("model", "")}
+    return sorted(id_ for id_ in ids if id_ and not id_.startswith("/")) or None
 
 
 def _pipeline(config: Mapping[str, Any]) -> str | None:
@@ -47,6 +56,8 @@ def _pipeline(config: Mapping[str, Any]) -> str | None:
     kinds = [ColumnType(kind) for _, kind, _ in _towers(config)]
     if config["spec"]["task"] == "contrastive":
         return "feature-extraction"
+    if "language_model" in config:
+        return _WRITING.get(frozenset(kinds))
     single = len(kinds) == 1 and config["spec"]["task"] != "regression"
     return _PIPELINES.get(kinds[0]) if single else None
 
@@ -59,17 +70,18 @@ def _metric_names(metrics: Mapping[str, float]) -> list[str] | None:
 def _towers(config: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Column, its type and its encoder; numbers and categories have none."""
     columns = config["schema"]["columns"]
-    return [(n, columns[n]["type"], t.get("encoder", "")) for n, t in sorted(config["towers"].items())]
+    return [(n, columns[n]["type"], t.get("encoder") or "") for n, t in sorted(config["towers"].items())]
 
 
 def _body(config: Mapping[str, Any]) -> str:
     spec = config["spec"]
+    unencoded = "read as text" if "language_model" in config else "trained here"
     towers = "\n".join(
-        f"| {_plain(n)} | {kind} | {_plain(e) or 'trained here'} |" for n, kind, e in _towers(config)
+        f"| {_plain(n)} | {kind} | {_plain(e) or unencoded} |" for n, kind, e in _towers(config)
     )
     return f"""# A {spec["task"]} model of Plait
 
-{_how(spec)}
+{_how(config)}
 
 | column | type | encoder |
 |---|---|---|
@@ -91,22 +103,28 @@ The encoders are fetched with `plait-server encoders pull`.
 {_metrics(config["metrics"])}{_classes(config["classes"])}"""
 
 
-def _how(spec: Mapping[str, Any]) -> str:
+def _how(config: Mapping[str, Any]) -> str:
+    spec = config["spec"]
     family, fusion = spec["family"], spec["fusion"]["type"]
+    subset = "Any subset of the columns is enough"
     if spec["task"] == "contrastive":
         return (
             "Each column goes through its encoder and a projection into one space, where what belongs together is near\n"
-            f"(loss `{spec['loss']['type']}`). Vectors have length 1; a row's is the mean of its columns'. Any subset of the\n"
-            "columns is enough."
+            f"(loss `{spec['loss']['type']}`). Vectors have length 1; a row's is the mean of its columns'. {subset}."
         )
-    if reads_tokens(family):
-        made = f"{family} (`{fusion}`): each column goes through its encoder, attention over the tokens of all makes one vector,"
+    if "language_model" in config:
+        made = (
+            f"A language model ({_plain(config['language_model']['model'])}) reads the texts and, through encoders and "
+            "projectors, the media, and writes\nthe answer."
+        )
+    elif reads_tokens(family):
+        made = (
+            f"{family} (`{fusion}`): each column goes through its encoder, attention over the tokens of all makes one vector, "
+            "and a head\nanswers."
+        )
     else:
-        made = f"Late fusion (`{fusion}`): each column goes through its encoder, the vectors become one,"
-    return (
-        f"{made} and a head\n"
-        "answers. Any subset of the columns is enough for a prediction; a learned token stands in for a missing one."
-    )
+        made = f"Late fusion (`{fusion}`): each column goes through its encoder, the vectors become one, and a head\nanswers."
+    return f"{made} {subset} for a prediction; a learned token stands in for a missing one."
 
 
 def _example(config: Mapping[str, Any]) -> str:

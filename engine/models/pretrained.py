@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 from transformers.utils import logging as chatter
 
 from domain.errors import EngineError
@@ -52,6 +52,23 @@ def open_network(folder: Path) -> tuple[nn.Module, set[str]]:
     if strange or found["mismatched_keys"]:
         raise EngineError("encoder_unusable", f"{folder} lacks weights, among them {strange[:3]}")
     return model, missing
+
+
+def open_language_model(folder: Path) -> Any:
+    """A causal language model in fp32, its head included."""
+    if not list(folder.glob(_WEIGHTS)):
+        raise EngineError("encoder_unusable", f"{folder} holds no weights in safetensors format")
+    with _trouble(folder), _quiet():
+        both: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **LOCAL
+        )
+    model, found = both
+    if found["missing_keys"] or found["mismatched_keys"]:
+        strange = sorted(found["missing_keys"])[:3]
+        raise EngineError(
+            "encoder_unusable", f"{folder} lacks weights of a language model, among them {strange}"
+        )
+    return model
 
 
 def open_processor(kind: Any, folder: Path, **options: Any) -> Any:

@@ -16,9 +16,10 @@ from domain.specs import Multimodal as Spec
 from engine.data.column_statistics import Statistics, as_json, read_statistics
 from engine.data.durable import write_durably
 from engine.data.targets import Scale
-from engine.models.build import build_model
 from engine.models.card import model_card
 from engine.models.multimodal import Multimodal
+from engine.models.opening import open_model
+from engine.models.vision_language import VisionLanguage
 
 FORMAT = 1
 
@@ -54,16 +55,27 @@ def _described(model: Multimodal, card: Card) -> dict[str, Any]:
         "schema": card.schema.model_dump(mode="json"),
         "classes": card.classes,
         "target": asdict(card.target) if card.target else None,
-        "towers": {name: _tower(model, card, name) for name in model.names},
+        "towers": {name: _tower(model, card, name) for name in sorted(card.spec.towers)},
         # Frozen, and not the encoder's own: the weights of towers that another training left.
         **({"carried": sorted(model.carried)} if model.carried else {}),
         "metrics": card.metrics,
+        **_language(model, card),
     }
+
+
+def _language(model: Multimodal, card: Card) -> dict[str, Any]:
+    if not isinstance(model, VisionLanguage) or card.spec.language_model is None:
+        return {}
+    told = {"model": card.spec.language_model.model, "fingerprint": model.language.fingerprint}
+    return {"language_model": told}
 
 
 def _tower(model: Multimodal, card: Card, name: str) -> dict[str, Any]:
     if name in card.statistics:
         return {"statistics": as_json(card.statistics[name])}
+    if name not in model.names:
+        # A language model reads it as text.
+        return {"encoder": None}
     return {"encoder": card.spec.towers[name].encoder, "fingerprint": model.encoder(name).fingerprint}
 
 
@@ -71,14 +83,19 @@ def load_model(folder: Path, encoders: Callable[[str], Path]) -> tuple[Multimoda
     """The model as it was trained; refuses a newer format and encoders that are not the same."""
     config = read_config(folder)
     spec, schema = Spec.model_validate(config["spec"]), Schema.model_validate(config["schema"])
-    folders = {name: encoders(tower.encoder) for name, tower in spec.towers.items() if tower.encoder}
     statistics = _statistics(config, schema, folder)
-    model = build_model(spec, schema, len(config["classes"]), folders, statistics)
+    model = open_model(spec, schema, len(config["classes"]), encoders, statistics)
     for name, tower in config["towers"].items():
         if "fingerprint" in tower and model.encoder(name).fingerprint != tower["fingerprint"]:
             raise EngineError(
                 "encoder_changed", f"{tower['encoder']} is not the one the model was trained on"
             )
+    if (
+        isinstance(model, VisionLanguage)
+        and model.language.fingerprint != config["language_model"]["fingerprint"]
+    ):
+        name = config["language_model"]["model"]
+        raise EngineError("encoder_changed", f"{name} is not the one the model was trained on")
     model.carried = frozenset(config.get("carried", ()))
     _fill(model, folder)
     model.eval()

@@ -8,10 +8,12 @@ from typing import Any
 
 from domain.specs import Multimodal
 from domain.tasks import METRICS, Task
+from engine.data.conversations import Conversations
 from engine.data.splits import Splits
 from engine.models.multimodal import Multimodal as Network
 from engine.models.store import Card, save_model
-from engine.train import metrics, results
+from engine.models.vision_language import VisionLanguage
+from engine.train import answers, metrics, results
 from engine.train.checkpoint import Memory
 from engine.train.losses import Criterion
 from engine.train.plan import Plan
@@ -78,6 +80,9 @@ def _tested(
     """In fp32, in which the model will answer."""
     if len(inputs.test) == 0:
         return {}
+    if isinstance(model, VisionLanguage) and isinstance(inputs.test, Conversations):
+        found, shown = answers.measured(model, inputs.test, should_stop)
+        return {"metrics": found, "answers": shown}
     outputs, targets = metrics.predict(model, inputs.test, should_stop), inputs.test.targets
     found = metrics.scores(splits.goal, outputs, targets, loss)
     return {"metrics": found, **metrics.details(splits.goal, outputs, targets)}

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from domain.errors import EngineError
 from domain.specs import Loss
 from domain.tasks import Task
-from engine.data.targets import Goal
+from engine.data.targets import IGNORED, Goal
 
 #: Outputs [rows, classes or 1] and targets -> the mean over the rows.
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -29,6 +29,8 @@ def criterion(loss: Loss, goal: Goal, targets: Tensor) -> Criterion:
     """
     if goal.task is Task.REGRESSION:
         return mse
+    if goal.task is Task.GENERATION:
+        return answer_loss
     gamma = FOCAL_GAMMA if loss.gamma is None else loss.gamma
     if goal.task is Task.MULTILABEL:
         of_labels = _label_weights(loss, goal, targets)
@@ -83,6 +85,18 @@ def bce(outputs: Tensor, targets: Tensor, *, weights: Tensor | None = None) -> T
 
 def mse(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.mse_loss(outputs.float().squeeze(1), targets)
+
+
+def answer_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Logits [tokens, vocabulary] of targets [rows, longest] padded with -100: each row's mean over its tokens, and the
+    mean of these.
+
+    Not the mean over all tokens: micro-batches could then not be added up to one step.
+    """
+    live = targets != IGNORED
+    costs = F.cross_entropy(outputs.float(), targets[live], reduction="none")
+    shares = (live / live.sum(1, keepdim=True).clamp(min=1))[live]
+    return (costs * shares).sum() / len(targets)
 
 
 def _class_weights(loss: Loss, goal: Goal, targets: Tensor) -> Tensor | None:

@@ -74,6 +74,8 @@ def scores(goal: Goal, outputs: Tensor, targets: Tensor, criterion: Criterion) -
         case Task.CONTRASTIVE:
             assert isinstance(criterion, Contrast)
             return retrieval_scores(outputs, targets, goal.columns, criterion)
+        case Task.GENERATION:
+            found = {}  # `engine.train.answers` measures what is written
     defined = {name: value for name, value in found.items() if math.isfinite(value)}
     return defined | {"loss": criterion(outputs, targets).item()}
 
@@ -162,7 +164,7 @@ def details(goal: Goal, outputs: Tensor, targets: Tensor) -> dict[str, Any]:
             }
         case Task.MULTILABEL:
             return {"per_class": per_label(outputs, targets, goal.classes)}
-        case Task.REGRESSION | Task.CONTRASTIVE:
+        case Task.REGRESSION | Task.CONTRASTIVE | Task.GENERATION:
             return {}
 
 

@@ -25,7 +25,9 @@ def make_optimiser(model: Multimodal, plan: Plan) -> torch.optim.Optimizer:
 
 
 def _base_lr(model: Multimodal, plan: Plan, parameter: str) -> float:
-    part, place, *rest = parameter.split(".")
+    part, place, *rest = parameter.split(".") if "." in parameter else (parameter, "")
+    if part == "language" and plan.language_lr is not None:
+        return plan.language_lr
     # A pool begins at random, as the head does, and learns at its rate.
     is_tower = part == "encoders" and rest[0] != "pool"
     return plan.tower_lr[model.names[int(place)]] if is_tower else plan.head_lr

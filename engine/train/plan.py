@@ -14,6 +14,8 @@ from engine.train.precision import Precision
 #: the gradients' size, and need larger rates.
 HEAD_LR = {"adamw": 1e-3, "sgd": 2e-2}
 TOWER_LR = {"adamw": 2e-5, "sgd": 1e-3}
+#: For a language model's adapters: LLaVA's rate for them (Liu et al. 2023, arXiv:2310.03744). Its own weights take TOWER_LR.
+ADAPTER_LR = {"adamw": 2e-4, "sgd": 1e-2}
 #: Steps that a small data set still gets, and the epochs within which it must.
 AUTO_STEPS = 600
 AUTO_EPOCHS_CACHED = (10, 40)
@@ -52,6 +54,8 @@ class Plan:
     #: None: by the clock.
     save_steps: int | None
     logging_steps: int
+    #: Of a language model, if it is trained.
+    language_lr: float | None = None
 
     @property
     def total_steps(self) -> int:
@@ -88,7 +92,8 @@ class Plan:
 def make_plan(spec: Multimodal, rows: int, precision: Precision = "fp32", live: Collection[str] = ()) -> Plan:
     """The plan for `rows` training rows; `spec` has its task decided. `live` are frozen towers that encode in each epoch."""
     hyper = spec.hyperparameters
-    cached = all(
+    # A language model runs in every step, whatever of the towers is cached.
+    cached = spec.language_model is None and all(
         (tower.is_frozen and name not in live) or tower.encoder is None for name, tower in spec.towers.items()
     )
     auto_batch = AUTO_BATCH_CACHED if cached else AUTO_BATCH_LIVE
@@ -121,6 +126,7 @@ def make_plan(spec: Multimodal, rows: int, precision: Precision = "fp32", live: 
         eval_steps=_or(hyper.eval_steps, per_epoch),
         save_steps=hyper.save_steps if isinstance(hyper.save_steps, int) else None,
         logging_steps=_or(hyper.logging_steps, max(1, total // AUTO_LOGS)),
+        language_lr=_times(_language_lr(spec), rate),
     )
 
 
@@ -138,6 +144,18 @@ def _tower_lrs(spec: Multimodal) -> dict[str, float]:
         for name, tower in sorted(spec.towers.items())
         if not tower.is_frozen
     }
+
+
+def _language_lr(spec: Multimodal) -> float | None:
+    said, hyper = spec.language_model, spec.hyperparameters
+    if said is None or not said.settled().is_trained:
+        return None
+    usual = ADAPTER_LR if said.settled().lora is not None else TOWER_LR
+    return said.lr or _or(hyper.learning_rate, usual[hyper.optimizer])
+
+
+def _times(lr: float | None, rate: float) -> float | None:
+    return None if lr is None else lr * rate
 
 
 def resolved(spec: Multimodal, plan: Plan) -> Multimodal:
@@ -160,7 +178,9 @@ def resolved(spec: Multimodal, plan: Plan) -> Multimodal:
         for name, tower in spec.towers.items()
     }
     hyper = spec.hyperparameters.model_copy(update=chosen)
-    return spec.model_copy(update={"towers": towers, "hyperparameters": hyper})
+    settled = spec.language_model.settled() if spec.language_model else None
+    language = settled.model_copy(update={"lr": _language_lr(spec)}) if settled else None
+    return spec.model_copy(update={"towers": towers, "hyperparameters": hyper, "language_model": language})
 
 
 def _or(value: N | Literal["auto"], auto: N) -> N:

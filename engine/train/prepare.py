@@ -10,6 +10,7 @@ from torch import Tensor
 from domain.manifest import TABULAR
 from domain.tasks import Task
 from engine.data.caches import Caches
+from engine.data.conversations import converse
 from engine.data.dataset import Column, Example, Examples, LiveColumn, PlainColumn, gather
 from engine.data.media_cache import MediaCache
 from engine.data.silence import silenced
@@ -17,6 +18,7 @@ from engine.data.speedups import keep_speedup, kept_speedup, speedup_record
 from engine.data.splits import Splits
 from engine.data.values import Read, read_value
 from engine.models.multimodal import Multimodal
+from engine.models.vision_language import VisionLanguage
 from engine.train import encode
 from engine.train.contents import content_keys, key_of
 from engine.train.words import Progress, ShouldStop, heed
@@ -81,13 +83,18 @@ def prepare(
     if splits.goal.task is Task.CONTRASTIVE:
         targets = _keys(examples, model.names, frozen, should_stop)
     whole, ends = gather(examples, columns, targets), len(splits.train) + len(splits.validation)
+    writes = isinstance(model, VisionLanguage)
+    if isinstance(model, VisionLanguage):
+        whole = converse(whole, examples, model.prompter, model.longest_answer)
     training = range(len(splits.train))
     return Inputs(
         train=whole.part(training),
         validation=whole.part(range(len(training), ends)),
         test=whole.part(range(ends, len(examples))),
         encoding_seconds=sum(encode.cost(tower, training) for tower in frozen),
-        record=_record(frozen, plain, training, caches.root) if frozen and whole.is_cached else None,
+        record=_record(frozen, plain, training, caches.root)
+        if frozen and whole.is_cached and not writes
+        else None,
         was_full=made == 0,
         feature_hit_rate=1 - made / wanted if wanted else None,
         media=caches.media,

@@ -12,21 +12,24 @@ import torch
 
 from domain.bad_rows import BadRows
 from domain.errors import EngineError
+from domain.language import settled_columns
 from domain.specs import Multimodal
 from domain.towers import MOST_TOWERS, Tower, settled_towers
 from engine.data.caches import open_caches
 from engine.data.collate import AHEAD, MOST_AHEAD, Batch, Epochs, Slice, shuffled, slices
+from engine.data.conversations import Conversations
 from engine.data.dataset import Examples
 from engine.data.media import IN_PLACE, Media
 from engine.data.shared import Shared, Warn
 from engine.data.splits import Splits, open_splits
 from engine.data.targets import Goal
 from engine.data.uploads import Lookup
-from engine.models.build import build_model
 from engine.models.joint import JointSpace
 from engine.models.multimodal import Multimodal as Network
+from engine.models.opening import open_model
 from engine.models.pools import POOLS
-from engine.train import checkpoint, metrics, precision, results
+from engine.models.vision_language import VisionLanguage
+from engine.train import answers, checkpoint, metrics, precision, results
 from engine.train.contrastive import Contrast
 from engine.train.finish import finish
 from engine.train.loop import Batches, Evaluate, fine_tune
@@ -105,8 +108,7 @@ def train(
         spec = resolved(spec, plan)
         decided(spec.model_dump(mode="json", by_alias=True))
         _seed(seed)
-        folders = {name: encoders(t.encoder) for name, t in sorted(spec.towers.items()) if t.encoder}
-        model = build_model(spec, splits.schema, len(splits.goal.classes), folders, splits.statistics)
+        model = open_model(spec, splits.schema, len(splits.goal.classes), encoders, splits.statistics)
         model = model.to(place)
         loss = _loss(spec, splits, model, plan)
         started = _started(start, model, spec, splits, report)
@@ -128,7 +130,7 @@ def train(
         batches = _batches(inputs.train, plan, seed, _workers(place))
         if isinstance(batches, Epochs):
             files.callback(batches.close)
-        with one_thread() if inputs.train.is_cached else nullcontext():
+        with one_thread() if inputs.train.is_cached and spec.language_model is None else nullcontext():
             ending, memory = fine_tune(
                 model,
                 batches,
@@ -176,7 +178,8 @@ def _loss(spec: Multimodal, splits: Splits, model: Network, plan: Plan) -> Crite
 
 def _encoded_each_time(spec: Multimodal, splits: Splits) -> list[str]:
     """What a trained pool makes of each of several films in a cell is in no cache."""
-    pools = [name for name, tower in spec.towers.items() if tower.pool in POOLS]
+    towers = {name: tower for name, tower in spec.towers.items() if tower.encoder}
+    pools = [name for name, tower in towers.items() if spec.language_model or tower.pool in POOLS]
     return [name for name in pools if any(example.count(name) > 1 for example in splits.all)]
 
 
@@ -193,7 +196,7 @@ def _towers(spec: Multimodal, splits: Splits) -> dict[str, Tower]:
     if len(chosen) > MOST_TOWERS:
         message = f"{len(chosen)} columns can be learned from, and a model has at most {MOST_TOWERS} towers; name them"
         raise EngineError("invalid_spec", message, param="multimodal.towers")
-    return settled_towers(chosen, types)
+    return settled_columns(chosen, types) if spec.language_model else settled_towers(chosen, types)
 
 
 class Checkpoints:
@@ -241,8 +244,11 @@ def _validator(
         return None
 
     def evaluate(model: Network) -> dict[str, float]:
-        outputs = metrics.predict(model, examples, should_stop, plan.precision)
-        found = metrics.scores(goal, outputs, examples.targets, loss)
+        if isinstance(model, VisionLanguage) and isinstance(examples, Conversations):
+            found, _ = answers.measured(model, examples, should_stop, plan.precision)
+        else:
+            outputs = metrics.predict(model, examples, should_stop, plan.precision)
+            found = metrics.scores(goal, outputs, examples.targets, loss)
         return {f"valid_{name}": value for name, value in found.items()}
 
     return evaluate

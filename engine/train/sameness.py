@@ -8,6 +8,7 @@ from domain.errors import EngineError
 from domain.specs import Multimodal
 from engine.data.splits import Splits
 from engine.models.multimodal import Multimodal as Network
+from engine.models.vision_language import VisionLanguage
 
 #: These say how long a run goes on and what it tells; its steps are the same steps.
 FREE = frozenset(
@@ -29,11 +30,15 @@ def describe(spec: Multimodal, splits: Splits, model: Network, seed: int, data: 
         # Two names of one encoder are one encoder; other weights under its name are another.
         name: tower.model_dump(mode="json", exclude={"encoder"})
         | {"encoder" if tower.encoder else "statistics": model.encoder(name).fingerprint}
+        if name in model.names
+        # A language model reads it as text.
+        else {"encoder": None}
         for name, tower in spec.towers.items()
     }
     told = {
         **given,
         "hyperparameters": hyper,
+        **_language(spec, model),
         "towers": sorted(towers),
         **{f"towers.{name}": tower for name, tower in towers.items()},
         "schema": {name: str(column.type) for name, column in splits.schema.columns.items()},
@@ -47,6 +52,13 @@ def describe(spec: Multimodal, splits: Splits, model: Network, seed: int, data: 
         **{f"training_file.{name}": number for name, number in rows.items()},
         "training_file.labels": targets,
     }
+
+
+def _language(spec: Multimodal, model: Network) -> dict[str, Any]:
+    if spec.language_model is None or not isinstance(model, VisionLanguage):
+        return {}
+    said = spec.language_model.model_dump(mode="json", exclude={"model"})
+    return {"language_model": said | {"fingerprint": model.language.fingerprint}}
 
 
 def _fields(name: str, part: Any) -> Iterator[tuple[str, Any]]:

@@ -20,12 +20,13 @@ def group() -> None:
 def pull_encoders(data: Path | None, ids: tuple[str, ...]) -> None:
     """Fetch encoders into the mirror, each file checked by its SHA-256.
 
-    Without IDS: the default encoders for text, images (and films) and sound.
+    Without IDS: the default encoders for text, images (and films) and sound. A language model, such as
+    HuggingFaceTB/SmolLM2-135M-Instruct, is fetched when it is named.
     """
     settings = settings_of(data)
     telemetry.setup("warning")
     for id_, folder in mirror.pull(
-        ids or mirror.known(), mirror=settings.encoders_dir, progress=click.echo
+        ids or mirror.defaults(), mirror=settings.encoders_dir, progress=click.echo
     ).items():
         click.echo(f"{id_}  {folder}")
 

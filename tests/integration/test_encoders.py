@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.signal import resample_poly
-from transformers import AutoProcessor, WhisperForConditionalGeneration
+from transformers import AutoModelForCausalLM, AutoProcessor, AutoTokenizer, WhisperForConditionalGeneration
 
 from domain.manifest import ColumnType
 from domain.towers import Tower
@@ -22,6 +22,7 @@ MIRROR = Path(__file__).parents[2] / ".plait" / "encoders"
 MOBILENET = "google/mobilenet_v2_1.0_224"
 WHISPER = "openai/whisper-tiny.en"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+SMOLLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 def encoded(encoder: str, kind: ColumnType, values: list[Any], **reading: Any) -> torch.Tensor:
@@ -98,3 +99,17 @@ def test_a_freshly_pulled_mobilenet_v2_opens_offline(tmp_path: Path) -> None:
 
     assert said.stdout.strip() == "mobilenet_v2"
     assert mirror.resolve(MOBILENET, mirror=tmp_path, allow_hub=False) == folder
+
+
+@pytest.mark.slow
+def test_the_converted_smollm2_answers_in_its_chat_template() -> None:
+    folder = mirror.pull([SMOLLM], mirror=MIRROR)[SMOLLM]
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    asked = [{"role": "user", "content": "What is the capital of France?"}]
+    prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt")
+
+    written = model.generate(**prompt, max_new_tokens=12, do_sample=False)
+
+    answer = tokenizer.decode(written[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert "Paris" in answer

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from domain.manifest import ColumnType
+from domain.predictions import WRITING
 from engine.data.decoders.pool import Decoders
 from engine.hub.mirror import resolve
-from engine.infer import Answer, Predictor, Problem, load
+from engine.infer import Answer, Predictor, Problem, Writer, load
 from engine.infer.shelf import Shelf
 from engine.train.words import StopAsked
 from kernels import dispatch
@@ -18,7 +18,7 @@ from worker.child import Desk
 #: Some hundred megabytes each, encoders included.
 MODELS_HELD = 4
 
-_shelf: Shelf[Predictor] = Shelf(MODELS_HELD)
+_shelf: Shelf[Predictor | Writer] = Shelf(MODELS_HELD)
 #: It stays as long as the child.
 _decoders: list[Decoders] = []
 
@@ -37,10 +37,9 @@ def predict(desk: Desk) -> None:
     try:
         answer = predictor.run(
             [_row(row, desk.blobs) for row in spec["inputs"]],
-            top_k=spec.get("top_k", 1),
-            return_embeddings=spec.get("return_embeddings", False),
             on_bad_input=spec.get("on_bad_input", "error"),
             should_stop=desk.should_stop,
+            **_options(spec, predictor),
         )
     except StopAsked as asked:
         desk.tell("stopped", why=asked.why)
@@ -48,7 +47,13 @@ def predict(desk: Desk) -> None:
     desk.tell("done", result=_result(desk, answer))
 
 
-def _load(desk: Desk) -> Predictor:
+def _options(spec: dict[str, Any], predictor: Predictor | Writer) -> dict[str, Any]:
+    """The door refused what the model's family does not take."""
+    told = WRITING if isinstance(predictor, Writer) else ("top_k", "return_embeddings")
+    return {name: spec[name] for name in told if name in spec}
+
+
+def _load(desk: Desk) -> Predictor | Writer:
     place = desk.place
     predictor = load(
         Path(desk.model["folder"]),
@@ -60,7 +65,7 @@ def _load(desk: Desk) -> Predictor:
         ),
         media=_decoders_of(place).media,
     )
-    if any(predictor.model.encoder(name).reading.kind != ColumnType.TEXT for name in predictor.columns):
+    if predictor.reads_media:
         # A later prediction may have media though this one has none.
         _decoders_of(place).warm()
     return predictor

@@ -1,11 +1,12 @@
 """The check of a fine-tune, on the cpu lane: every row, every media header, every encoder. Loads no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from domain.errors import EngineError
+from domain.language import settled_columns
 from domain.manifest import Code, Issue
 from domain.specs import Multimodal
 from domain.towers import Tower, settled_towers
@@ -46,30 +47,42 @@ def validate(desk: Desk) -> None:
             return
     towers = resolved_towers(spec, reports["training_file"])
     issues = {field: report.issues for field, report in reports.items()}
-    _tell(desk, spec, towers, reports, issues | {"multimodal.towers": Issues(_absent_encoders(desk, towers))})
+    absent = {
+        "multimodal.towers": Issues(_absent_encoders(desk, towers)),
+        "multimodal.language_model": Issues(_absent_language_model(desk, spec)),
+    }
+    _tell(desk, spec, towers, reports, issues | absent)
 
 
 def resolved_towers(spec: Multimodal, report: Report) -> dict[str, Tower]:
     """The spec's towers, or one for each column that can be learned from; none of their encoders is left open."""
-    return settled_towers(spec.towers or {name: Tower() for name in report.used}, report.columns)
+    towers = spec.towers or {name: Tower() for name in report.used}
+    settle = settled_columns if spec.language_model else settled_towers
+    return settle(towers, report.columns)
 
 
-def _absent_encoders(desk: Desk, towers: dict[str, Tower]) -> list[Issue]:
-    place, found = desk.place, []
+def _absent_encoders(desk: Desk, towers: dict[str, Tower]) -> Iterator[Issue]:
     for name, tower in towers.items():
-        if tower.encoder is None:  # of a number, a category, or a column that is not there
-            continue
-        try:
-            resolve(
-                tower.encoder,
-                mirror=Path(place["encoders"]),
-                allow_hub=place["allow_hub"],
-                local_roots=[Path(p) for p in place["local_roots"]],
-            )
-        except EngineError as error:
-            path = f"multimodal.towers.{name}.encoder"
-            found.append(Issue(code=error.code, message=error.message, column=name, param=path))
-    return found
+        if tower.encoder is not None:  # of a number, a category, or a column that is not there
+            yield from _absent(desk, tower.encoder, f"multimodal.towers.{name}.encoder", name)
+
+
+def _absent_language_model(desk: Desk, spec: Multimodal) -> Iterator[Issue]:
+    if spec.language_model is not None:
+        yield from _absent(desk, spec.language_model.model, "multimodal.language_model.model")
+
+
+def _absent(desk: Desk, id_: str, path: str, column: str | None = None) -> Iterator[Issue]:
+    place = desk.place
+    try:
+        resolve(
+            id_,
+            mirror=Path(place["encoders"]),
+            allow_hub=place["allow_hub"],
+            local_roots=[Path(p) for p in place["local_roots"]],
+        )
+    except EngineError as error:
+        yield Issue(code=error.code, message=error.message, column=column, param=path)
 
 
 def _tell(

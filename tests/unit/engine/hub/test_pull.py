@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from domain.errors import EngineError
+from domain.towers import DEFAULT_ENCODERS
 from engine.hub import mirror, packages, snapshots
 from engine.hub.sources import Source
 
@@ -162,3 +163,11 @@ def test_the_mirror_loads_no_torch_until_it_converts() -> None:
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert said.stdout.strip() == "[]"
+
+
+def test_a_language_model_is_fetched_only_when_it_is_named() -> None:
+    language_model = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+    assert language_model in mirror.known()
+    assert language_model not in mirror.defaults()
+    assert set(mirror.defaults()) == set(DEFAULT_ENCODERS.values())
