@@ -4,7 +4,7 @@ Names are Hugging Face's; OpenAI's are accepted as aliases. A stored spec carrie
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -58,7 +58,10 @@ class Multimodal(Shape):
     task: Literal["auto", "classification", "multilabel", "regression"] = Field(
         default="auto", description="auto: told by what the labels are"
     )
-    family: Literal["late-fusion"] = Field(default="late-fusion", description="the kind of network")
+    family: Literal["late-fusion", "mm-gan"] = Field(
+        default="late-fusion",
+        description="the kind of network; mm-gan imputes what a row lacks before it is fused",
+    )
     towers: dict[Annotated[str, Field(max_length=200)], Tower] = Field(
         default_factory=dict,
         max_length=MOST_TOWERS,
@@ -125,6 +128,10 @@ class Multimodal(Shape):
         return parse(Multimodal, stored | {"task": str(task), "loss": {**stored["loss"], "type": loss}})
 
 
+#: What a job's `model` may name.
+FAMILIES: tuple[str, ...] = get_args(Multimodal.model_fields["family"].annotation)
+
+
 class SupervisedMethod(Shape):
     hyperparameters: Hyperparameters = Hyperparameters()
 
@@ -144,7 +151,7 @@ TimeLimit = Annotated[
 class FineTune(Shape):
     """What `POST /v1/fine_tuning/jobs` takes: OpenAI's fields and our `multimodal`."""
 
-    model: str = Field(min_length=1, max_length=300, description="the family: late-fusion")
+    model: str = Field(min_length=1, max_length=300, description=f"the family: {' or '.join(FAMILIES)}")
     training_file: str = Field(
         min_length=1,
         max_length=100,
@@ -179,16 +186,21 @@ class FineTune(Shape):
 
     @model_validator(mode="after")
     def _model_is_the_family(self) -> "FineTune":
-        if self.model != self.multimodal.family:
-            family = self.multimodal.family
-            raise wrong("model", f"'{self.model}' is not a family of Plait; use '{family}'")
+        if self.model not in FAMILIES:
+            raise wrong("model", f"'{self.model}' is not a family of Plait; there are: {', '.join(FAMILIES)}")
+        said = self.multimodal.family
+        if "family" in self.multimodal.model_fields_set and self.model != said:
+            raise wrong(
+                "model", f"multimodal.family is '{said}': name the same in both places, or one of them"
+            )
         return self
 
     def merged(self) -> Multimodal:
-        """The spec with OpenAI's hyperparameters laid under ours: what `multimodal` says wins."""
+        """The spec of the family that `model` names, with OpenAI's hyperparameters laid under ours."""
+        spec = self.multimodal.model_copy(update={"family": self.model})
         outer = self.hyperparameters or (self.method.supervised.hyperparameters if self.method else None)
         if outer is None:
-            return self.multimodal
+            return spec
         inner = self.multimodal.hyperparameters.model_dump(exclude_unset=True)
         both = Hyperparameters.model_validate(outer.model_dump(exclude_unset=True) | inner)
-        return self.multimodal.model_copy(update={"hyperparameters": both})
+        return spec.model_copy(update={"hyperparameters": both})

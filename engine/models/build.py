@@ -17,6 +17,7 @@ from engine.models import heads
 from engine.models.encoders import Encoder, load_encoder
 from engine.models.freeze import freeze_share
 from engine.models.fusion import FUSIONS, Fusion
+from engine.models.fusion.imputing import Imputing
 from engine.models.multimodal import Multimodal
 from engine.models.tabular import tabular_encoder
 
@@ -44,14 +45,22 @@ def build_model(
         for name in sorted(spec.towers)
     }
     widths = [encoder.width for encoder in encoders.values()]
-    fusion = _fusion(spec.fusion, widths)
+    fusion = _fusion(spec, widths)
     frozen = frozenset(name for name, tower in spec.towers.items() if tower.is_frozen)
     return Multimodal(encoders, frozen, fusion, _head(spec, classes))
 
 
-def _fusion(spec: FusionSpec, widths: Sequence[int]) -> Fusion:
-    said = {name: getattr(spec, name) for name in FUSION_OPTIONS if getattr(spec, name) is not None}
-    return FUSIONS[spec.type](widths, spec.dim, spec.modality_dropout, **said)
+def _fusion(spec: Spec, widths: Sequence[int]) -> Fusion:
+    asked = spec.fusion
+    if spec.family == "mm-gan":
+        completed = _late(asked, [asked.dim] * len(widths), modality_dropout=0.0)
+        return Imputing(completed, widths, asked.dim, asked.modality_dropout)
+    return _late(asked, widths, asked.modality_dropout)
+
+
+def _late(asked: FusionSpec, widths: Sequence[int], modality_dropout: float) -> Fusion:
+    said = {name: getattr(asked, name) for name in FUSION_OPTIONS if getattr(asked, name) is not None}
+    return FUSIONS[asked.type](widths, asked.dim, modality_dropout, **said)
 
 
 def _head(spec: Spec, classes: int) -> nn.Module:

@@ -11,6 +11,10 @@ from domain.manifest import ColumnType, Schema
 #: Names that a card lists; a model may have thousands of classes.
 LISTED = 50
 _LONGEST_NAME = 200
+_STAND_INS = {
+    "late-fusion": "a learned token stands in for a missing one",
+    "mm-gan": "a generator imputes a missing one's vector from the others (family `mm-gan`)",
+}
 _PIPELINES = {
     ColumnType.TEXT: "text-classification",
     ColumnType.IMAGE: "image-classification",
@@ -67,7 +71,7 @@ def _body(config: Mapping[str, Any]) -> str:
     return f"""# A {spec["task"]} model of Plait
 
 Late fusion (`{spec["fusion"]["type"]}`): each column goes through its encoder, the vectors become one, and a head
-answers. Any subset of the columns is enough for a prediction; a learned token stands in for a missing one.
+answers. Any subset of the columns is enough for a prediction; {_STAND_INS[spec["family"]]}.
 
 | column | type | encoder |
 |---|---|---|

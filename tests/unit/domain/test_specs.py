@@ -188,3 +188,17 @@ def test_both_constant_schedules_are_one() -> None:
     )
 
     assert spec.merged().hyperparameters.lr_scheduler_type == "constant"
+
+
+def test_a_job_names_its_family_and_need_not_say_it_twice() -> None:
+    once = parse(FineTune, {**GOOD, "model": "mm-gan", "multimodal": {}})
+    twice = parse(FineTune, {**GOOD, "model": "mm-gan", "multimodal": {"family": "mm-gan"}})
+
+    assert once.merged().family == twice.merged().family == "mm-gan"
+
+
+def test_two_families_in_one_job_are_refused() -> None:
+    with pytest.raises(InvalidSpec) as refused:
+        parse(FineTune, {**GOOD, "model": "late-fusion", "multimodal": {"family": "mm-gan"}})
+
+    assert refused.value.problems[0]["path"] == "model"
