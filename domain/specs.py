@@ -62,6 +62,10 @@ class Multimodal(Shape):
         default="late-fusion",
         description="the kind of network; mm-gan imputes what a row lacks before it is fused",
     )
+    preset: Literal["video-audio-clip"] | None = Field(
+        default=None,
+        description="a choice of encoders by the columns' types; towers say what is to be otherwise",
+    )
     towers: dict[Annotated[str, Field(max_length=200)], Tower] = Field(
         default_factory=dict,
         max_length=MOST_TOWERS,
@@ -128,8 +132,9 @@ class Multimodal(Shape):
         return parse(Multimodal, stored | {"task": str(task), "loss": {**stored["loss"], "type": loss}})
 
 
-#: What a job's `model` may name.
+#: What a job's `model` may name: a family, or a preset, which becomes a spec of the usual family.
 FAMILIES: tuple[str, ...] = get_args(Multimodal.model_fields["family"].annotation)
+PRESETS: tuple[str, ...] = ("video-audio-clip",)
 
 
 class SupervisedMethod(Shape):
@@ -151,7 +156,11 @@ TimeLimit = Annotated[
 class FineTune(Shape):
     """What `POST /v1/fine_tuning/jobs` takes: OpenAI's fields and our `multimodal`."""
 
-    model: str = Field(min_length=1, max_length=300, description=f"the family: {' or '.join(FAMILIES)}")
+    model: str = Field(
+        min_length=1,
+        max_length=300,
+        description=f"the family, {' or '.join(FAMILIES)}, or a preset: {' or '.join(PRESETS)}",
+    )
     training_file: str = Field(
         min_length=1,
         max_length=100,
@@ -186,18 +195,24 @@ class FineTune(Shape):
 
     @model_validator(mode="after")
     def _model_is_the_family(self) -> "FineTune":
-        if self.model not in FAMILIES:
-            raise wrong("model", f"'{self.model}' is not a family of Plait; there are: {', '.join(FAMILIES)}")
-        said = self.multimodal.family
-        if "family" in self.multimodal.model_fields_set and self.model != said:
-            raise wrong(
-                "model", f"multimodal.family is '{said}': name the same in both places, or one of them"
-            )
+        names = FAMILIES + PRESETS
+        if self.model not in names:
+            there = ", ".join(names)
+            raise wrong("model", f"'{self.model}' is no family or preset of Plait; there are: {there}")
+        field = self._names
+        said = getattr(self.multimodal, field)
+        if field in self.multimodal.model_fields_set and said not in (None, self.model):
+            raise wrong("model", f"multimodal.{field} is '{said}'; name the same here, or leave it out there")
         return self
 
+    @property
+    def _names(self) -> str:
+        """What of a spec `model` names."""
+        return "preset" if self.model in PRESETS else "family"
+
     def merged(self) -> Multimodal:
-        """The spec of the family that `model` names, with OpenAI's hyperparameters laid under ours."""
-        spec = self.multimodal.model_copy(update={"family": self.model})
+        """The spec of the family or preset that `model` names, with OpenAI's hyperparameters laid under ours."""
+        spec = self.multimodal.model_copy(update={self._names: self.model})
         outer = self.hyperparameters or (self.method.supervised.hyperparameters if self.method else None)
         if outer is None:
             return spec
