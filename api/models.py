@@ -1,7 +1,6 @@
 """Models over HTTP: the families that can be fine-tuned and the tenant's own models."""
 
 import re
-from typing import get_args
 
 from flask import Response
 
@@ -13,14 +12,14 @@ from db import registry, tables
 from db.artifacts import Artifacts
 from domain.access import Principal, Scope
 from domain.errors import Forbidden, NotFound
-from domain.specs import Multimodal
+from domain.families import FAMILIES as NAMES
+from domain.families import PRESETS
 
 routes = Routes()
 
 #: What a job's `model` may name. They came with this code, hence one instant for all.
 FAMILIES = tuple(
-    shapes.Model(id=family, created=1_793_491_200, owned_by="plait")
-    for family in get_args(Multimodal.model_fields["family"].annotation)
+    shapes.Model(id=family, created=1_793_491_200, owned_by="plait") for family in NAMES + PRESETS
 )
 
 

@@ -8,9 +8,13 @@ from domain.fusions import Fusion
 if TYPE_CHECKING:  # the spec knows its family
     from domain.specs import Multimodal
 
-Family = Literal["late-fusion", "clip", "mm-bert", "vilbert", "mult", "vlm"]
+Family = Literal["late-fusion", "clip", "mm-bert", "vilbert", "mult", "mm-gan", "vlm"]
+
+#: Names of whole choices of encoders.
+Preset = Literal["video-audio-clip"]
 
 FAMILIES: tuple[str, ...] = get_args(Family)
+PRESETS: tuple[str, ...] = get_args(Preset)
 
 #: The families that have a task of their own: each means the other.
 TASK_OF = {"clip": "contrastive", "vlm": "generation"}
@@ -56,12 +60,12 @@ def _with_fusion(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_family(job: Any) -> Any:
-    """A job as it was sent: the family that its `model` names is that of its spec, where that says none."""
+    """A job as it was sent: the family or preset that its `model` names is that of its spec, where that says none."""
     model = job.get("model") if isinstance(job, Mapping) else None
-    if model not in FAMILIES:
+    if model not in FAMILIES + PRESETS:
         return job
-    spec = job.get("multimodal", {})
-    return {**job, "multimodal": {"family": model, **spec}} if isinstance(spec, Mapping) else job
+    spec, field = job.get("multimodal", {}), "preset" if model in PRESETS else "family"
+    return {**job, "multimodal": {field: model, **spec}} if isinstance(spec, Mapping) else job
 
 
 def task_misfits(family: str, task: str) -> Iterator[tuple[str, str]]:

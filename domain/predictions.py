@@ -9,13 +9,14 @@ from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote_to_bytes
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from domain.families import FAMILIES, PRESETS
 from domain.shapes import Shape
-from domain.specs import Multimodal, TimeLimit
+from domain.specs import TimeLimit
 
 MOST_ROWS = 256
 #: More than any model has towers; a row holds this many beside its id.
@@ -30,7 +31,6 @@ INLINE_BYTES = 64 * 1024
 #: Bytes of media that one row takes: it is read at every look at the job.
 ROW_BYTES = 1024 * 1024
 
-_FAMILIES = get_args(Multimodal.model_fields["family"].annotation)
 _MEDIA_TYPES = ("image/", "audio/", "video/", "application/octet-stream", "application/ogg")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,31}://\S+")
 _LONGEST_URL = 8192
@@ -71,7 +71,7 @@ Cell = str | bool | bytes | FileRef | Flaw | None
 
 
 def _fine_tuned(model: str) -> str:
-    if model in _FAMILIES:
+    if model in FAMILIES + PRESETS:
         raise ValueError(
             f"'{model}' is a family and has learned nothing yet; a fine-tuned model is needed: "
             "the `fine_tuned_model` of a job that succeeded (ft:...)"

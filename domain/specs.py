@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from domain.families import FAMILIES, Family, implied, misfits, task_misfits, with_family
+from domain.families import FAMILIES, PRESETS, Family, Preset, implied, misfits, task_misfits, with_family
 from domain.fusions import Fusion
 from domain.hyperparameters import Hyperparameters
 from domain.language import LanguageModel
@@ -68,7 +68,11 @@ class Multimodal(Shape):
     family: Family = Field(
         default="late-fusion",
         description="the kind of network; clip, which contrastive means, needs no label; vlm, which generation means, is a "
-        "language model that reads media and writes",
+        "language model that reads media and writes; mm-gan imputes what a row lacks before it is fused",
+    )
+    preset: Preset | None = Field(
+        default=None,
+        description="a choice of encoders by the columns' types; towers say what is to be otherwise",
     )
     towers: dict[_ColumnName, Tower] = Field(
         default_factory=dict,
@@ -183,7 +187,8 @@ class FineTune(Shape):
     model: str = Field(
         min_length=1,
         max_length=300,
-        description=f"the family ({', '.join(FAMILIES)}), or one of your models (ft:...), whose weights training starts from",
+        description=f"the family ({', '.join(FAMILIES)}), a preset ({', '.join(PRESETS)}), or one of your models (ft:...), "
+        "whose weights training starts from",
     )
     training_file: str = Field(
         min_length=1,
@@ -225,14 +230,16 @@ class FineTune(Shape):
     @model_validator(mode="after")
     def _model_is_the_family_or_a_model(self) -> "FineTune":
         family, resumes = self.multimodal.family, self.resume_from_checkpoint is not None
-        if self.start is None and self.model not in FAMILIES:
-            allowed = ", ".join(FAMILIES)
+        if self.start is None and self.model not in FAMILIES + PRESETS:
+            allowed = ", ".join(FAMILIES + PRESETS)
             raise wrong(
                 "model",
-                f"'{self.model}' is not a family of Plait; there are: {allowed}, or a model of yours (ft:...)",
+                f"'{self.model}' is no family or preset of Plait; there are: {allowed}, or a model of yours (ft:...)",
             )
-        if self.start is None and self.model != family:
-            raise wrong("model", f"it is '{self.model}', and multimodal.family '{family}'; say one of them")
+        field = "preset" if self.model in PRESETS else "family"
+        said = getattr(self.multimodal, field)
+        if self.start is None and self.model != said:
+            raise wrong("model", f"it is '{self.model}', and multimodal.{field} '{said}'; say one of them")
         if self.start is not None and resumes:
             reason = f"a job goes on from a checkpoint or starts from a model; for the first, set model to '{family}'"
             raise wrong("resume_from_checkpoint", reason)

@@ -1,6 +1,6 @@
 """The files of a job as labelled rows: which train, which validate, which test, and the classes they have."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,6 +11,7 @@ from torch import Tensor
 from domain.bad_rows import BadRows
 from domain.errors import EngineError
 from domain.manifest import TABULAR, Code, ColumnType, Schema, Split
+from domain.presets import spelled_out
 from domain.specs import Multimodal
 from domain.tasks import Task
 from engine.data.classes import Label, Mislabelled, names_of, read_label, task_of
@@ -82,7 +83,9 @@ def open_splits(
     """
     bad = bad_rows or {}
     opener = _Opener(files, bad, names or {}, uploads, media, spec.task != Task.CONTRASTIVE)
-    main, used = opener.open(training, spec.schema_, "training_file", spec.towers)
+    main, used = opener.open(
+        training, spec.schema_, "training_file", lambda types: spelled_out(spec, types).towers
+    )
     if refusal := no_generation(main, spec):
         raise EngineError(refusal.code, refusal.message, param=refusal.param)
     task = task_of(Tally.of(main.rows), typed=main.typed) if spec.task == "auto" else Task(spec.task)
@@ -102,7 +105,7 @@ def open_splits(
     for split, (path, param) in given.items():
         if path is not None:
             # All of it: what the user left open must not be inferred anew from other rows.
-            other, _ = opener.open(path, main.schema, param, used)
+            other, _ = opener.open(path, main.schema, param, lambda _: used)
             made[split] = [Example(other, row, _label(row)) for row in _labelled(other.rows, task)]
     goal = goal_of(task, known, [example.label for example in made[Split.TRAIN]], used)
     _refuse_unknown(goal, made)
@@ -118,6 +121,10 @@ def open_splits(
     )
 
 
+#: The columns' types -> the names of the towers.
+_TowersFor = Callable[[Mapping[str, ColumnType]], Collection[str]]
+
+
 @dataclass(frozen=True)
 class _Opener:
     """Opens a job's files; what it is told of them goes by the spec's field."""
@@ -130,9 +137,9 @@ class _Opener:
     labelled: bool
 
     def open(
-        self, path: Path, schema: Schema | None, param: str, towers: Collection[str]
+        self, path: Path, schema: Schema | None, param: str, towers_for: _TowersFor
     ) -> tuple[Dataset, dict[str, ColumnType]]:
-        """The data set, and the columns of it that `towers` read (none: those that towers are made of).
+        """The data set, and the columns of it that the towers read (without any: those that towers are made of).
 
         Told by its name as the check told it: a stored upload has none of its own.
         """
@@ -142,6 +149,7 @@ class _Opener:
             )
         )
         types = {name: column.type for name, column in dataset.schema.columns.items()}
+        towers = towers_for(types)
         # Before it is sieved, as a check does: both must choose the same.
         used = used_columns(towers, types) if towers else default_columns(dataset.rows, types)[0]
         dataset = sieved(dataset, self.bad_rows.get(param, BadRows()))

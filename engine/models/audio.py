@@ -1,4 +1,4 @@
-"""Audio encoders: Whisper's encoder cut to the clip's length, and others as they come."""
+"""Audio encoders: Whisper's encoder cut to the clip's length, image encoders over spectrograms, and others as they come."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,16 +8,21 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 from transformers import AutoFeatureExtractor
+from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING_NAMES
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 
 from domain.errors import EngineError
 from domain.towers import Tower
 from engine.data.lengths import DEFAULT_MAX_SECONDS
+from engine.models import spectrograms
 from engine.models.parts import Parts
-from engine.models.pretrained import mean_behind, mean_of_first, open_network, open_processor
+from engine.models.pretrained import mean_behind, mean_of_first, open_config, open_network, open_processor
 from engine.models.tokens import of_all, of_mask
 
 
 def open_parts(folder: Path, tower: Tower) -> Parts:
+    if _sees(folder):
+        return spectrograms.open_parts(folder, tower)
     whole, _ = open_network(folder)
     network: Any = getattr(whole, "audio_model", whole)
     if network.config.is_encoder_decoder:
@@ -26,6 +31,12 @@ def open_parts(folder: Path, tower: Tower) -> Parts:
     if hasattr(network, "embed_positions") and hasattr(network.config, "max_source_positions"):
         return _windowed(network, extractor, tower.max_seconds)
     return _free(network, extractor, tower.max_seconds or DEFAULT_MAX_SECONDS)
+
+
+def _sees(folder: Path) -> bool:
+    """An image encoder: one of the families that have image processors, and nothing that hears."""
+    family = open_config(folder).model_type
+    return family in IMAGE_PROCESSOR_MAPPING_NAMES and family not in FEATURE_EXTRACTOR_MAPPING_NAMES
 
 
 def _windowed(network: Any, extractor: Any, max_seconds: float | None) -> Parts:

@@ -19,6 +19,7 @@ from engine.models.encoders import Encoder, load_encoder
 from engine.models.families import TOKEN_FUSIONS
 from engine.models.freeze import freeze_share
 from engine.models.fusion import FUSIONS, Fusion
+from engine.models.fusion.imputing import Imputing
 from engine.models.joint import JointSpace
 from engine.models.multimodal import Multimodal
 from engine.models.tabular import tabular_encoder
@@ -53,13 +54,21 @@ def build_model(
         return Multimodal(encoders, frozen, space, nn.Identity())
     kinds = [schema.columns[name].type for name in encoders]
     tokens = reads_tokens(spec.family)
-    fusion = _token_fusion(spec.fusion, widths, kinds) if tokens else _fusion(spec.fusion, widths)
+    fusion = _token_fusion(spec.fusion, widths, kinds) if tokens else _fusion(spec, widths)
     return Multimodal(encoders, frozen, fusion, _head(spec, classes))
 
 
-def _fusion(spec: FusionSpec, widths: Sequence[int]) -> Fusion:
-    said = {name: getattr(spec, name) for name in FUSION_OPTIONS if getattr(spec, name) is not None}
-    return FUSIONS[spec.type](widths, spec.dim, spec.modality_dropout, **said)
+def _fusion(spec: Spec, widths: Sequence[int]) -> Fusion:
+    asked = spec.fusion
+    if spec.family == "mm-gan":
+        completed = _late(asked, [asked.dim] * len(widths), modality_dropout=0.0)
+        return Imputing(completed, widths, asked.dim, asked.modality_dropout)
+    return _late(asked, widths, asked.modality_dropout)
+
+
+def _late(asked: FusionSpec, widths: Sequence[int], modality_dropout: float) -> Fusion:
+    said = {name: getattr(asked, name) for name in FUSION_OPTIONS if getattr(asked, name) is not None}
+    return FUSIONS[asked.type](widths, asked.dim, modality_dropout, **said)
 
 
 def _token_fusion(spec: FusionSpec, widths: Sequence[int], kinds: Sequence[ColumnType]) -> Fusion:

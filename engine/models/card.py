@@ -124,7 +124,12 @@ def _how(config: Mapping[str, Any]) -> str:
         )
     else:
         made = f"Late fusion (`{fusion}`): each column goes through its encoder, the vectors become one, and a head\nanswers."
-    return f"{made} {subset} for a prediction; a learned token stands in for a missing one."
+    stands_in = (
+        "a generator imputes a missing one's vector from the others (family `mm-gan`)"
+        if family == "mm-gan"
+        else "a learned token stands in for a missing one"
+    )
+    return f"{made} {subset} for a prediction; {stands_in}."
 
 
 def _example(config: Mapping[str, Any]) -> str:

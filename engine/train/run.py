@@ -13,6 +13,7 @@ import torch
 from domain.bad_rows import BadRows
 from domain.errors import EngineError
 from domain.language import settled_columns
+from domain.presets import spelled_out
 from domain.specs import Multimodal
 from domain.towers import MOST_TOWERS, Tower, settled_towers
 from engine.data.caches import open_caches
@@ -99,6 +100,7 @@ def train(
         caches = files.enter_context(open_caches(cache, cache_bytes, shared, warn))
         report(Progress("loading"))
         splits = open_splits(files, spec, training, validation, test, seed, bad_rows, names, uploads, media)
+        spec = spelled_out(spec, {name: column.type for name, column in splits.schema.columns.items()})
         spec = spec.model_copy(update={"towers": _towers(spec, splits)})
         spec = spec.settled(splits.goal.task)
         place = _device(device)

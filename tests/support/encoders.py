@@ -12,6 +12,8 @@ from transformers import (
     MobileNetV2Config,
     MobileNetV2Model,
     PreTrainedTokenizerFast,
+    ResNetConfig,
+    ResNetModel,
     TimesformerConfig,
     TimesformerModel,
     VideoMAEConfig,
@@ -25,6 +27,7 @@ from transformers import (
     WhisperFeatureExtractor,
     WhisperModel,
 )
+from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 from transformers.models.mobilenet_v2.image_processing_pil_mobilenet_v2 import MobileNetV2ImageProcessorPil
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
@@ -32,6 +35,7 @@ from transformers.utils import logging
 
 #: Every spec of a test may name these ids.
 TEXT, IMAGE, AUDIO, VIT = "tiny/bert", "tiny/mobilenet", "tiny/whisper", "tiny/vit"
+RESNET = "tiny/resnet"
 #: They read four frames of a film at once.
 VIDEOMAE, TIMESFORMER, VIVIT = "tiny/videomae", "tiny/timesformer", "tiny/vivit"
 
@@ -42,7 +46,7 @@ def tiny_encoders(folder: Path) -> dict[str, Path]:
     """Builds all of them under `folder`: id -> folder. Equal in every run."""
     logging.disable_progress_bar()
     makers: dict[str, Callable[[Path], None]] = {TEXT: _bert, IMAGE: _mobilenet, AUDIO: _whisper, VIT: _vit}
-    makers |= {VIDEOMAE: _videomae, TIMESFORMER: _timesformer, VIVIT: _vivit}
+    makers |= {VIDEOMAE: _videomae, TIMESFORMER: _timesformer, VIVIT: _vivit, RESNET: _resnet}
     made = {}
     for name, make in makers.items():
         made[name] = folder / name
@@ -85,6 +89,12 @@ def _vit(folder: Path) -> None:
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     _save(ViTModel(ViTConfig(image_size=32, patch_size=16, **sizes), add_pooling_layer=False), folder)
     ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+
+
+def _resnet(folder: Path) -> None:
+    sizes = {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [1, 1], "layer_type": "basic"}
+    _save(ResNetModel(ResNetConfig(**sizes)), folder)
+    ConvNextImageProcessorPil(size={"shortest_edge": 32}).save_pretrained(folder)
 
 
 _FILM = {

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from domain.manifest import Schema, Severity
+from domain.presets import spelled_out
 from domain.specs import Multimodal
 from engine.data.check import Report, check
 from engine.data.decoders.pool import Decoders
@@ -43,6 +44,7 @@ def read_through(
         ) as dataset,
     ):
         types = {name: column.type for name, column in dataset.schema.columns.items()}
+        spec = spelled_out(spec, types)
         report = check(
             dataset,
             spec,

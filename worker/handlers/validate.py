@@ -8,6 +8,7 @@ from typing import Any
 from domain.errors import EngineError
 from domain.language import settled_columns
 from domain.manifest import Code, Issue
+from domain.presets import spelled_out
 from domain.specs import Multimodal
 from domain.towers import Tower, settled_towers
 from engine.data.check import Report
@@ -39,7 +40,7 @@ def validate(desk: Desk) -> None:
         )
         if field == "training_file":
             # All of it: what the user left open must not be inferred anew from other rows.
-            spec = spec.model_copy(update={"schema_": schema})
+            spec = spelled_out(spec.model_copy(update={"schema_": schema}), report.columns)
         spec = spec if spec.task != "auto" else spec.model_copy(update={"task": report.task})
         reports[field] = report
         if desk.should_stop():

@@ -66,7 +66,7 @@ class Discriminator(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor, in_x: Tensor, in_y: Tensor) -> Tensor:
         """As `Discrepancy.forward`: the cross-entropy of its guesses, each tower counting for one half."""
-        guesses = self.network(_Reversed.apply(torch.cat([x, y]), self.alignment)).squeeze(1).float()
+        guesses = self.network(Reversed.apply(torch.cat([x, y]), self.alignment)).squeeze(1).float()
         truth = torch.cat([torch.ones_like(guesses[: len(x)]), torch.zeros_like(guesses[len(x) :])])
         # What lies in absent rows is finite, and a weight of 0 keeps it out.
         weight = torch.cat([_shares(in_x), _shares(in_y)])
@@ -79,7 +79,7 @@ def _shares(present: Tensor) -> Tensor:
     return 0.5 * there / there.sum().clamp(min=1)
 
 
-class _Reversed(torch.autograd.Function):
+class Reversed(torch.autograd.Function):
     """Does nothing on the way there; on the way back the gradient is times -strength."""
 
     @staticmethod

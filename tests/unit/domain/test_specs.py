@@ -108,7 +108,7 @@ def test_an_option_that_does_not_fit_the_task_is_refused_by_its_path(
     assert [field for field, _ in undecided.misfits(Task(task))] == [path]
 
 
-@pytest.mark.parametrize("task", [task for task in Task if task is not Task.CONTRASTIVE])
+@pytest.mark.parametrize("task", [task for task in Task if task not in TASK_OF.values()])
 def test_a_settled_spec_has_the_loss_of_its_task(task: Task) -> None:
     settled = parse(FineTune, GOOD).merged().settled(task)
 
@@ -191,3 +191,17 @@ def test_both_constant_schedules_are_one() -> None:
     )
 
     assert spec.merged().hyperparameters.lr_scheduler_type == "constant"
+
+
+def test_a_job_names_its_family_and_need_not_say_it_twice() -> None:
+    once = parse(FineTune, {**GOOD, "model": "mm-gan", "multimodal": {}})
+    twice = parse(FineTune, {**GOOD, "model": "mm-gan", "multimodal": {"family": "mm-gan"}})
+
+    assert once.merged().family == twice.merged().family == "mm-gan"
+
+
+def test_two_families_in_one_job_are_refused() -> None:
+    with pytest.raises(InvalidSpec) as refused:
+        parse(FineTune, {**GOOD, "model": "late-fusion", "multimodal": {"family": "mm-gan"}})
+
+    assert refused.value.problems[0]["path"] == "model"
