@@ -36,8 +36,8 @@ class Hyperparameters(Shape):
     )
     learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = Field(
         default="auto",
-        description="auto: 0.001 for fusion, head and the towers of numbers and categories, 0.00002 for trained encoders "
-        "(sgd: 0.02 and 0.001)",
+        description="auto: 0.001 for fusion, head and the towers of numbers and categories, 0.00002 for trained encoders, "
+        "0.001 for their lora (sgd: 0.02, 0.001 and 0.02)",
     )
     learning_rate_multiplier: Auto | Annotated[float, Field(gt=0, le=1000)] = Field(
         default="auto", description="scales every learning rate; auto: 1"

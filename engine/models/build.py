@@ -15,8 +15,9 @@ from domain.towers import Tower
 from engine.data.column_statistics import Statistics
 from engine.models import heads
 from engine.models.encoders import Encoder, load_encoder
-from engine.models.freeze import freeze_share
+from engine.models.freeze import freeze_layers, freeze_share, layers_of
 from engine.models.fusion import FUSIONS, Fusion
+from engine.models.lora import add_lora
 from engine.models.multimodal import Multimodal
 from engine.models.tabular import tabular_encoder
 
@@ -68,10 +69,21 @@ def _encoder(spec: Spec, schema: Schema, name: str, folders: Mapping[str, Path])
     tower = spec.towers[name]
     try:
         encoder = load_encoder(folders[name], column.type, _within(tower, column))
-        freeze_share(encoder.network, tower.frozen_share)
+        _choose_trained(encoder.network, tower)
         return encoder
     except EngineError as error:
         raise EngineError(error.code, error.message, param=path) from error
+
+
+def _choose_trained(network: nn.Module, tower: Tower) -> None:
+    if tower.layer_decay is not None:
+        layers_of(network)  # refused here, by the tower's path, if there are none
+    if tower.lora is not None:
+        add_lora(network, tower.lora)
+    elif tower.freeze_layers is not None:
+        freeze_layers(network, tower.freeze_layers)
+    else:
+        freeze_share(network, tower.frozen_share)
 
 
 def _within(tower: Tower, column: Column) -> Tower:

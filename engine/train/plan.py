@@ -8,12 +8,15 @@ from typing import Literal, TypeVar
 from domain.hyperparameters import Hyperparameters
 from domain.specs import Multimodal
 from domain.tasks import LESS_IS_BETTER, METRICS, VALID_LOSS, Task
+from domain.towers import Tower
 from engine.train.precision import Precision
 
 #: For fusion and head alone, and for a pretrained tower that is trained too. SGD's steps are not scaled to
 #: the gradients' size, and need larger rates.
 HEAD_LR = {"adamw": 1e-3, "sgd": 2e-2}
 TOWER_LR = {"adamw": 2e-5, "sgd": 1e-3}
+#: Adapters begin at nothing, and their few parameters go much further than the weights that they stand for.
+LORA_LR = {"adamw": 1e-3, "sgd": 2e-2}
 #: Steps that a small data set still gets, and the epochs within which it must.
 AUTO_STEPS = 600
 AUTO_EPOCHS_CACHED = (10, 40)
@@ -36,6 +39,8 @@ class Plan:
     head_lr: float
     #: By tower; only trained ones are listed.
     tower_lr: dict[str, float]
+    #: By tower, where it is asked for: the rate of a layer over that of the layer above it.
+    layer_decay: dict[str, float]
     optimizer: Literal["adamw", "sgd"]
     momentum: float
     weight_decay: float
@@ -104,6 +109,7 @@ def make_plan(spec: Multimodal, rows: int, precision: Precision = "fp32", live: 
         steps_per_epoch=per_epoch,
         head_lr=_or(hyper.learning_rate, HEAD_LR[hyper.optimizer]) * rate,
         tower_lr={name: lr * rate for name, lr in _tower_lrs(spec).items()},
+        layer_decay={name: t.layer_decay for name, t in sorted(spec.towers.items()) if t.layer_decay},
         optimizer=hyper.optimizer,
         momentum=hyper.momentum,
         weight_decay=hyper.weight_decay,
@@ -124,15 +130,19 @@ def _warmup_steps(hyper: Hyperparameters, total: int) -> int:
 
 
 def _tower_lrs(spec: Multimodal) -> dict[str, float]:
-    hyper = spec.hyperparameters
-    pretrained = _or(hyper.learning_rate, TOWER_LR[hyper.optimizer])
-    # A number's or category's tower begins from nothing, as fusion and head do.
-    fresh = _or(hyper.learning_rate, HEAD_LR[hyper.optimizer])
+    """Of the towers that are trained."""
     return {
-        name: tower.lr or (pretrained if tower.encoder else fresh)
+        name: tower.lr or _or(spec.hyperparameters.learning_rate, _usual_lr(tower, spec.hyperparameters))
         for name, tower in sorted(spec.towers.items())
         if not tower.is_frozen
     }
+
+
+def _usual_lr(tower: Tower, hyper: Hyperparameters) -> float:
+    if tower.lora is not None:
+        return LORA_LR[hyper.optimizer]
+    # A number's or category's tower begins from nothing, as fusion and head do.
+    return (TOWER_LR if tower.encoder else HEAD_LR)[hyper.optimizer]
 
 
 def resolved(spec: Multimodal, plan: Plan) -> Multimodal:
