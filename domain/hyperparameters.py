@@ -57,6 +57,16 @@ class Hyperparameters(Shape):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto", description="of the arithmetic; auto: what the device does well"
     )
+    ema: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="decay of a moving average of the weights, which is evaluated and kept instead of them: 0.99 to 0.9999",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="trained encoders keep less for the backward pass and compute it again: less memory, more time",
+    )
     early_stopping_patience: int | None = Field(
         default=None,
         ge=1,

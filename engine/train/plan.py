@@ -47,6 +47,8 @@ class Plan:
     schedule: Literal["cosine", "linear", "constant"]
     warmup_steps: int
     max_grad_norm: float
+    #: Of the weights' moving average; None: there is none.
+    ema: float | None
     patience: int | None
     precision: Precision
     #: The metric that picks the best checkpoint, as a spec names it.
@@ -117,6 +119,7 @@ def make_plan(spec: Multimodal, rows: int, precision: Precision = "fp32", live: 
         warmup_steps=_warmup_steps(hyper, total),
         max_grad_norm=hyper.max_grad_norm,
         precision=precision,
+        ema=hyper.ema,
         patience=hyper.early_stopping_patience,
         best_by=METRICS[Task(spec.task)][0] if best_by == "auto" else best_by,
         eval_steps=_or(hyper.eval_steps, per_epoch),

@@ -25,6 +25,7 @@ from engine.data.uploads import Lookup
 from engine.models.build import build_model
 from engine.models.multimodal import Multimodal as Network
 from engine.models.pools import POOLS
+from engine.models.recompute import recompute_towers
 from engine.train import checkpoint, metrics, precision, results
 from engine.train.finish import finish
 from engine.train.loop import Batches, Evaluate, fine_tune
@@ -104,6 +105,9 @@ def train(
         folders = {name: encoders(t.encoder) for name, t in sorted(spec.towers.items()) if t.encoder}
         model = build_model(spec, splits.schema, len(splits.goal.classes), folders, splits.statistics)
         model = model.to(place)
+        if spec.hyperparameters.gradient_checkpointing:
+            for message in recompute_towers(model, folders.keys() - model.frozen):
+                report(Progress("loading", message=message))
         run = describe(spec, splits, model, seed, data or {})
         if snapshot:
             refuse_another(snapshot.run, run)
@@ -185,12 +189,12 @@ def _batches(examples: Examples, plan: Plan, seed: int, workers: int = AHEAD) ->
     def fetch(piece: Slice) -> tuple[Slice, Batch]:
         return piece, examples.batch(piece.rows)
 
-    def pieces(epoch: int, first_step: int) -> Iterator[Slice]:
+    def pieces(epoch: int, first_step: int, at_once: int) -> Iterator[Slice]:
         order = shuffled(len(examples), seed, epoch)
-        return slices(order, plan.batch_size, plan.accumulation, first_step)
+        return slices(order, plan.batch_size, plan.accumulation, first_step, at_once)
 
     if examples.is_cached:
-        return lambda epoch, first_step: map(fetch, pieces(epoch, first_step))
+        return lambda epoch, first_step, at_once: map(fetch, pieces(epoch, first_step, at_once))
     return Epochs(fetch, pieces, plan.n_epochs, workers)
 
 
