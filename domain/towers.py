@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from domain.augment import Augment, preset
 from domain.manifest import MOST_FRAMES, TABULAR, ColumnType
 from domain.shapes import Shape, wrong
 
@@ -74,6 +75,10 @@ class Tower(Shape):
         le=1,
         description="of a trained encoder: each layer learns at so much of the rate of the layer above it",
     )
+    augment: Annotated[Augment | None, BeforeValidator(preset)] = Field(
+        default=None,
+        description="random changes of a trained tower's inputs, in training only; light: the usual ones of its type",
+    )
     image_size: int | None = Field(
         default=None, ge=16, le=2048, description="pixels a side; the encoder's own if not said"
     )
@@ -104,7 +109,7 @@ class Tower(Shape):
         if self.lora is not None and (self.freeze_layers is not None or self.freeze not in (None, True)):
             field = "freeze" if self.freeze_layers is None else "freeze_layers"
             raise wrong(field, "lora leaves all of the encoder's own weights as they are; leave this out")
-        for field in ("layer_decay",):
+        for field in ("layer_decay", "augment"):
             if getattr(self, field) is not None and self.is_frozen:
                 raise wrong(field, _UNTRAINED[field])
         return self
@@ -121,6 +126,8 @@ class Tower(Shape):
 
     def misfits(self, kind: ColumnType) -> Iterator[tuple[str, str]]:
         """The name and the reason of every field that makes no sense for a column of type `kind`."""
+        for name in self.augment.misfits(kind) if self.augment else ():
+            yield f"augment.{name}", f"does not apply to a column of type {kind}"
         if kind not in TABULAR:
             return
         for name, field in type(self).model_fields.items():
@@ -145,6 +152,8 @@ class Tower(Shape):
 
 _UNTRAINED = {
     "layer_decay": "is for the layers of a trained encoder; set freeze to false or a share, or give it lora",
+    "augment": "needs a trained encoder (freeze: false or a share, or lora): what a frozen one makes of a row is kept "
+    "and is the same in every epoch",
 }
 
 _TABULAR_REASONS = {

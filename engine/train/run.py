@@ -14,6 +14,7 @@ from domain.bad_rows import BadRows
 from domain.errors import EngineError
 from domain.specs import Multimodal
 from domain.towers import MOST_TOWERS, Tower, settled_towers
+from engine.data.augment import Amounts
 from engine.data.caches import open_caches
 from engine.data.collate import AHEAD, MOST_AHEAD, Batch, Epochs, Slice, shuffled, slices
 from engine.data.dataset import Examples
@@ -120,7 +121,7 @@ def train(
         caches.make_room()
         # What came before (a full or an empty cache) must not move the draws of training.
         _seed(seed)
-        batches = _batches(inputs.train, plan, seed, _workers(place))
+        batches = _batches(inputs.train, plan, seed, _workers(place), _changes(spec, splits))
         if isinstance(batches, Epochs):
             files.callback(batches.close)
         with one_thread() if inputs.train.is_cached else nullcontext():
@@ -185,13 +186,31 @@ class Checkpoints:
             checkpoint.remove(self._kept.pop(0))
 
 
-def _batches(examples: Examples, plan: Plan, seed: int, workers: int = AHEAD) -> Batches:
-    def fetch(piece: Slice) -> tuple[Slice, Batch]:
-        return piece, examples.batch(piece.rows)
+def _changes(spec: Multimodal, splits: Splits) -> dict[str, Amounts]:
+    """By column: how its values are changed at random in training."""
+    told = {
+        name: tower.augment.amounts(splits.schema.columns[name].type)
+        for name, tower in sorted(spec.towers.items())
+        if tower.augment is not None
+    }
+    return {name: amounts for name, amounts in told.items() if amounts}
 
-    def pieces(epoch: int, first_step: int, at_once: int) -> Iterator[Slice]:
+
+def _batches(
+    examples: Examples,
+    plan: Plan,
+    seed: int,
+    workers: int = AHEAD,
+    changes: Mapping[str, Amounts] | None = None,
+) -> Batches:
+    def fetch(item: tuple[int, Slice]) -> tuple[Slice, Batch]:
+        epoch, piece = item
+        return piece, examples.changed(changes or {}, seed, epoch).batch(piece.rows)
+
+    def pieces(epoch: int, first_step: int, at_once: int) -> Iterator[tuple[int, Slice]]:
         order = shuffled(len(examples), seed, epoch)
-        return slices(order, plan.batch_size, plan.accumulation, first_step, at_once)
+        cut = slices(order, plan.batch_size, plan.accumulation, first_step, at_once)
+        return ((epoch, piece) for piece in cut)
 
     if examples.is_cached:
         return lambda epoch, first_step, at_once: map(fetch, pieces(epoch, first_step, at_once))

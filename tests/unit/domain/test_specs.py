@@ -200,7 +200,10 @@ def test_both_constant_schedules_are_one() -> None:
         ({"lora": {}, "freeze_layers": 2}, "freeze_layers", "lora"),
         ({"freeze": 0.5, "freeze_layers": 2}, "freeze_layers", "one of the two"),
         ({"layer_decay": 0.9}, "layer_decay", "trained"),
+        ({"augment": "light"}, "augment", "needs a trained encoder"),
         ({"lora": {"r": 0}}, "lora.r", "greater"),
+        ({"freeze": False, "augment": "strong"}, "augment.preset", "light"),
+        ({"freeze": False, "augment": {"crop": 0}}, "augment.crop", "greater"),
     ],
 )
 def test_a_tower_says_once_and_rightly_how_it_is_trained(
@@ -221,3 +224,12 @@ def test_a_tower_is_frozen_unless_something_of_it_is_trained(tower: dict[str, An
 
     assert stored.is_frozen is frozen
     assert Tower.model_validate(stored.model_dump(mode="json")) == stored
+
+
+def test_a_change_of_another_types_inputs_is_refused() -> None:
+    schema = {"columns": {"a": {"type": "text"}}}
+    tower = {"freeze": False, "augment": {"drop": 0.2, "flip": 0.5}}
+
+    found = problems(multimodal={"schema": schema, "towers": {"a": tower}})
+
+    assert list(found) == ["multimodal.towers.a.augment.flip"]
