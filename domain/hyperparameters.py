@@ -36,8 +36,8 @@ class Hyperparameters(Shape):
     )
     learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = Field(
         default="auto",
-        description="auto: 0.001 for fusion, head and the towers of numbers and categories, 0.00002 for trained encoders "
-        "(sgd: 0.02 and 0.001)",
+        description="auto: 0.001 for fusion, head and the towers of numbers and categories, 0.00002 for trained encoders, "
+        "0.001 for their lora (sgd: 0.02, 0.001 and 0.02)",
     )
     learning_rate_multiplier: Auto | Annotated[float, Field(gt=0, le=1000)] = Field(
         default="auto", description="scales every learning rate; auto: 1"
@@ -56,6 +56,16 @@ class Hyperparameters(Shape):
     max_grad_norm: float = Field(default=1.0, gt=0, le=1e6, description="longer gradients are cut to it")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto", description="of the arithmetic; auto: what the device does well"
+    )
+    ema: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="decay of a moving average of the weights, which is evaluated and kept instead of them: 0.99 to 0.9999",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="trained encoders keep less for the backward pass and compute it again: less memory, more time",
     )
     early_stopping_patience: int | None = Field(
         default=None,

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from domain.augment import Augment, preset
 from domain.manifest import MOST_FRAMES, TABULAR, ColumnType
-from domain.shapes import Shape
+from domain.shapes import Shape, wrong
 
 DEFAULT_ENCODERS = {
     ColumnType.TEXT: "sentence-transformers/all-MiniLM-L6-v2",
@@ -45,7 +46,7 @@ class Lora(Shape):
     target_modules: list[Annotated[str, Field(min_length=1, max_length=100)]] = Field(
         default_factory=list,
         max_length=50,
-        description="last words of layers' names; none: all linear layers",
+        description="last words of layers' names; none: all linear layers, or all convolutions of a network without any",
     )
 
 
@@ -61,7 +62,26 @@ class Tower(Shape):
         default=None,
         description="true, or the share of its layers that is frozen, counted from the input; none: true",
     )
+    freeze_layers: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        description="instead of freeze: so many layers are frozen, counted from the input, and what comes before them",
+    )
+    lora: Lora | None = Field(
+        default=None, description="trains adapters beside the encoder's weights, which stay as they are"
+    )
     lr: float | None = Field(default=None, gt=0, le=1, description="its own learning rate, if it is trained")
+    layer_decay: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="of a trained encoder: each layer learns at so much of the rate of the layer above it",
+    )
+    augment: Annotated[Augment | None, BeforeValidator(preset)] = Field(
+        default=None,
+        description="random changes of a trained tower's inputs, in training only; light: the usual ones of its type",
+    )
     image_size: int | None = Field(
         default=None, ge=16, le=2048, description="pixels a side; the encoder's own if not said"
     )
@@ -91,18 +111,32 @@ class Tower(Shape):
         description="of mm-bert, vilbert and mult only: vectors of a cell; neighbours of more are averaged; 64 if not said",
     )
 
+    @model_validator(mode="after")
+    def _says_once_what_is_trained(self) -> "Tower":
+        if self.freeze_layers is not None and self.freeze not in (None, False):
+            raise wrong("freeze_layers", "freeze says already what is frozen; leave one of the two out")
+        if self.lora is not None and (self.freeze_layers is not None or self.freeze not in (None, True)):
+            field = "freeze" if self.freeze_layers is None else "freeze_layers"
+            raise wrong(field, "lora leaves all of the encoder's own weights as they are; leave this out")
+        for field in ("layer_decay", "augment"):
+            if getattr(self, field) is not None and self.is_frozen:
+                raise wrong(field, _UNTRAINED[field])
+        return self
+
     @property
     def is_frozen(self) -> bool:
         """Nothing of it is trained."""
-        return self.frozen_share >= 1
+        return self.lora is None and self.frozen_share >= 1
 
     @property
     def frozen_share(self) -> float:
-        """Of its layers, 0 to 1."""
-        return 1.0 if self.freeze is None else float(self.freeze)
+        """Of its layers, 0 to 1, where `freeze_layers` does not count them."""
+        return (0.0 if self.freeze_layers else 1.0) if self.freeze is None else float(self.freeze)
 
     def misfits(self, kind: ColumnType) -> Iterator[tuple[str, str]]:
         """The name and the reason of every field that makes no sense for a column of type `kind`."""
+        for name in self.augment.misfits(kind) if self.augment else ():
+            yield f"augment.{name}", f"does not apply to a column of type {kind}"
         if kind not in TABULAR:
             return
         for name, field in type(self).model_fields.items():
@@ -119,13 +153,22 @@ class Tower(Shape):
         """With its encoder and what is frozen decided, for a column of type `kind` that it fits."""
         if kind in TABULAR:
             return self.model_copy(update={"freeze": False})
-        decided = {"encoder": self.encoder or DEFAULT_ENCODERS[kind]}
-        return self.model_copy(update=decided | ({"freeze": True} if self.freeze is None else {}))
+        decided: dict[str, Any] = {"encoder": self.encoder or DEFAULT_ENCODERS[kind]}
+        if self.freeze is None:
+            decided["freeze"] = self.freeze_layers is None
+        return self.model_copy(update=decided)
 
+
+_UNTRAINED = {
+    "layer_decay": "is for the layers of a trained encoder; set freeze to false or a share, or give it lora",
+    "augment": "needs a trained encoder (freeze: false or a share, or lora): what a frozen one makes of a row is kept "
+    "and is the same in every epoch",
+}
 
 _TABULAR_REASONS = {
     "encoder": "a column of type {kind} has no pretrained encoder; leave it out",
     "freeze": "the tower of a column of type {kind} is always trained; leave it out",
+    "lora": "the tower of a column of type {kind} is small and trained whole; leave it out",
 }
 
 

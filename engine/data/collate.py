@@ -44,10 +44,15 @@ def shuffled(rows: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(rows, generator=generator)
 
 
-def slices(order: Tensor, size: int, accumulation: int, start_step: int = 0) -> Iterator[Slice]:
-    """`order` cut into micro-batches of `size`, `accumulation` of them a step; the last step may be short."""
+def slices(
+    order: Tensor, size: int, accumulation: int, start_step: int = 0, at_once: int | None = None
+) -> Iterator[Slice]:
+    """`order` cut into micro-batches of `size`, `accumulation` of them a step; the last step may be short.
+
+    `at_once` makes smaller micro-batches of the same steps.
+    """
     for step in order.split(size * accumulation)[start_step:]:
-        parts = step.split(size)
+        parts = step.split(at_once or size)
         for place, rows in enumerate(parts, start=1):
             yield Slice(rows, len(rows) / len(step), place == len(parts))
 
@@ -70,30 +75,31 @@ def ahead(make: Callable[[T], R], items: Iterable[T], workers: int = AHEAD) -> G
 class Epochs(Generic[T, R]):
     """One epoch after another, as `ahead` makes them, with the next one's first items made while this one ends.
 
-    `pieces(epoch, step)` are an epoch's items from that step on, `make` is what is made of one. Close it.
+    `pieces(epoch, step)` are an epoch's items from that step on, `make` is what is made of one. Numbers that are asked
+    for besides, such as a size, are handed on to `pieces`, and other ones begin anew. Close it.
     """
 
     def __init__(
         self,
         make: Callable[[T], R],
-        pieces: Callable[[int, int], Iterable[T]],
+        pieces: Callable[..., Iterable[T]],
         n_epochs: int,
         workers: int = AHEAD,
     ) -> None:
         self._make, self._pieces, self._n_epochs, self._workers = make, pieces, n_epochs, workers
         self._running: Generator[tuple[R, bool], None, None] | None = None
         #: Where whoever asks next must ask for to go on; anything else begins anew.
-        self._next: tuple[int, int] | None = None
+        self._next: tuple[int, ...] | None = None
 
-    def __call__(self, epoch: int, step: int) -> Iterator[R]:
+    def __call__(self, epoch: int, step: int, *besides: int) -> Iterator[R]:
         """The items of one epoch, from that step on."""
-        if self._running is None or self._next != (epoch, step):
+        if self._running is None or self._next != (epoch, step, *besides):
             self.close()
-            self._running = ahead(self._made, self._from(epoch, step), self._workers)
+            self._running = ahead(self._made, self._from(epoch, step, *besides), self._workers)
         self._next = None
         for item, is_last in self._running:
             if is_last:
-                self._next = (epoch + 1, 0)
+                self._next = (epoch + 1, 0, *besides)
             yield item
             if is_last:
                 return
@@ -106,9 +112,9 @@ class Epochs(Generic[T, R]):
     def _made(self, piece: tuple[T, bool]) -> tuple[R, bool]:
         return self._make(piece[0]), piece[1]
 
-    def _from(self, epoch: int, step: int) -> Iterator[tuple[T, bool]]:
+    def _from(self, epoch: int, step: int, *besides: int) -> Iterator[tuple[T, bool]]:
         for number in range(epoch, self._n_epochs):
-            yield from _with_last(self._pieces(number, step if number == epoch else 0))
+            yield from _with_last(self._pieces(number, step if number == epoch else 0, *besides))
 
 
 def _with_last(items: Iterable[T]) -> Iterator[tuple[T, bool]]:

@@ -4,7 +4,7 @@ Knows files through `engine.data.manifest` only, and no training.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from domain.errors import EngineError
 from domain.manifest import Code
+from engine.data.augment import Amounts, Change, change_of
 from engine.data.classes import Label
 from engine.data.collate import Batch
 from engine.data.decode import Undecodable
@@ -133,6 +134,8 @@ class LiveColumn:
     #: sha256 of each part of the cells that were read, by row: what the cache has of them needs no bytes any more. Empty
     #: where it keeps nothing.
     digests: dict[int, tuple[bytes, ...]] = field(default_factory=dict, repr=False)
+    #: What is done to each value before the encoder prepares it; None: nothing.
+    change: Change | None = None
 
     def fetch(self, index: Tensor) -> Live:
         chosen = [self.examples[i] for i in index.tolist()]
@@ -145,7 +148,13 @@ class LiveColumn:
         return Live(inputs, torch.tensor(rows, dtype=torch.long), several)
 
     def _values(self, row: int) -> list[Any]:
-        """What each part of the row's cell means to the encoder."""
+        """What each part of the row's cell means to the encoder, or what is made of it for training."""
+        values = self._decoded(row)
+        return (
+            values if self.change is None else [self.change(row, n, value) for n, value in enumerate(values)]
+        )
+
+    def _decoded(self, row: int) -> list[Any]:
         example, read, reading = self.examples[row], self.read, self.encoder.reading
         if not isinstance(read, CachedRead) or reading.kind not in read.kinds:
             return list(example.values(self.name, reading, read))
@@ -222,6 +231,15 @@ class Examples:
     def batch(self, index: Tensor) -> Batch:
         inputs = {name: column.fetch(index) for name, column in self.columns.items()}
         return Batch(inputs, self.present[index], self.targets[index])
+
+    def changed(self, amounts: Mapping[str, Amounts], seed: int, epoch: int) -> "Examples":
+        """With the values of these live columns changed at random, as they are in this epoch."""
+        changed = {
+            name: replace(column, change=change_of(name, column.encoder.reading.kind, some, seed, epoch))
+            for name, some in amounts.items()
+            if isinstance(column := self.columns[name], LiveColumn)
+        }
+        return replace(self, columns={**self.columns, **changed}) if changed else self
 
     def part(self, rows: range) -> "Examples":
         chosen = slice(rows.start, rows.stop)

@@ -17,10 +17,11 @@ from engine.data.column_statistics import Statistics
 from engine.models import heads
 from engine.models.encoders import Encoder, load_encoder
 from engine.models.families import TOKEN_FUSIONS
-from engine.models.freeze import freeze_share
+from engine.models.freeze import freeze_layers, freeze_share, layers_of
 from engine.models.fusion import FUSIONS, Fusion
 from engine.models.fusion.imputing import Imputing
 from engine.models.joint import JointSpace
+from engine.models.lora import add_lora
 from engine.models.multimodal import Multimodal
 from engine.models.tabular import tabular_encoder
 
@@ -95,10 +96,22 @@ def _encoder(spec: Spec, schema: Schema, name: str, folders: Mapping[str, Path])
     try:
         read_as = within(tower, column)
         encoder = load_encoder(folders[name], column.type, read_as, reads_tokens=reads_tokens(spec.family))
-        freeze_share(encoder.network, tower.frozen_share)
+        choose_trained(encoder.network, tower)
         return encoder
     except EngineError as error:
         raise EngineError(error.code, error.message, param=path) from error
+
+
+def choose_trained(network: nn.Module, tower: Tower) -> None:
+    """Freezes what `tower` says is not trained; puts its adapters in."""
+    if tower.layer_decay is not None:
+        layers_of(network)  # refused here, by the tower's path, if there are none
+    if tower.lora is not None:
+        add_lora(network, tower.lora)
+    elif tower.freeze_layers is not None:
+        freeze_layers(network, tower.freeze_layers)
+    else:
+        freeze_share(network, tower.frozen_share)
 
 
 def within(tower: Tower, column: Column) -> Tower:

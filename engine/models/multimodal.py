@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
+from engine.models.lora import train_adapters_alone
 from engine.models.pooling import mean_of_parts
 from engine.models.tokens import Tokens, in_rows
 
@@ -104,6 +105,7 @@ class Multimodal(nn.Module):
             for module in encoder.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm) or _is_frozen(module):
                     module.eval()
+            train_adapters_alone(getattr(encoder, "network", encoder), mode)
         return self
 
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:

@@ -8,9 +8,8 @@ from domain.language import SEEN, LanguageModel
 from domain.manifest import Schema
 from domain.specs import Multimodal as Spec
 from engine.data.column_statistics import Statistics
-from engine.models.build import build_model, within
+from engine.models.build import build_model, choose_trained, within
 from engine.models.encoders import Encoder
-from engine.models.freeze import freeze_share
 from engine.models.language import Language, open_language
 from engine.models.media_tokens import load_media
 from engine.models.multimodal import Multimodal
@@ -68,7 +67,7 @@ def _encoder(
     column, tower = schema.columns[name], spec.towers[name]
     try:
         encoder = load_media(folder, column.type, within(tower, column), said.media_tokens, language)
-        freeze_share(encoder.network, tower.frozen_share)
+        choose_trained(encoder.network, tower)
         return encoder
     except EngineError as error:
         raise EngineError(error.code, error.message, param=f"multimodal.towers.{name}") from error

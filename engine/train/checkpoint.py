@@ -19,6 +19,8 @@ from engine.data.durable import sync_folder, write_durably
 
 VERSION = 1
 
+_AVERAGE = "average.safetensors"
+
 Tensors = dict[str, Tensor]
 
 
@@ -44,6 +46,8 @@ class Memory:
     history: list[dict[str, float]] = field(default_factory=list)
     #: Of fp16's gradients; empty in other precisions.
     scaling: dict[str, float] = field(default_factory=dict)
+    #: Rows at once, since so many as the plan says did not fit in memory; 0: as the plan says.
+    micro_batch: int = 0
 
 
 class Rng(NamedTuple):
@@ -68,6 +72,8 @@ class Snapshot:
     shape: Mapping[str, int]
     #: All else that must be; empty in what an older Plait wrote. See `engine.train.sameness`.
     run: Mapping[str, Any] = field(default_factory=dict)
+    #: The weights' moving average; empty without one.
+    average: Tensors = field(default_factory=dict)
 
 
 def write(folder: Path, snapshot: Snapshot) -> None:
@@ -84,6 +90,8 @@ def write(folder: Path, snapshot: Snapshot) -> None:
     }
     for name in ("weights", "best", "optimiser"):
         write_durably(draft / f"{name}.safetensors", save(getattr(snapshot, name)))
+    if snapshot.average:
+        write_durably(draft / _AVERAGE, save(snapshot.average))
     write_durably(draft / "state.json", json.dumps(state).encode())
     draft.rename(folder)
     sync_folder(folder.parent)
@@ -105,11 +113,13 @@ def read(folder: Path) -> Snapshot:
                 f"checkpoint of version {state['version']}: this Plait reads up to {VERSION}; update it",
             )
         parts = {name: load_file(folder / f"{name}.safetensors") for name in ("weights", "best", "optimiser")}
+        average = load_file(folder / _AVERAGE) if (folder / _AVERAGE).exists() else {}
         return Snapshot(
             Memory(**state["memory"]),
             rng=_rng_from_json(state["rng"]),
             shape=state["shape"],
             run=state.get("run", {}),
+            average=average,
             **parts,
         )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:

@@ -103,6 +103,7 @@ def _report(
         },
         "bad_rows": {"skipped": splits.skipped, "masked": splits.masked},
         "steps": memory.step,
+        "micro_batch_size": memory.micro_batch or spec.hyperparameters.batch_size,
         "best_step": memory.best_step or memory.step,
         "metrics": found,
         "test": tested or None,

@@ -1,23 +1,26 @@
 """The training loop, one plain function. Knows no file, job or encoder library: all it needs is an argument."""
 
-import math
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 
 import torch
 
 from domain.errors import EngineError
 from engine.data.collate import Batch, Slice
 from engine.models.multimodal import Multimodal
+from engine.train.average import Average
 from engine.train.checkpoint import Memory, Snapshot, Tensors, restore_rng, rng_state
+from engine.train.gpu_memory import halved
 from engine.train.losses import Criterion, cross_entropy
-from engine.train.optimiser import make_optimiser, optimiser_state, restore_optimiser, set_lr
+from engine.train.optimiser import make_optimiser, optimiser_state, restore_optimiser
 from engine.train.plan import Plan
-from engine.train.precision import autocast, scaler
+from engine.train.precision import scaler
+from engine.train.step import Step
 from engine.train.watch import Watch
 from engine.train.words import Finished, Progress, ShouldStop, StopAsked, Stopped
 
-#: (epoch, first step) -> the epoch's micro-batches from that step on.
-Batches = Callable[[int, int], Iterable[tuple[Slice, Batch]]]
+#: (epoch, first step, rows at once) -> the epoch's micro-batches from that step on.
+Batches = Callable[[int, int, int], Iterable[tuple[Slice, Batch]]]
 #: Validation metrics; raises StopAsked.
 Evaluate = Callable[[Multimodal], dict[str, float]]
 
@@ -34,56 +37,61 @@ def fine_tune(
     should_stop: ShouldStop,
     resume: Snapshot | None = None,
 ) -> tuple[Finished | Stopped, Memory]:
-    """Trains `model` in place; at the end it holds the best weights seen (without `evaluate`, the last)."""
+    """Trains `model` in place; at the end it holds the best weights seen (without `evaluate`, the last).
+
+    With a moving average (`plan.ema`) its weights are the ones that are evaluated, kept, and held at the end.
+    """
     optimiser = make_optimiser(model, plan)
     memory, best = _restored(resume, model, optimiser, plan) if resume else (Memory(), {})
-    device = next(model.parameters()).device
-    scaling = scaler(plan.precision, device)
+    scaling = scaler(plan.precision, next(model.parameters()).device)
     if memory.scaling:
         scaling.load_state_dict(memory.scaling)
+    average = Average(model, plan.ema) if plan.ema is not None else None
+    if average is not None and resume and resume.average:
+        average.restore(resume.average)
+    step = Step(model, plan, criterion, optimiser, scaling)
     watch = Watch(memory, plan)
     rng = rng_state()
 
     def snapshot() -> Snapshot:
-        return Snapshot(memory, _weights(model), best, optimiser_state(model, optimiser), rng, _shape(plan))
+        averaged = average.state() if average is not None else {}
+        state = optimiser_state(model, optimiser)
+        return Snapshot(memory, _weights(model), best, state, rng, _shape(plan), average=averaged)
 
     while memory.step < plan.total_steps and not _gives_up(memory, plan):
         model.train()
         epoch, first = divmod(memory.step, plan.steps_per_epoch)
-        step_loss = 0.0
-        for piece, batch in watch.waiting(batches(epoch, first)):
+        at_once = memory.micro_batch or plan.batch_size
+        for piece, batch in watch.waiting(batches(epoch, first, at_once)):
             why = should_stop()
             if why is not None:
                 save(snapshot())
                 return Stopped(memory.step, why), memory
-            batch = batch.to(device)
-            with autocast(plan.precision, device):
-                outputs, besides = model.learn(batch.inputs, batch.present)
-            loss = criterion(outputs, batch.targets)
-            if besides is not None:
-                loss = loss + besides
-            loss = loss * piece.share
-            scaling.scale(loss).backward()
-            step_loss += loss.item()
+            if not step.add(piece, batch):
+                memory.micro_batch = halved(min(at_once, len(piece.rows)))
+                restore_rng(rng)
+                report(watch.told(_smaller(memory, plan)))
+                break
             if not piece.ends_step:
                 continue
-            lr = set_lr(optimiser, plan.lr_factor(memory.step))
-            grad_norm = _take_step(model, optimiser, scaling, plan.max_grad_norm)
+            taken = step.take(memory.step)
             rng = rng_state()
             memory.scaling = scaling.state_dict()
-            watch.count(step_loss)
-            step_loss = 0.0
+            watch.count(taken.loss)
+            if average is not None and taken.grad_norm is not None:
+                average.update(memory.step)
             if watch.is_due(plan.logging_steps):
-                report(watch.log(lr=lr, grad_norm=grad_norm))
+                report(watch.log(lr=taken.lr, grad_norm=taken.grad_norm))
             evaluates = evaluate is not None and watch.is_due(plan.eval_steps)
             if evaluate is not None and evaluates:
                 try:
-                    metrics = evaluate(model)
+                    with average.in_place() if average is not None else nullcontext():
+                        metrics = evaluate(model)
+                        best = _weights(model) if _is_best(memory, plan, metrics) else best
                 except StopAsked as asked:
                     # This step's evaluation is still to come, so the last checkpoint must stay the last.
                     return Stopped(memory.step, asked.why), memory
                 model.train()
-                best = _weights(model) if _is_best(memory, plan, metrics) else best
                 report(watch.evaluated(metrics))
                 # Whatever measuring drew, the run that goes on from here must not draw again.
                 rng = rng_state()
@@ -97,19 +105,17 @@ def fine_tune(
             watch.resume()
     if best:
         model.load_state_dict(best, strict=False)
+    elif average is not None:
+        average.settle()
     return Finished(memory.step, dict(memory.best_metrics)), memory
 
 
-def _take_step(
-    model: Multimodal, optimiser: torch.optim.Optimizer, scaling: torch.amp.GradScaler, max_norm: float
-) -> float | None:
-    """One clipped step; the gradients' norm before clipping. None: fp16's scale was too large, and no step taken."""
-    scaling.unscale_(optimiser)
-    norm = torch.nn.utils.clip_grad_norm_([p for _, p in model.trained()], max_norm).item()
-    scaling.step(optimiser)
-    scaling.update()
-    optimiser.zero_grad(set_to_none=True)
-    return None if scaling.is_enabled() and not math.isfinite(norm) else norm
+def _smaller(memory: Memory, plan: Plan) -> str:
+    rows = plan.batch_size * plan.accumulation
+    return (
+        f"The GPU's memory is too small for so many rows at once: the step is done again with {memory.micro_batch}, "
+        f"and as many times as it takes. A step is still of {rows} rows."
+    )
 
 
 def _is_best(memory: Memory, plan: Plan, metrics: dict[str, float]) -> bool:

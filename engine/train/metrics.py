@@ -1,7 +1,7 @@
 """How good a network is on some rows: torchmetrics over its outputs, in the units of the data."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ from engine.data.dataset import Examples
 from engine.data.targets import Goal
 from engine.models.multimodal import Multimodal
 from engine.train.contrastive import Contrast
+from engine.train.gpu_memory import halved, release
 from engine.train.losses import Criterion
 from engine.train.precision import Precision, autocast
 from engine.train.retrieval import retrieval_scores
@@ -48,18 +49,39 @@ def predict(
     model: Multimodal, examples: Examples, should_stop: ShouldStop, precision: Precision = "fp32"
 ) -> Tensor:
     """Outputs [rows, classes or 1] in fp32 on the CPU. Raises StopAsked."""
-    device = next(model.parameters()).device
     at_once = (ROWS_FRAMES if examples.has_frames else ROWS_CACHED) if examples.is_cached else ROWS_LIVE
-    pieces = torch.arange(len(examples)).split(at_once)
-    batches = map(examples.batch, pieces) if examples.is_cached else ahead(examples.batch, pieces)
-    outputs = []
+    outputs: list[Tensor] = []
     model.eval()
-    with torch.no_grad(), autocast(precision, device):
-        for batch in batches:
-            heed(should_stop)
-            batch = batch.to(device)
-            outputs.append(model(batch.inputs, batch.present).float().cpu())
+    while (done := sum(map(len, outputs))) < len(examples):
+        fits = True
+        try:
+            outputs.extend(_answers(model, examples, done, at_once, precision, should_stop))
+        except torch.OutOfMemoryError:
+            fits = False
+        if not fits:
+            release()
+            at_once = halved(min(at_once, len(examples) - done))
     return torch.cat(outputs)
+
+
+def _answers(
+    model: Multimodal,
+    examples: Examples,
+    done: int,
+    at_once: int,
+    precision: Precision,
+    should_stop: ShouldStop,
+) -> Iterator[Tensor]:
+    """The outputs of the rows behind the first `done`."""
+    device = next(model.parameters()).device
+    pieces = torch.arange(done, len(examples)).split(at_once)
+    batches = map(examples.batch, pieces) if examples.is_cached else ahead(examples.batch, pieces)
+    for batch in batches:
+        heed(should_stop)
+        batch = batch.to(device)
+        with torch.no_grad(), autocast(precision, device):
+            answered = model(batch.inputs, batch.present).float().cpu()
+        yield answered
 
 
 def scores(goal: Goal, outputs: Tensor, targets: Tensor, criterion: Criterion) -> dict[str, float]:

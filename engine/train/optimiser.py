@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from engine.models.freeze import depths
 from engine.models.multimodal import Multimodal
 from engine.train.plan import Plan
 
@@ -12,9 +13,11 @@ from engine.train.plan import Plan
 def make_optimiser(model: Multimodal, plan: Plan) -> torch.optim.Optimizer:
     """Norms and biases (vectors) are not decayed. `base_lr` is what the schedule scales."""
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    of_layers = _layer_factors(model, plan)
     for name, parameter in model.trained():
         decay = plan.weight_decay if parameter.dim() > 1 else 0.0
-        groups.setdefault((_base_lr(model, plan, name), decay), []).append(parameter)
+        lr = _base_lr(model, plan, name) * of_layers.get(name, 1.0)
+        groups.setdefault((lr, decay), []).append(parameter)
     options = [
         {"params": found, "lr": lr, "base_lr": lr, "weight_decay": decay}
         for (lr, decay), found in groups.items()
@@ -31,6 +34,18 @@ def _base_lr(model: Multimodal, plan: Plan, parameter: str) -> float:
     # A pool begins at random, as the head does, and learns at its rate.
     is_tower = part == "encoders" and rest[0] != "pool"
     return plan.tower_lr[model.names[int(place)]] if is_tower else plan.head_lr
+
+
+def _layer_factors(model: Multimodal, plan: Plan) -> dict[str, float]:
+    """Parameter -> its layer's share of its tower's rate, where that decays from the top down.
+
+    As in ELECTRA (Clark et al. 2020, arXiv:2003.10555), save that the top layer itself has the whole rate.
+    """
+    return {
+        f"encoders.{model.names.index(tower)}.network.{name}": decay**depth
+        for tower, decay in plan.layer_decay.items()
+        for name, depth in depths(model.encoder(tower).network).items()
+    }
 
 
 def set_lr(optimiser: torch.optim.Optimizer, factor: float) -> float:

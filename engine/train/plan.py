@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 from domain.hyperparameters import Hyperparameters
 from domain.specs import Multimodal
 from domain.tasks import LESS_IS_BETTER, METRICS, VALID_LOSS, Task
+from domain.towers import Tower
 from engine.train.precision import Precision
 
 #: For fusion and head alone, and for a pretrained tower that is trained too. SGD's steps are not scaled to
@@ -16,6 +17,8 @@ HEAD_LR = {"adamw": 1e-3, "sgd": 2e-2}
 TOWER_LR = {"adamw": 2e-5, "sgd": 1e-3}
 #: For a language model's adapters: LLaVA's rate for them (Liu et al. 2023, arXiv:2310.03744). Its own weights take TOWER_LR.
 ADAPTER_LR = {"adamw": 2e-4, "sgd": 1e-2}
+#: Adapters begin at nothing, and their few parameters go much further than the weights that they stand for.
+LORA_LR = {"adamw": 1e-3, "sgd": 2e-2}
 #: Steps that a small data set still gets, and the epochs within which it must.
 AUTO_STEPS = 600
 AUTO_EPOCHS_CACHED = (10, 40)
@@ -40,12 +43,16 @@ class Plan:
     head_lr: float
     #: By tower; only trained ones are listed.
     tower_lr: dict[str, float]
+    #: By tower, where it is asked for: the rate of a layer over that of the layer above it.
+    layer_decay: dict[str, float]
     optimizer: Literal["adamw", "sgd"]
     momentum: float
     weight_decay: float
     schedule: Literal["cosine", "linear", "constant"]
     warmup_steps: int
     max_grad_norm: float
+    #: Of the weights' moving average; None: there is none.
+    ema: float | None
     patience: int | None
     precision: Precision
     #: The metric that picks the best checkpoint, as a spec names it.
@@ -114,6 +121,7 @@ def make_plan(spec: Multimodal, rows: int, precision: Precision = "fp32", live: 
         steps_per_epoch=per_epoch,
         head_lr=_or(hyper.learning_rate, HEAD_LR[hyper.optimizer]) * rate,
         tower_lr={name: lr * rate for name, lr in _tower_lrs(spec).items()},
+        layer_decay={name: t.layer_decay for name, t in sorted(spec.towers.items()) if t.layer_decay},
         optimizer=hyper.optimizer,
         momentum=hyper.momentum,
         weight_decay=hyper.weight_decay,
@@ -121,6 +129,7 @@ def make_plan(spec: Multimodal, rows: int, precision: Precision = "fp32", live: 
         warmup_steps=_warmup_steps(hyper, total),
         max_grad_norm=hyper.max_grad_norm,
         precision=precision,
+        ema=hyper.ema,
         patience=hyper.early_stopping_patience,
         best_by=METRICS[Task(spec.task)][0] if best_by == "auto" else best_by,
         eval_steps=_or(hyper.eval_steps, per_epoch),
@@ -135,12 +144,9 @@ def _warmup_steps(hyper: Hyperparameters, total: int) -> int:
 
 
 def _tower_lrs(spec: Multimodal) -> dict[str, float]:
-    hyper = spec.hyperparameters
-    pretrained = _or(hyper.learning_rate, TOWER_LR[hyper.optimizer])
-    # A number's or category's tower begins from nothing, as fusion and head do.
-    fresh = _or(hyper.learning_rate, HEAD_LR[hyper.optimizer])
+    """Of the towers that are trained."""
     return {
-        name: tower.lr or (pretrained if tower.encoder else fresh)
+        name: tower.lr or _or(spec.hyperparameters.learning_rate, _usual_lr(tower, spec.hyperparameters))
         for name, tower in sorted(spec.towers.items())
         if not tower.is_frozen
     }
@@ -156,6 +162,13 @@ def _language_lr(spec: Multimodal) -> float | None:
 
 def _times(lr: float | None, rate: float) -> float | None:
     return None if lr is None else lr * rate
+
+
+def _usual_lr(tower: Tower, hyper: Hyperparameters) -> float:
+    if tower.lora is not None:
+        return LORA_LR[hyper.optimizer]
+    # A number's or category's tower begins from nothing, as fusion and head do.
+    return (TOWER_LR if tower.encoder else HEAD_LR)[hyper.optimizer]
 
 
 def resolved(spec: Multimodal, plan: Plan) -> Multimodal:

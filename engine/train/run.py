@@ -16,6 +16,7 @@ from domain.language import settled_columns
 from domain.presets import spelled_out
 from domain.specs import Multimodal
 from domain.towers import MOST_TOWERS, Tower, settled_towers
+from engine.data.augment import Amounts
 from engine.data.caches import open_caches
 from engine.data.collate import AHEAD, MOST_AHEAD, Batch, Epochs, Slice, shuffled, slices
 from engine.data.conversations import Conversations
@@ -29,6 +30,7 @@ from engine.models.joint import JointSpace
 from engine.models.multimodal import Multimodal as Network
 from engine.models.opening import open_model
 from engine.models.pools import POOLS
+from engine.models.recompute import recompute_towers
 from engine.models.vision_language import VisionLanguage
 from engine.train import answers, checkpoint, metrics, precision, results
 from engine.train.contrastive import Contrast
@@ -112,6 +114,10 @@ def train(
         _seed(seed)
         model = open_model(spec, splits.schema, len(splits.goal.classes), encoders, splits.statistics)
         model = model.to(place)
+        if spec.hyperparameters.gradient_checkpointing:
+            encoding = {name for name in model.names if spec.towers[name].encoder}
+            for message in recompute_towers(model, encoding - model.frozen):
+                report(Progress("loading", message=message))
         loss = _loss(spec, splits, model, plan)
         started = _started(start, model, spec, splits, report)
         run = {
@@ -129,7 +135,7 @@ def train(
         caches.make_room()
         # What came before (a full or an empty cache) must not move the draws of training.
         _seed(seed)
-        batches = _batches(inputs.train, plan, seed, _workers(place))
+        batches = _batches(inputs.train, plan, seed, _workers(place), _changes(spec, splits))
         if isinstance(batches, Epochs):
             files.callback(batches.close)
         with one_thread() if inputs.train.is_cached and spec.language_model is None else nullcontext():
@@ -221,16 +227,34 @@ class Checkpoints:
             checkpoint.remove(self._kept.pop(0))
 
 
-def _batches(examples: Examples, plan: Plan, seed: int, workers: int = AHEAD) -> Batches:
-    def fetch(piece: Slice) -> tuple[Slice, Batch]:
-        return piece, examples.batch(piece.rows)
+def _changes(spec: Multimodal, splits: Splits) -> dict[str, Amounts]:
+    """By column: how its values are changed at random in training."""
+    told = {
+        name: tower.augment.amounts(splits.schema.columns[name].type)
+        for name, tower in sorted(spec.towers.items())
+        if tower.augment is not None
+    }
+    return {name: amounts for name, amounts in told.items() if amounts}
 
-    def pieces(epoch: int, first_step: int) -> Iterator[Slice]:
+
+def _batches(
+    examples: Examples,
+    plan: Plan,
+    seed: int,
+    workers: int = AHEAD,
+    changes: Mapping[str, Amounts] | None = None,
+) -> Batches:
+    def fetch(item: tuple[int, Slice]) -> tuple[Slice, Batch]:
+        epoch, piece = item
+        return piece, examples.changed(changes or {}, seed, epoch).batch(piece.rows)
+
+    def pieces(epoch: int, first_step: int, at_once: int) -> Iterator[tuple[int, Slice]]:
         order = shuffled(len(examples), seed, epoch)
-        return slices(order, plan.batch_size, plan.accumulation, first_step)
+        cut = slices(order, plan.batch_size, plan.accumulation, first_step, at_once)
+        return ((epoch, piece) for piece in cut)
 
     if examples.is_cached:
-        return lambda epoch, first_step: map(fetch, pieces(epoch, first_step))
+        return lambda epoch, first_step, at_once: map(fetch, pieces(epoch, first_step, at_once))
     return Epochs(fetch, pieces, plan.n_epochs, workers)
 
 

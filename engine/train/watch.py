@@ -92,13 +92,17 @@ class Watch:
         words = ", ".join(f"{name} {metrics[name]:.4f}" for name in dict.fromkeys(telling))
         return self._progress(metrics, f"Step {self._memory.step}/{self._plan.total_steps}: {words}")
 
+    def told(self, message: str) -> Progress:
+        """A word to the user, and where the run is."""
+        return self._progress(None, message)
+
     def _remember(self, metrics: dict[str, float]) -> None:
         history, step = self._memory.history, self._memory.step
         if not history or history[-1]["step"] != step:
             history.append({"step": step, "epoch": step / self._plan.steps_per_epoch})
         history[-1].update(metrics)
 
-    def _progress(self, metrics: dict[str, float], message: str | None = None) -> Progress:
+    def _progress(self, metrics: dict[str, float] | None, message: str | None = None) -> Progress:
         memory, plan = self._memory, self._plan
         seconds = sum(memory.epoch_seconds) - self._logged_seconds
         steps = memory.step - self._logged_step

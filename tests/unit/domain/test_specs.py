@@ -5,9 +5,12 @@ from typing import Any
 import pytest
 
 from domain.errors import InvalidSpec
+from domain.families import TASK_OF
+from domain.manifest import ColumnType
 from domain.shapes import parse
 from domain.specs import FineTune, Multimodal
 from domain.tasks import LOSSES, Task
+from domain.towers import Tower
 
 GOOD = {"model": "late-fusion", "training_file": "file-1"}
 
@@ -205,3 +208,46 @@ def test_two_families_in_one_job_are_refused() -> None:
         parse(FineTune, {**GOOD, "model": "late-fusion", "multimodal": {"family": "mm-gan"}})
 
     assert refused.value.problems[0]["path"] == "model"
+
+
+@pytest.mark.parametrize(
+    ("tower", "field", "told"),
+    [
+        ({"lora": {}, "freeze": False}, "freeze", "lora"),
+        ({"lora": {}, "freeze": 0.5}, "freeze", "lora"),
+        ({"lora": {}, "freeze_layers": 2}, "freeze_layers", "lora"),
+        ({"freeze": 0.5, "freeze_layers": 2}, "freeze_layers", "one of the two"),
+        ({"layer_decay": 0.9}, "layer_decay", "trained"),
+        ({"augment": "light"}, "augment", "needs a trained encoder"),
+        ({"lora": {"r": 0}}, "lora.r", "greater"),
+        ({"freeze": False, "augment": "strong"}, "augment.preset", "light"),
+        ({"freeze": False, "augment": {"crop": 0}}, "augment.crop", "greater"),
+    ],
+)
+def test_a_tower_says_once_and_rightly_how_it_is_trained(
+    tower: dict[str, Any], field: str, told: str
+) -> None:
+    found = problems(multimodal={"towers": {"a": {"encoder": "a/b", **tower}}})
+
+    assert list(found) == [f"multimodal.towers.a.{field}"]
+    assert told in found[f"multimodal.towers.a.{field}"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("tower", "frozen"),
+    [({}, True), ({"lora": {}}, False), ({"lora": {}, "freeze": True}, False), ({"freeze_layers": 2}, False)],
+)
+def test_a_tower_is_frozen_unless_something_of_it_is_trained(tower: dict[str, Any], frozen: bool) -> None:
+    stored = Tower.model_validate({"encoder": "a/b", **tower}).settled(ColumnType.TEXT)
+
+    assert stored.is_frozen is frozen
+    assert Tower.model_validate(stored.model_dump(mode="json")) == stored
+
+
+def test_a_change_of_another_types_inputs_is_refused() -> None:
+    schema = {"columns": {"a": {"type": "text"}}}
+    tower = {"freeze": False, "augment": {"drop": 0.2, "flip": 0.5}}
+
+    found = problems(multimodal={"schema": schema, "towers": {"a": tower}})
+
+    assert list(found) == ["multimodal.towers.a.augment.flip"]

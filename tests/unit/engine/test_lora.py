@@ -40,6 +40,6 @@ def test_named_layers_alone_are_adapted():
 
 @pytest.mark.parametrize("lora", [Lora(target_modules=["query"]), Lora()])
 def test_a_network_without_such_layers_is_refused(lora):
-    stack = nn.Sequential(nn.Conv2d(1, 1, 3)) if not lora.target_modules else network()
+    stack = nn.Sequential(nn.Conv2d(2, 2, 3, groups=2)) if not lora.target_modules else network()
     with pytest.raises(EngineError, match="lora has nothing to adapt"):
         add_lora(stack, lora)

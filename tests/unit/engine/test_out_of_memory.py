@@ -1,0 +1,186 @@
+"""What does not fit in memory is done in smaller pieces. A network that refuses more than so many rows stands for a GPU."""
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from domain.errors import EngineError
+from engine.train import checkpoint, metrics
+from engine.train.checkpoint import Snapshot
+from engine.train.loop import fine_tune
+from engine.train.losses import cross_entropy
+from engine.train.plan import Plan
+from engine.train.run import _batches, _validator
+from engine.train.words import Finished, Progress
+from support import features
+
+
+class Small:
+    """A run on a device that holds `room` rows for a backward pass, and `seen` for a forward pass alone."""
+
+    def __init__(self, plan: Plan, room: int = 99, seen: int = 99, dropout: float = 0.0) -> None:
+        self.plan, self.model = plan, features.network(dropout=dropout)
+        if not dropout:
+            self.model.fusion.modality_dropout = 0.0
+        self.train, self.validation = features.examples(plan.rows), features.examples(12, seed=1)
+        self.said: list[Progress] = []
+        self.saved: list[Snapshot] = []
+        self.tried: list[int] = []
+        learn, forward = self.model.learn, self.model.forward
+
+        def learning(inputs: Mapping[str, Any], present: Tensor) -> Any:
+            self.tried.append(len(present))
+            if len(present) > room:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return learn(inputs, present)
+
+        def answering(inputs: Mapping[str, Any], present: Tensor) -> Any:
+            if len(present) > seen:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return forward(inputs, present)
+
+        self.model.learn, self.model.forward = learning, answering  # type: ignore[method-assign]
+
+    def go(self, resume: Snapshot | None = None, stop_after: int | None = None) -> Any:
+        torch.manual_seed(0)
+        ending, self.memory = fine_tune(
+            self.model,
+            _batches(self.train, self.plan, seed=0),
+            self.plan,
+            evaluate=_validator(features.GOAL, self.validation, cross_entropy, self.plan, lambda: None),
+            report=self.said.append,
+            save=self.saved.append,
+            should_stop=lambda: "drain" if len(self.losses()) == stop_after else None,
+            resume=resume,
+        )
+        return ending
+
+    def losses(self) -> list[float]:
+        return [p.metrics["train_loss"] for p in self.said if p.metrics and "train_loss" in p.metrics]
+
+    def messages(self) -> list[str]:
+        return [p.message for p in self.said if p.message and "memory" in p.message]
+
+
+@pytest.mark.parametrize("room", [1, 3, 5])
+def test_a_micro_batch_that_does_not_fit_is_halved_and_the_step_stays_what_it_was(room: int) -> None:
+    whole = Small(features.plan(batch_size=8, max_grad_norm=1e6))
+    small = Small(features.plan(batch_size=8, max_grad_norm=1e6), room)
+
+    whole.go()
+    ending = small.go()
+
+    assert isinstance(ending, Finished)
+    assert small.losses() == pytest.approx(whole.losses(), rel=1e-4)
+    assert len(small.losses()) == small.plan.total_steps
+    fits = {1: 1, 3: 2, 5: 4}[room]
+    assert small.memory.micro_batch == fits
+    assert [f"again with {n}," in word for n, word in zip([4, 2, 1], small.messages(), strict=False)]
+    assert len(small.messages()) == {4: 1, 2: 2, 1: 3}[fits]
+    assert "of 8 rows" in small.messages()[0]
+    assert set(small.tried[small.memory.micro_batch != 1 :]) >= {fits}
+
+
+def test_losses_after_halving_are_those_of_a_run_that_had_that_micro_batch_from_the_start() -> None:
+    """With dropout, too: the step that is done again draws what it would have drawn."""
+    plan = features.plan(batch_size=8)
+    small = Small(plan, room=4, dropout=0.3)
+    never = Small(replace(plan, batch_size=4, accumulation=2), dropout=0.3)
+
+    small.go()
+    never.go()
+
+    assert small.losses() == never.losses()
+    assert small.messages()
+    assert not never.messages()
+
+
+def test_memory_that_runs_out_within_a_step_takes_nothing_of_it_twice() -> None:
+    plan = features.plan(batch_size=8, gradient_accumulation_steps=2)
+    small, never = Small(plan, dropout=0.3), Small(replace(plan, batch_size=4, accumulation=4), dropout=0.3)
+    learn, calls = small.model.learn, []
+
+    def second_fails(*given: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return learn(*given)
+
+    small.model.learn = second_fails  # type: ignore[method-assign]
+    small.go()
+    never.go()
+
+    assert small.losses() == never.losses()
+
+
+def test_a_run_that_goes_on_remembers_how_many_rows_fit(tmp_path: Path) -> None:
+    plan = features.plan(batch_size=8)
+    whole, first, second = (Small(plan, room=4, dropout=0.3) for _ in range(3))
+    whole.go()
+    first.go(stop_after=4)
+    checkpoint.write(tmp_path / "step", first.saved[-1])
+
+    second.go(resume=checkpoint.read(tmp_path / "step"))
+
+    assert first.losses() + second.losses() == whole.losses()
+    assert not second.messages()
+    assert max(second.tried) == 4
+
+
+def test_a_single_row_that_does_not_fit_ends_the_run_with_advice() -> None:
+    with pytest.raises(EngineError, match=r"single row .*gradient_checkpointing") as ended:
+        Small(features.plan(batch_size=4), room=0).go()
+
+    assert (ended.value.code, ended.value.retryable) == ("out_of_memory", False)
+
+
+def test_an_optimiser_that_does_not_fit_ends_the_run_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(optimiser: torch.optim.AdamW) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+
+    with pytest.raises(EngineError, match=r"optimiser's state .*lora") as ended:
+        Small(features.plan()).go()
+
+    assert ended.value.code == "out_of_memory"
+
+
+def test_an_evaluation_that_does_not_fit_is_done_in_smaller_pieces() -> None:
+    small, whole = Small(features.plan(), seen=5), Small(features.plan())
+    rows = features.examples(23)
+
+    answers = metrics.predict(small.model, rows, lambda: None)
+
+    torch.testing.assert_close(answers, metrics.predict(whole.model, rows, lambda: None))
+
+
+def test_an_evaluation_of_a_row_that_does_not_fit_ends_with_advice() -> None:
+    with pytest.raises(EngineError, match="single row"):
+        metrics.predict(Small(features.plan(), seen=0).model, features.examples(5), lambda: None)
+
+
+def test_what_a_failed_step_held_is_free_when_memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error's own traceback would hold it."""
+    small = Small(features.plan(batch_size=8))
+    learn, held, alive = small.model.learn, [], []
+
+    def failing(inputs: Mapping[str, Tensor], present: Tensor) -> Any:
+        if len(present) > 4:
+            large = torch.ones(10)
+            held.append(weakref.ref(large))
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return learn(inputs, present)
+
+    small.model.learn = failing  # type: ignore[method-assign]
+    monkeypatch.setattr("engine.train.step.release", lambda: alive.extend(one() is not None for one in held))
+
+    small.go()
+
+    assert alive == [False]
