@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from domain.fusions import Fusion
 from domain.hyperparameters import Hyperparameters
 from domain.manifest import ColumnType, Schema
+from domain.reports import Report
 from domain.shapes import Shape, parse, wrong
 from domain.tasks import LOSSES, METRICS, Task, fits
 from domain.towers import MOST_TOWERS, Tower
@@ -72,6 +73,7 @@ class Multimodal(Shape):
     fusion: Fusion = Fusion()
     loss: Loss = Loss()
     hyperparameters: Hyperparameters = Hyperparameters()
+    report: Report = Report()
     on_bad_row: OnBadRow = Field(
         default="fail", description="skip: bad rows are left out; mask: bad cells count as missing"
     )

@@ -53,6 +53,10 @@ class Multimodal(nn.Module):
         """Logits. A tower's input is its features (cached) or what its encoder reads."""
         return self.head(self.fusion(self._all_pooled(inputs, present), present))
 
+    def encoded(self, inputs: Mapping[str, Tensor | Live], present: Tensor) -> dict[str, Tensor]:
+        """What the towers make of `inputs`; `forward` takes it in their place, and gives the same."""
+        return dict(zip(self.names, self._all_pooled(inputs, present), strict=True))
+
     def learn(self, inputs: Mapping[str, Tensor | Live], present: Tensor) -> tuple[Tensor, Tensor | None]:
         """As `forward`, and what the fusion wants small besides the task's loss, if anything."""
         fused, besides = self.fusion.learn(self._all_pooled(inputs, present), present)
