@@ -81,7 +81,7 @@ def finish(
     whole = _report(spec, splits, memory, found, measured, told)
     whole["cost"] = _cost(clock, model, made, memory)
     results.write_steps(out / "results", memory.history)
-    results.write_report(out / "results", whole)
+    results.write_report(out / "results", whole, memory.history)
     report(_last_word(splits.goal.task, made, memory, found, told))
     return Finished(memory.step, found, spec.model_dump(mode="json", by_alias=True))
 
@@ -110,6 +110,8 @@ def _measured(
     outputs = metrics.predict(model, rows, should_stop)
     found: dict[str, Any] = {"metrics": metrics.scores(splits.goal, outputs, rows.targets, loss)}
     found |= metrics.details(splits.goal, outputs, rows.targets)
+    if splits.goal.task is Task.MULTILABEL:
+        found["threshold"] = 0.5
     if "confusion_matrix" in found:
         found["most_confused"] = confused_pairs(found["confusion_matrix"], splits.goal.classes)
     return outputs, found
