@@ -12,7 +12,7 @@ from engine.models.multimodal import Multimodal
 from engine.report import bootstrap
 from engine.report.features import Features, Started, Tensors, features
 from engine.report.headline import Headline
-from engine.report.probes import Probe, Rows, fit_probe, side_by_side
+from engine.report.probes import STRENGTHS, Probe, Rows, fit_probe, side_by_side
 from engine.report.rows import Chosen
 
 Heed = Callable[[], None]
@@ -82,7 +82,8 @@ def baselines(
         for name in chosen.towers
         if name not in towers.train
     ]
-    listed, answers = [], {}
+    listed: list[dict[str, Any]] = []
+    answers: dict[str, Tensor] = {}
     for name in sorted(towers.train):
         probe = _probe(goal, compared_by, towers, [name], heed)
         if probe is None:
@@ -123,7 +124,11 @@ def baselines(
         metrics["fusion_gain"] = gain["value"]
     # Only where it has all that the model has: else it would say less of robustness than it seems.
     is_whole = len(listed) > 1 and len(listed) == len(chosen.towers)
-    joint = _probe(goal, compared_by, towers, sorted(towers.train), heed) if is_whole else None
+    joint = None
+    if is_whole:
+        # Of more features the strongest regularisation that a single tower chose; a grid of its own would cost as much again.
+        strength = min(told["C"] for told in listed)
+        joint = _probe(goal, compared_by, towers, sorted(towers.train), heed, [strength])
     if joint is not None:
         together = _answers(joint, [towers.measured[name] for name in sorted(towers.measured)])
         section["all_towers"] = {"probe": joint.kind, "C": joint.strength} | measure.told(together)
@@ -158,15 +163,19 @@ class _Measure:
 
 
 def _probe(
-    goal: Goal, compared_by: Headline, towers: Towers, names: Sequence[str], heed: Heed
+    goal: Goal,
+    compared_by: Headline,
+    towers: Towers,
+    names: Sequence[str],
+    heed: Heed,
+    strengths: Sequence[float] = STRENGTHS,
 ) -> Probe | None:
     train = _rows(towers.train, names, towers.train_targets)
-    # Of a row that lacks the only tower asked, nothing is learned.
+    # Of a row that lacks all towers asked, nothing is learned.
     there = train.has.any(1)
     train = Rows(train.vectors[there], train.has[there], train.targets[there])
-    return fit_probe(
-        goal, compared_by, train, _rows(towers.validation, names, towers.validation_targets), heed
-    )
+    validation = _rows(towers.validation, names, towers.validation_targets)
+    return fit_probe(goal, compared_by, train, validation, heed, strengths)
 
 
 def _rows(of: dict[str, Features], names: Sequence[str], targets: Tensor) -> Rows:

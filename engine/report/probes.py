@@ -49,25 +49,34 @@ class Rows:
 
 
 def fit_probe(
-    goal: Goal, compared_by: Headline, train: Rows, validation: Rows, heed: Callable[[], None]
+    goal: Goal,
+    compared_by: Headline,
+    train: Rows,
+    validation: Rows,
+    heed: Callable[[], None],
+    strengths: Sequence[float] = STRENGTHS,
 ) -> Probe | None:
-    """The best of `STRENGTHS` by the validation rows, or without any by a fifth of the training rows.
+    """The best of `strengths` by the validation rows, or without any by a fifth of the training rows.
 
     None where nothing can be learned: fewer than two training rows, one class, or numbers that are no numbers.
     """
-    if len(validation.targets) == 0:
+    if len(validation.targets) == 0 and len(strengths) > 1:
         train, validation = _parted(train)
     if len(train.targets) < 2 or not bool(torch.isfinite(train.vectors).all()):
         return None
     if goal.task is Task.CLASSIFICATION and len(train.targets.unique()) < 2:
         return None
+    scaled = _scaled(train)
     best: tuple[float, Probe] | None = None
-    for strength in STRENGTHS:
+    for strength in strengths:
         heed()
-        probe = _fitted(goal, train, strength, heed)
-        if len(validation.targets) == 0:
+        probe = _fitted(goal, scaled, train.targets, strength, heed)
+        if len(strengths) == 1 or len(validation.targets) == 0:
             return probe
         score = compared_by.sign * _score(compared_by, probe, validation)
+        if best is not None and score < best[0]:
+            # Weaker ones take longest, and are rarely better once one was worse.
+            break
         if best is None or score > best[0]:
             best = score, probe
     return best[1] if best else None
@@ -84,18 +93,28 @@ def _parted(train: Rows) -> tuple[Rows, Rows]:
     return tuple(Rows(train.vectors[i], train.has[i], train.targets[i]) for i in (some, others))  # type: ignore[return-value]
 
 
-def _fitted(goal: Goal, train: Rows, strength: float, heed: Callable[[], None]) -> Probe:
-    # In float64, in which 1e4 plus a little is still that little.
+@dataclass(frozen=True)
+class _Scaled:
+    x: np.ndarray
+    mean: Tensor
+    std: Tensor
+
+
+def _scaled(train: Rows) -> _Scaled:
+    """Zero where a row has none. In float64, in which 1e4 plus a little is still that little."""
     there = torch.where(train.has, train.vectors, 0.0).double()
     count = train.has.sum(0).clamp(min=1)
     mean = there.sum(0) / count
     off = torch.where(train.has, there - mean, 0.0)
     std = (off.square().sum(0) / count).sqrt()
     std = torch.where(std > 1e-6 * mean.abs().clamp(min=1e-6), std, 1.0)
-    scaled = (off / std).float().numpy()
-    kind, weights, bias = _solved(goal, scaled, train.targets, strength, heed)
+    return _Scaled((off / std).float().numpy(), mean.float(), std.float())
+
+
+def _fitted(goal: Goal, scaled: _Scaled, targets: Tensor, strength: float, heed: Callable[[], None]) -> Probe:
+    kind, weights, bias = _solved(goal, scaled.x, targets, strength, heed)
     made = (torch.from_numpy(np.ascontiguousarray(a)).float() for a in (weights, bias))
-    return Probe(kind, strength, mean.float(), std.float(), *made)
+    return Probe(kind, strength, scaled.mean, scaled.std, *made)
 
 
 Solved = tuple[str, np.ndarray, np.ndarray]

@@ -154,7 +154,6 @@ def _of_model(model: Multimodal, heed: Heed) -> Answer:
 
     @torch.no_grad()
     def answer(state: State) -> Tensor:
-        model.eval()
         present = torch.stack([state.has[name] for name in model.names], dim=1)
         outputs = []
         for piece in torch.arange(len(present)).split(_ANSWERED):

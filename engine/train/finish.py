@@ -80,7 +80,7 @@ def finish(
     save_model(out / "model", model, card)
     whole = _report(spec, splits, memory, found, measured, told)
     whole["cost"] = _cost(clock, model, made, memory)
-    results.write_steps(out / "results", memory.history)
+    results.write_curves(out / "results", memory.history, memory.epoch_seconds)
     results.write_report(out / "results", whole, memory.history)
     report(_last_word(splits.goal.task, made, memory, found, told))
     return Finished(memory.step, found, spec.model_dump(mode="json", by_alias=True))

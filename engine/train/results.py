@@ -1,4 +1,4 @@
-"""The files that a run leaves for people: results.csv (steps), report.json and report.html (what came of it)."""
+"""The files that a run leaves for people: its steps, for spreadsheets and TensorBoard, and the report of what came of it."""
 
 import csv
 import json
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.report.events import write_events
 from engine.report.page import page
 
 
@@ -17,6 +18,12 @@ def write_steps(folder: Path, history: Sequence[dict[str, float]]) -> None:
         table = csv.DictWriter(file, fieldnames=["step", "epoch", *sorted(set(names) - {"step", "epoch"})])
         table.writeheader()
         table.writerows(history)
+
+
+def write_curves(folder: Path, history: Sequence[dict[str, float]], epoch_seconds: Sequence[float]) -> None:
+    """All steps for a spreadsheet and for TensorBoard."""
+    write_steps(folder, history)
+    write_events(folder, history, epoch_seconds)
 
 
 def write_report(folder: Path, report: dict[str, Any], history: Sequence[dict[str, float]]) -> None:

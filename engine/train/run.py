@@ -139,7 +139,7 @@ def train(
                 resume=snapshot,
             )
         if isinstance(ending, Stopped):
-            results.write_steps(out / "results", memory.history)
+            results.write_curves(out / "results", memory.history, memory.epoch_seconds)
             return ending
         return finish(
             *(model, spec, splits, inputs, plan, memory, loss),
