@@ -14,6 +14,7 @@ from domain.hyperparameters import Hyperparameters
 from domain.language import LanguageModel
 from domain.language import misfits as misfits_of_language
 from domain.manifest import ColumnType, Schema
+from domain.reports import Report
 from domain.shapes import Shape, parse, wrong
 from domain.tasks import LOSSES, METRICS, Task, fits
 from domain.towers import MOST_TOWERS, Tower
@@ -96,6 +97,7 @@ class Multimodal(Shape):
         description="for a job that starts from a model: which of its columns each of ours takes over; none: that of its "
         "name, or the only one of its type",
     )
+    report: Report = Report()
     on_bad_row: OnBadRow = Field(
         default="fail", description="skip: bad rows are left out; mask: bad cells count as missing"
     )

@@ -57,6 +57,12 @@ class Multimodal(nn.Module):
         """Logits. A tower's input is its features (cached) or what its encoder reads."""
         return self.head(self.fusion(self._all_pooled(inputs, present), present))
 
+    def encoded(self, inputs: Mapping[str, Tensor | Live], present: Tensor) -> dict[str, Tensor] | None:
+        """What the towers make of `inputs`; `forward` takes it in their place, and gives the same. None where it is tokens."""
+        if self.fusion.reads_tokens:
+            return None
+        return {name: self._pooled(name, inputs[name], len(present)) for name in self.names}
+
     def learn(self, inputs: Mapping[str, Tensor | Live], present: Tensor) -> tuple[Tensor, Tensor | None]:
         """As `forward`, and what the fusion wants small besides the task's loss, if anything."""
         fused, besides = self.fusion.learn(self._all_pooled(inputs, present), present)

@@ -1,10 +1,13 @@
-"""The files that a run leaves for people: results.csv (steps) and report.json (what came of it)."""
+"""The files that a run leaves for people: its steps, for spreadsheets and TensorBoard, and the report of what came of it."""
 
 import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from engine.report.events import write_events
+from engine.report.page import page
 
 
 def write_steps(folder: Path, history: Sequence[dict[str, float]]) -> None:
@@ -17,6 +20,15 @@ def write_steps(folder: Path, history: Sequence[dict[str, float]]) -> None:
         table.writerows(history)
 
 
-def write_report(folder: Path, report: dict[str, Any]) -> None:
+def write_curves(folder: Path, history: Sequence[dict[str, float]], epoch_seconds: Sequence[float]) -> None:
+    """All steps for a spreadsheet and for TensorBoard."""
+    write_steps(folder, history)
+    write_events(folder, history, epoch_seconds)
+
+
+def write_report(folder: Path, report: dict[str, Any], history: Sequence[dict[str, float]]) -> None:
+    """report.json, and report.html for people. Half a surrogate pair in a name is written as JSON's escape."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+    (folder / "report.json").write_bytes(text.encode("utf-8", "backslashreplace"))
+    (folder / "report.html").write_text(page(report, history), encoding="utf-8")

@@ -1,6 +1,7 @@
 """A whole fine-tune from files to a model folder: what a worker, a test or a notebook calls. Knows no job."""
 
 import random
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
@@ -32,6 +33,8 @@ from engine.models.opening import open_model
 from engine.models.pools import POOLS
 from engine.models.recompute import recompute_towers
 from engine.models.vision_language import VisionLanguage
+from engine.report.cost import Clock
+from engine.report.features import starting_weights
 from engine.train import answers, checkpoint, metrics, precision, results
 from engine.train.contrastive import Contrast
 from engine.train.finish import finish
@@ -98,6 +101,7 @@ def train(
     """
     snapshot = checkpoint.read(resume) if resume else None
     dispatch.forget()
+    clock, began = Clock(), time.monotonic()
     with ExitStack() as files:
         caches = files.enter_context(open_caches(cache, cache_bytes, shared, warn))
         report(Progress("loading"))
@@ -126,13 +130,16 @@ def train(
         }
         if snapshot:
             refuse_another(snapshot.run, run)
+        clock.note("loading", time.monotonic() - began)
         try:
-            inputs = prepare(
-                model, splits, caches, report=report, should_stop=should_stop, read=media.read, live=live
-            )
+            with clock.during("encoding"):
+                inputs = prepare(
+                    model, splits, caches, report=report, should_stop=should_stop, read=media.read, live=live
+                )
         except StopAsked as asked:
             return Stopped(snapshot.memory.step if snapshot else 0, asked.why)
         caches.make_room()
+        before = starting_weights(model) if spec.report.unimodal_baselines else {}
         # What came before (a full or an empty cache) must not move the draws of training.
         _seed(seed)
         batches = _batches(inputs.train, plan, seed, _workers(place), _changes(spec, splits))
@@ -144,23 +151,19 @@ def train(
                 batches,
                 plan,
                 criterion=loss,
-                evaluate=_validator(splits.goal, inputs.validation, loss, plan, should_stop),
+                evaluate=_validator(splits.goal, inputs.validation, loss, plan, should_stop, clock),
                 report=report,
                 save=Checkpoints(out / "checkpoints", run, save, spec.hyperparameters.save_total_limit),
                 should_stop=should_stop,
                 resume=snapshot,
             )
         if isinstance(ending, Stopped):
-            results.write_steps(out / "results", memory.history)
+            results.write_curves(out / "results", memory.history, memory.epoch_seconds)
             return ending
         return finish(
-            model,
-            spec,
-            splits,
-            inputs,
-            plan,
-            memory,
-            loss,
+            *(model, spec, splits, inputs, plan, memory, loss),
+            start=before,
+            clock=clock,
             out=out,
             report=report,
             should_stop=should_stop,
@@ -264,17 +267,18 @@ def _workers(place: torch.device) -> int:
 
 
 def _validator(
-    goal: Goal, examples: Examples, loss: Criterion, plan: Plan, should_stop: ShouldStop
+    goal: Goal, examples: Examples, loss: Criterion, plan: Plan, should_stop: ShouldStop, clock: Clock
 ) -> Evaluate | None:
     if len(examples) == 0:
         return None
 
     def evaluate(model: Network) -> dict[str, float]:
-        if isinstance(model, VisionLanguage) and isinstance(examples, Conversations):
-            found, _ = answers.measured(model, examples, should_stop, plan.precision)
-        else:
-            outputs = metrics.predict(model, examples, should_stop, plan.precision)
-            found = metrics.scores(goal, outputs, examples.targets, loss)
+        with clock.during("evaluating"):
+            if isinstance(model, VisionLanguage) and isinstance(examples, Conversations):
+                found, _ = answers.measured(model, examples, should_stop, plan.precision)
+            else:
+                outputs = metrics.predict(model, examples, should_stop, plan.precision)
+                found = metrics.scores(goal, outputs, examples.targets, loss)
         return {f"valid_{name}": value for name, value in found.items()}
 
     return evaluate

@@ -139,7 +139,7 @@ def _finish(desk: Desk, ending: Finished) -> None:
     model = desk.folder / "model"
     seal(model)
     seal(desk.folder / "results")
-    files = sorted(p.relative_to(desk.folder).as_posix() for p in (desk.folder / "results").glob("*.[cj]s*"))
+    files = sorted(p.relative_to(desk.folder).as_posix() for p in (desk.folder / "results").iterdir())
     desk.tell(
         "done",
         model="model",
