@@ -18,6 +18,10 @@ SIGLIP_BIAS = -10.0
 LARGEST_SCALE = 100.0
 
 
+#: Of the entries of what is projected, in training: a thousand pairs are else learned by heart.
+DROPOUT = 0.3
+
+
 class JointSpace(Fusion):
     """Each column's vector projected to `dim` and to length 1; learned factor and bias of their products besides.
 
@@ -35,7 +39,8 @@ class JointSpace(Fusion):
 
     def forward(self, pooled: Sequence[Tensor], present: Tensor) -> Tensor:
         """[rows, columns, dim], of length 1; zeros where a column is missing."""
-        made = [tower(x) for tower, x in zip(self.towers, clean(pooled, present), strict=True)]
+        dropped = [F.dropout(x, DROPOUT, self.training) for x in clean(pooled, present)]
+        made = [tower(x) for tower, x in zip(self.towers, dropped, strict=True)]
         units = torch.stack([F.normalize(wide(x), dim=1) for x in made], dim=1)
         return torch.where(present.unsqueeze(2), units, 0.0)
 

@@ -46,6 +46,8 @@ class Multimodal(nn.Module):
         self.head = head
         #: Parameters that are frozen and yet not their encoder's own: a model that training started from had trained them.
         self.carried: frozenset[str] = frozenset()
+        #: Parameters of the fusion that such a model has taught already: they learn at a lower rate.
+        self.taught: frozenset[str] = frozenset()
         for name in frozen:
             for part in _pretrained(self.encoder(name)):
                 part.requires_grad_(False)

@@ -9,6 +9,9 @@ from engine.models.freeze import depths
 from engine.models.multimodal import Multimodal
 from engine.train.plan import Plan
 
+#: Of the head's rate, for projections that pretraining made: a head's own rate would soon have them forgotten.
+TAUGHT_LR = 0.1
+
 
 def make_optimiser(model: Multimodal, plan: Plan) -> torch.optim.Optimizer:
     """Norms and biases (vectors) are not decayed. `base_lr` is what the schedule scales."""
@@ -28,6 +31,8 @@ def make_optimiser(model: Multimodal, plan: Plan) -> torch.optim.Optimizer:
 
 
 def _base_lr(model: Multimodal, plan: Plan, parameter: str) -> float:
+    if parameter in model.taught:
+        return plan.head_lr * TAUGHT_LR
     part, place, *rest = parameter.split(".") if "." in parameter else (parameter, "")
     if part == "language" and plan.language_lr is not None:
         return plan.language_lr

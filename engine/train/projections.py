@@ -59,6 +59,14 @@ def write_projection(fusion: Mapping[str, Tensor], place: int, projection: Proje
     return True
 
 
+def names_of_projection(fusion: Mapping[str, Tensor], place: int) -> list[str]:
+    """The weights that the column's projection is, or is a part of."""
+    own = read_projection(fusion, place)
+    parts = [*own.before, *own.linear, *(own.behind or ())] if own is not None else []
+    memory = {part.untyped_storage().data_ptr() for part in parts}
+    return [name for name, weight in fusion.items() if weight.untyped_storage().data_ptr() in memory]
+
+
 def _is_linear(fusion: Mapping[str, Tensor], name: str) -> bool:
     return f"{name}.weight" in fusion and fusion[f"{name}.weight"].dim() == 2
 

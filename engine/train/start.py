@@ -20,7 +20,7 @@ from domain.specs import Multimodal as Spec
 from engine.data.column_statistics import Statistics, as_json
 from engine.models.multimodal import Multimodal
 from engine.models.store import read_config, read_weights
-from engine.train.projections import read_projection, write_projection
+from engine.train.projections import names_of_projection, read_projection, write_projection
 
 #: What `peft` puts around a layer that it adapts.
 _WRAPPED = ("base_model.model.", ".base_layer")
@@ -251,7 +251,9 @@ def _projected(start: Start, model: Multimodal, found: Taken) -> Iterator[str]:
     old, new = start.of("fusion"), model.fusion.state_dict()
     for ours, theirs in found.columns.items():
         projection = read_projection(old, start.names.index(theirs))
-        if projection is not None and write_projection(new, model.names.index(ours), projection):
+        place = model.names.index(ours)
+        if projection is not None and write_projection(new, place, projection):
+            model.taught |= {f"fusion.{name}" for name in names_of_projection(new, place)}
             yield ours
 
 
