@@ -27,7 +27,7 @@ from engine.models.build import build_model
 from engine.models.multimodal import Multimodal as Network
 from engine.models.pools import POOLS
 from engine.models.recompute import recompute_towers
-from engine.train import checkpoint, metrics, precision, results
+from engine.train import checkpoint, estimate, metrics, precision, results
 from engine.train.finish import finish
 from engine.train.loop import Batches, Evaluate, fine_tune
 from engine.train.losses import Criterion, criterion
@@ -99,6 +99,7 @@ def train(
         numbers = precision.resolve(spec.hyperparameters.precision, place)
         live = _encoded_each_time(spec, splits)
         plan = make_plan(spec, len(splits.train), numbers, live)
+        is_auto = spec.hyperparameters.batch_size == "auto"
         spec = resolved(spec, plan)
         decided(spec.model_dump(mode="json", by_alias=True))
         loss = criterion(spec.loss, splits.goal, splits.targets[: len(splits.train)])
@@ -119,6 +120,7 @@ def train(
         except StopAsked as asked:
             return Stopped(snapshot.memory.step if snapshot else 0, asked.why)
         caches.make_room()
+        at_once = 0 if snapshot else _rows_at_once(model, inputs.train, plan, loss, is_auto, report)
         # What came before (a full or an empty cache) must not move the draws of training.
         _seed(seed)
         batches = _batches(inputs.train, plan, seed, _workers(place), _changes(spec, splits))
@@ -135,6 +137,7 @@ def train(
                 save=Checkpoints(out / "checkpoints", run, save, spec.hyperparameters.save_total_limit),
                 should_stop=should_stop,
                 resume=snapshot,
+                at_once=at_once,
             )
         if isinstance(ending, Stopped):
             results.write_steps(out / "results", memory.history)
@@ -184,6 +187,20 @@ class Checkpoints:
             return
         while len(self._kept) > self._limit:
             checkpoint.remove(self._kept.pop(0))
+
+
+def _rows_at_once(
+    model: Network, examples: Examples, plan: Plan, loss: Criterion, is_auto: bool, report: Report
+) -> int:
+    """Fewer than the plan's batch, where that is Plait's to choose and a GPU has no room for it; 0: the plan's."""
+    if examples.is_cached:
+        return 0
+    found = estimate.measured(estimate.counted(model, plan), model, examples, plan, loss)
+    rows, device = plan.batch_size, next(model.parameters()).device
+    if is_auto and device.type == "cuda":
+        rows = found.most_rows(rows, estimate.free_bytes(device))
+    report(Progress("loading", message=found.words(rows)))
+    return 0 if rows == plan.batch_size else rows
 
 
 def _changes(spec: Multimodal, splits: Splits) -> dict[str, Amounts]:
