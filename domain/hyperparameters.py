@@ -32,7 +32,7 @@ class Hyperparameters(Shape):
     batch_size: Auto | Annotated[int, Field(ge=1, le=65_536)] = Field(
         default="auto",
         validation_alias=AliasChoices("batch_size", "per_device_train_batch_size"),
-        description="rows; auto: 32 (16 if an encoder is trained; contrastive: 128 and 32)",
+        description="rows; auto: 32 (16 if an encoder is trained, as many of them at once as fit on a GPU; contrastive: 128 and 32)",
     )
     learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = Field(
         default="auto",

@@ -36,13 +36,15 @@ def fine_tune(
     save: Callable[[Snapshot], None],
     should_stop: ShouldStop,
     resume: Snapshot | None = None,
+    at_once: int = 0,
 ) -> tuple[Finished | Stopped, Memory]:
     """Trains `model` in place; at the end it holds the best weights seen (without `evaluate`, the last).
 
     With a moving average (`plan.ema`) its weights are the ones that are evaluated, kept, and held at the end.
+    `at_once` are the rows of a micro-batch to begin with, if fewer than the plan's; the steps are the same.
     """
     optimiser = make_optimiser(model, plan)
-    memory, best = _restored(resume, model, optimiser, plan) if resume else (Memory(), {})
+    memory, best = _restored(resume, model, optimiser, plan) if resume else (Memory(micro_batch=at_once), {})
     scaling = scaler(plan.precision, next(model.parameters()).device)
     if memory.scaling:
         scaling.load_state_dict(memory.scaling)
@@ -61,14 +63,14 @@ def fine_tune(
     while memory.step < plan.total_steps and not _gives_up(memory, plan):
         model.train()
         epoch, first = divmod(memory.step, plan.steps_per_epoch)
-        at_once = memory.micro_batch or plan.batch_size
-        for piece, batch in watch.waiting(batches(epoch, first, at_once)):
+        size = memory.micro_batch or plan.batch_size
+        for piece, batch in watch.waiting(batches(epoch, first, size)):
             why = should_stop()
             if why is not None:
                 save(snapshot())
                 return Stopped(memory.step, why), memory
             if not step.add(piece, batch):
-                memory.micro_batch = halved(min(at_once, len(piece.rows)))
+                memory.micro_batch = halved(min(size, len(piece.rows)))
                 restore_rng(rng)
                 report(watch.told(_smaller(memory, plan)))
                 break

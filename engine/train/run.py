@@ -35,7 +35,7 @@ from engine.models.recompute import recompute_towers
 from engine.models.vision_language import VisionLanguage
 from engine.report.cost import Clock
 from engine.report.features import starting_weights
-from engine.train import answers, checkpoint, metrics, precision, results
+from engine.train import answers, checkpoint, estimate, metrics, precision, results
 from engine.train.contrastive import Contrast
 from engine.train.finish import finish
 from engine.train.loop import Batches, Evaluate, fine_tune
@@ -113,6 +113,7 @@ def train(
         numbers = precision.resolve(spec.hyperparameters.precision, place)
         live = _encoded_each_time(spec, splits)
         plan = make_plan(spec, len(splits.train), numbers, live)
+        is_auto = spec.hyperparameters.batch_size == "auto"
         spec = resolved(spec, plan)
         decided(spec.model_dump(mode="json", by_alias=True))
         _seed(seed)
@@ -140,6 +141,7 @@ def train(
             return Stopped(snapshot.memory.step if snapshot else 0, asked.why)
         caches.make_room()
         before = starting_weights(model) if spec.report.unimodal_baselines else {}
+        at_once = 0 if snapshot else _rows_at_once(model, inputs.train, plan, loss, is_auto, report)
         # What came before (a full or an empty cache) must not move the draws of training.
         _seed(seed)
         batches = _batches(inputs.train, plan, seed, _workers(place), _changes(spec, splits))
@@ -156,6 +158,7 @@ def train(
                 save=Checkpoints(out / "checkpoints", run, save, spec.hyperparameters.save_total_limit),
                 should_stop=should_stop,
                 resume=snapshot,
+                at_once=at_once,
             )
         if isinstance(ending, Stopped):
             results.write_curves(out / "results", memory.history, memory.epoch_seconds)
@@ -228,6 +231,20 @@ class Checkpoints:
             return
         while len(self._kept) > self._limit:
             checkpoint.remove(self._kept.pop(0))
+
+
+def _rows_at_once(
+    model: Network, examples: Examples, plan: Plan, loss: Criterion, is_auto: bool, report: Report
+) -> int:
+    """Fewer than the plan's batch, where that is Plait's to choose and a GPU has no room for it; 0: the plan's."""
+    if examples.is_cached:
+        return 0
+    found = estimate.measured(estimate.counted(model, plan), model, examples, plan, loss)
+    rows, device = plan.batch_size, next(model.parameters()).device
+    if is_auto and device.type == "cuda":
+        rows = found.most_rows(rows, estimate.free_bytes(device))
+    report(Progress("loading", message=found.words(rows)))
+    return 0 if rows == plan.batch_size else rows
 
 
 def _changes(spec: Multimodal, splits: Splits) -> dict[str, Amounts]:

@@ -47,7 +47,7 @@ class Small:
 
         self.model.learn, self.model.forward = learning, answering  # type: ignore[method-assign]
 
-    def go(self, resume: Snapshot | None = None, stop_after: int | None = None) -> Any:
+    def go(self, resume: Snapshot | None = None, stop_after: int | None = None, at_once: int = 0) -> Any:
         torch.manual_seed(0)
         ending, self.memory = fine_tune(
             self.model,
@@ -58,6 +58,7 @@ class Small:
             save=self.saved.append,
             should_stop=lambda: "drain" if len(self.losses()) == stop_after else None,
             resume=resume,
+            at_once=at_once,
         )
         return ending
 
@@ -66,6 +67,12 @@ class Small:
 
     def messages(self) -> list[str]:
         return [p.message for p in self.said if p.message and "memory" in p.message]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each collection goes through all that the test process ever loaded, half a second long."""
+    monkeypatch.setattr("engine.train.gpu_memory.gc.collect", lambda: 0)
 
 
 @pytest.mark.parametrize("room", [1, 3, 5])
@@ -184,3 +191,15 @@ def test_what_a_failed_step_held_is_free_when_memory_is_given_back(monkeypatch: 
     small.go()
 
     assert alive == [False]
+
+
+def test_a_run_may_begin_with_fewer_rows_at_once() -> None:
+    plan = features.plan(batch_size=8)
+    begun, never = Small(plan, dropout=0.3), Small(replace(plan, batch_size=4, accumulation=2), dropout=0.3)
+
+    begun.go(at_once=4)
+    never.go()
+
+    assert begun.losses() == never.losses()
+    assert begun.memory.micro_batch == 4
+    assert max(begun.tried) == 4
