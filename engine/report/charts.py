@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 640, 260
 #: Around the plot, for its labels.
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 14, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 30, 40
 #: Points that a curve of this width can show.
 MOST_POINTS = 600
 
@@ -92,7 +92,7 @@ def curves(lines: Mapping[str, Points], *, x: str, y: str) -> Markup:
         parts.append(Markup('<polyline class="curve c{}" points="{}"/>').format(place, path))
         if len(points) == 1:
             parts.append(_dot(f"c{place}", *plot.at(*points[0])))
-        parts.append(_text(f"legend c{place}", _LEFT + 12 + 150 * place, _TOP + 6, name))
+        parts.append(_text(f"legend c{place}", _LEFT + 150 * place, 14, name))
     told = "; ".join(f"{name} from {number(p[0][1])} to {number(p[-1][1])}" for name, p in drawn.items())
     return _svg(f"Curves of {y} by {x}: {told}.", parts, HEIGHT)
 
