@@ -10,29 +10,35 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from domain.tasks import Task
+from engine.report.headline import spread
 
 #: As torchmetrics' ece, which is a metric of every job.
 BINS = 15
 #: Of temperatures that are looked at; a best one at an end is none.
 _COLDEST, _HOTTEST = 0.02, 50.0
-#: Logits that a temperature is chosen by; the rows behind them are left out.
-_MOST_LOGITS = 2_000_000
+#: Logits that are looked at, and that a temperature is chosen by: of more, rows are taken evenly.
+_MOST_LOGITS, _MOST_TRIED = 20_000_000, 2_000_000
 
 
 def calibration(task: Task, logits: Tensor, targets: Tensor) -> dict[str, Any]:
     """Of a classification's likeliest class, or of each label of each row. logits [rows, classes]"""
+    logits, targets = _taken(logits, targets, _MOST_LOGITS)
     certain, right = (
         _of_classes(logits, targets) if task is Task.CLASSIFICATION else _of_labels(logits, targets)
     )
     bins = reliability(certain, right)
-    rows = max(2, _MOST_LOGITS // logits.shape[1])
     return {
         "of": "likeliest class" if task is Task.CLASSIFICATION else "each label of each row",
         "count": len(certain),
         "bins": bins,
         "ece": expected_error(bins),
-        "temperature": best_temperature(task, logits[:rows], targets[:rows]),
+        "temperature": best_temperature(task, *_taken(logits, targets, _MOST_TRIED)),
     }
+
+
+def _taken(logits: Tensor, targets: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    rows = spread(len(logits), max(2, most // logits.shape[1]))
+    return logits[rows], targets[rows]
 
 
 def _of_classes(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

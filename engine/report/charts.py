@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 640, 260
 #: Around the plot, for its labels.
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 14, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 30, 40
 #: Points that a curve of this width can show.
 MOST_POINTS = 600
 
@@ -92,7 +92,7 @@ def curves(lines: Mapping[str, Points], *, x: str, y: str) -> Markup:
         parts.append(Markup('<polyline class="curve c{}" points="{}"/>').format(place, path))
         if len(points) == 1:
             parts.append(_dot(f"c{place}", *plot.at(*points[0])))
-        parts.append(_text(f"legend c{place}", _LEFT + 12 + 150 * place, _TOP + 6, name))
+        parts.append(_text(f"legend c{place}", _LEFT + 150 * place, 14, name))
     told = "; ".join(f"{name} from {number(p[0][1])} to {number(p[-1][1])}" for name, p in drawn.items())
     return _svg(f"Curves of {y} by {x}: {told}.", parts, HEIGHT)
 
@@ -119,7 +119,9 @@ def reliability(bins: Sequence[Mapping[str, float]]) -> Markup:
 
 def bars(rows: Sequence[Mapping[str, Any]]) -> Markup:
     """`rows` have `name`, `value`, and `interval` or None; one below the other, from zero."""
-    ends = [v for row in rows for v in (row["value"], *(row["interval"] or ()))]
+    if not rows:
+        return Markup("")
+    ends = [v for row in rows for v in (row["value"], *(row["interval"] or ())) if v is not None]
     axis = Axis(min(0.0, *ends), max(ends) if max(ends) > 0 else 1.0, "")
     room, left, right = 34, 190, WIDTH - 70
 
@@ -131,7 +133,7 @@ def bars(rows: Sequence[Mapping[str, Any]]) -> Markup:
         y = 8 + room * place
         parts.append(_text("name end", left - 10, y + 16, _short(row["name"])))
         parts.append(_bar(f"bar {row.get('class', '')}", across(0), y, across(row["value"]) - across(0), 22))
-        if row["interval"]:
+        if row["interval"] and None not in row["interval"]:
             low, high = (across(v) for v in row["interval"])
             parts += [_line("whisker", low, y + 11, high, y + 11)]
             parts += [_line("whisker", x, y + 6, x, y + 16) for x in (low, high)]

@@ -107,7 +107,7 @@ def _encoded(encoder: Encoder, column: LiveColumn, rows: Tensor, heed: Callable[
         out = torch.zeros(len(piece), encoder.frame_width)
         if len(given.rows):
             vectors, frames = encoder.vectors(given.inputs)
-            vectors = mean_of_parts(vectors, frames) if encoder.gives_several else vectors
+            vectors = mean_of_parts(vectors, frames)
             vectors = vectors if given.counts is None else mean_of_parts(vectors, given.counts)
             out[given.rows.cpu()] = vectors.float().cpu()
         pieces.append(out)

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from markupsafe import Markup
 
 from domain.tasks import METRICS
@@ -48,7 +48,8 @@ def _template() -> Any:
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
-        undefined=StrictUndefined,
+        # A task that does not have a number leaves its place empty.
+        undefined=ChainableUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=lambda value: charts.plain(value) if type(value) is str else value,
@@ -108,7 +109,7 @@ def _per_class(measured: Mapping[str, Any]) -> dict[str, Any] | None:
     if not told:
         return None
     # Of many, those that need looking at.
-    rows = told if len(told) <= READABLE else sorted(told, key=lambda row: row["f1"])[:_LISTED]
+    rows = told if len(told) <= READABLE else sorted(told, key=lambda row: row.get("f1", 0))[:_LISTED]
     return {"rows": rows, "more": len(told) - len(rows), "worst_first": len(told) > READABLE}
 
 
@@ -124,7 +125,7 @@ def _bars(report: Mapping[str, Any]) -> Markup | None:
     rows.append(
         {"name": "this model", "value": fused["value"], "interval": fused["interval"], "class": "own"}
     )
-    return charts.bars(rows)
+    return charts.bars([row for row in rows if row["value"] is not None])
 
 
 def _settings(report: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -25,10 +25,14 @@ Heed = Callable[[], None]
 
 @dataclass(frozen=True)
 class State:
-    """All towers' vectors of some rows, [rows, width] each, and which are there, [rows] each."""
+    """All towers' vectors of some rows, [rows, width] each, and which are there, [rows] each.
+
+    Of towers that give no vector each there is none; `numbers` are the rows' in their split.
+    """
 
     vectors: Mapping[str, Tensor]
     has: Mapping[str, Tensor]
+    numbers: Tensor
 
     def without(self, name: str) -> "State":
         return replace(self, has={**self.has, name: torch.zeros_like(self.has[name])})
@@ -40,9 +44,8 @@ class State:
         return replace(self, vectors={**self.vectors, name: vectors + strength * std * draws.to(vectors)})
 
     def rows(self, chosen: Tensor) -> "State":
-        return State(
-            {n: v[chosen] for n, v in self.vectors.items()}, {n: h[chosen] for n, h in self.has.items()}
-        )
+        vectors = {name: v[chosen] for name, v in self.vectors.items()}
+        return State(vectors, {name: h[chosen] for name, h in self.has.items()}, self.numbers[chosen])
 
 
 @dataclass(frozen=True)
@@ -53,27 +56,27 @@ class Condition:
 
 
 @torch.no_grad()
-def encoded(model: Multimodal, examples: Examples, rows: Tensor, heed: Heed) -> State | None:
-    """What the trained towers make of the rows; None if that is no vector each."""
+def encoded(model: Multimodal, examples: Examples, rows: Tensor, heed: Heed) -> State:
+    """What the trained towers make of the rows."""
     device = next(model.parameters()).device
+    has = {name: examples.present[rows, i] for i, name in enumerate(model.names)}
     size = _ANSWERED if examples.is_cached and not examples.has_frames else _ENCODED
     pieces: list[Mapping[str, Tensor]] = []
-    model.eval()
     for piece in rows.split(size):
         heed()
         batch = examples.batch(piece).to(device)
         made = model.encoded(batch.inputs, batch.present)
         if made is None:
-            return None
+            return State({}, has, rows)
         pieces.append({name: v.float().cpu() for name, v in made.items()})
     vectors = {name: torch.cat([piece[name] for piece in pieces]) for name in model.names}
-    return State(vectors, {name: examples.present[rows, i] for i, name in enumerate(model.names)})
+    return State(vectors, has, rows)
 
 
 def conditions(state: State) -> Iterator[Condition]:
     """In the towers' order. Of one tower nothing is left without it, and of less than two rows there is no deviation."""
-    for name in sorted(state.vectors):
-        if len(state.vectors) > 1:
+    for name in sorted(state.has):
+        if len(state.has) > 1:
             yield Condition("missing", name)
     for name in sorted(state.vectors):
         if state.has[name].sum() > 1:
@@ -86,16 +89,18 @@ def robustness(
     chosen: Chosen,
     against: Baselines | None,
     heed: Heed,
-) -> tuple[dict[str, Any] | None, dict[str, float], list[dict[str, str]]]:
+) -> tuple[dict[str, Any], dict[str, float], list[dict[str, str]]]:
     """The section, metrics of the job, and what is left out. `against` are probes of the same rows. Raises what `heed` raises."""
     rows = chosen.rows[chosen.perturbed]
+    model.eval()
     state = encoded(model, chosen.examples, rows, heed)
-    if state is None:
+    left_out = []
+    if not state.vectors:
         why = "the towers of this model give more than one vector a row"
-        return None, {}, [{"what": "robustness", "why": why}]
-    answerers = {"model": _answerer(_of_model(model, heed), state)}
+        left_out.append({"what": "robustness.noise", "why": why})
+    answerers = {"model": _answerer(_of_model(model, chosen.examples, heed), state)}
     if against is not None and against.joint is not None:
-        begun = _begun(against.features, chosen.perturbed)
+        begun = _begun(against.features, chosen.perturbed, rows)
         answerers["baseline"] = _answerer(_of_probe(against.joint), begun)
     bench = _Bench(compared_by, chosen.examples.targets[rows], answerers)
     told = [found for c in conditions(state) if (found := bench.under(c)) is not None]
@@ -113,7 +118,6 @@ def robustness(
         if c["condition"] == "missing"
         for name, value in c["metrics"].items()
     }
-    left_out = []
     if told:
         section["worst"] = min(told, key=lambda c: compared_by.sign * (c["value"] - c["clean"]))
     else:
@@ -142,24 +146,29 @@ def compared(told: list[dict[str, Any]], sign: int) -> dict[str, float]:
     return {"relative_robustness": relative, "effective_robustness": relative - sum(ahead) / len(ahead)}
 
 
-def _begun(of: Mapping[str, Features], rows: Tensor) -> State:
-    return State({n: f.vectors[rows] for n, f in of.items()}, {n: f.has[rows] for n, f in of.items()})
+def _begun(of: Mapping[str, Features], rows: Tensor, numbers: Tensor) -> State:
+    return State(
+        {n: f.vectors[rows] for n, f in of.items()}, {n: f.has[rows] for n, f in of.items()}, numbers
+    )
 
 
 Answer = Callable[[State], Tensor]
 
 
-def _of_model(model: Multimodal, heed: Heed) -> Answer:
+def _of_model(model: Multimodal, examples: Examples, heed: Heed) -> Answer:
     device = next(model.parameters()).device
 
     @torch.no_grad()
     def answer(state: State) -> Tensor:
         present = torch.stack([state.has[name] for name in model.names], dim=1)
         outputs = []
-        for piece in torch.arange(len(present)).split(_ANSWERED):
+        for piece in torch.arange(len(present)).split(_ANSWERED if state.vectors else _ENCODED):
             heed()
-            inputs = {name: state.vectors[name][piece].to(device) for name in model.names}
-            outputs.append(model(inputs, present[piece].to(device)).float().cpu())
+            # Without vectors the towers read anew; what is not present reaches no answer.
+            vectors = {name: v[piece] for name, v in state.vectors.items()}
+            inputs = vectors or examples.batch(state.numbers[piece]).inputs
+            there = {name: given.to(device) for name, given in inputs.items()}
+            outputs.append(model(there, present[piece].to(device)).float().cpu())
         return torch.cat(outputs)
 
     return answer

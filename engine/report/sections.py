@@ -1,5 +1,6 @@
 """The parts of a report that compare: each is there with its numbers, or named as left out with the reason."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,13 +67,14 @@ def compare(
         return told
     _describe(told, goal, outputs, chosen.examples.targets)
     found = _baselines(told, wanted, model, goal, compared_by, parts, start, outputs, chosen, heed)
-    if not wanted.robustness:
+    if wanted.robustness:
+        section, metrics, left_out = robustness(model, compared_by, chosen, found, heed)
+        told.sections["robustness"] = section
+        told.metrics |= metrics
+        told.left_out += left_out
+    else:
         told.leave_out("robustness", "report.robustness is false")
-        return told
-    section, metrics, left_out = robustness(model, compared_by, chosen, found, heed)
-    told.sections["robustness"] = section
-    told.metrics |= metrics
-    told.left_out += left_out
+    told.metrics = {name: value for name, value in told.metrics.items() if math.isfinite(value)}
     return told
 
 

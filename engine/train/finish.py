@@ -58,7 +58,8 @@ def finish(
     try:
         with clock.during("evaluating"):
             outputs, measured = _measured(model, splits, inputs, loss, should_stop)
-        # What a report reads must not count as what training read.
+        # What a report reads and runs must not count as what training did.
+        ran = dispatch.ran()
         found = dict(memory.best_metrics) | timing(memory, inputs) | inputs.hit_rates()
         with clock.during("report"):
             told = compare(
@@ -83,7 +84,7 @@ def finish(
     card = Card(spec, splits.schema, goal.classes, found, goal.scale, splits.statistics)
     save_model(out / "model", model, card)
     whole = _report(spec, splits, memory, found, measured, told)
-    whole["cost"] = _cost(clock, model, made, memory)
+    whole |= {"kernels": ran, "cost": _cost(clock, model, made, memory)}
     if started:
         whole["start"] = started
     results.write_curves(out / "results", memory.history, memory.epoch_seconds)
@@ -158,7 +159,6 @@ def _report(
         **told.sections,
         "left_out": told.left_out,
         "cached_epoch_speedup": found.get("cached_epoch_speedup"),
-        "kernels": dispatch.ran(),
         "towers": {
             name: {"type": str(splits.schema.columns[name].type), "encoder": tower.encoder}
             for name, tower in sorted(spec.towers.items())

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,16 @@ def write_curves(folder: Path, history: Sequence[dict[str, float]], epoch_second
 def write_report(folder: Path, report: dict[str, Any], history: Sequence[dict[str, float]]) -> None:
     """report.json, and report.html for people. Half a surrogate pair in a name is written as JSON's escape."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+    report = _as_json(report)
+    text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     (folder / "report.json").write_bytes(text.encode("utf-8", "backslashreplace"))
     (folder / "report.html").write_text(page(report, history), encoding="utf-8")
+
+
+def _as_json(value: Any) -> Any:
+    """What overflowed is null: JSON knows no infinity."""
+    if isinstance(value, dict):
+        return {name: _as_json(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -112,13 +112,13 @@ def download(file_id: str, out: Path | None) -> None:
     if out is not None and str(out) == "-":
         click.echo(client.files.content(file_id), nl=False)
         return
-    target = _target(client, file_id, out)
+    target = target_of(client, file_id, out)
     with output.transfer(target.name) as on_progress:
         client.files.download(file_id, target, on_progress=on_progress)
     output.line(f"{file_id} is in {target} ({output.size(target.stat().st_size)}).")
 
 
-def _target(client: Client, file_id: str, out: Path | None) -> Path:
+def target_of(client: Client, file_id: str, out: Path | None) -> Path:
     """Where to write: a name that the server chose stays in the folder and replaces nothing."""
     if out is not None and not out.is_dir():
         return out

@@ -8,6 +8,7 @@ import click
 from plait.checks import Check
 from plait.cli import ids, output, spec, watch
 from plait.cli.command import Group, connected, json_option, limit_option
+from plait.cli.files import target_of
 from plait.cli.view import event_line, facts, issue_line
 from plait.client import Client
 from plait.job_shapes import CHECK, FINE_TUNE, KINDS, STATUSES, Job
@@ -243,3 +244,35 @@ def events(job_id: str, limit: int, as_json: bool) -> None:
         output.line(event_line(event))
         for issue in event.issues:
             output.line(f"          {issue_line(issue)}")
+
+
+@jobs.command()
+@_any_job
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder to fetch them to.  [default: they are only listed]",
+)
+@click.option("--name", "wanted", multiple=True, help="Only the file of this name; repeat it.")
+@json_option
+def results(job_id: str, out: Path | None, wanted: tuple[str, ...], as_json: bool) -> None:
+    """List a job's result files, or fetch them: the report to look at, its numbers, the curves.
+
+    \b
+    plait jobs results ftjob-1a2b
+    plait jobs results ftjob-1a2b -o . --name report.html
+    """
+    client = connected()
+    found = [client.files.get(file_id) for file_id in client.jobs.get(job_id).result_files]
+    if unknown := set(wanted) - {file.filename for file in found}:
+        names = ", ".join(file.filename for file in found) or "none"
+        raise click.BadParameter(f"'{min(unknown)}' is not among the job's: {names}.", param_hint="--name")
+    chosen = [file for file in found if not wanted or file.filename in wanted]
+    if as_json:
+        output.data([file.raw for file in chosen])
+    elif out is None:
+        output.table(("ID", "NAME", "SIZE"), [(f.id, f.filename, output.size(f.bytes)) for f in chosen])
+    for file in chosen if out is not None else ():
+        target = client.files.download(file.id, target_of(client, file.id, out))
+        output.note(f"{file.filename} is in {target}.")

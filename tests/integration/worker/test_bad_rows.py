@@ -64,10 +64,10 @@ def ended(plait: Stack, job_id: str) -> Job:
 
 
 def results(plait: Stack, job: Job) -> dict[str, str]:
-    """The job's result files by name."""
+    """The job's result files by name, as far as they are text."""
     with plait.database.reading() as session:
         rows = [files.get(session, TENANT, file_id) for file_id in files.results_of(session, job.id)]
-    return {row.filename: plait.blobs.path(row.blob).read_text() for row in rows}
+    return {row.filename: plait.blobs.path(row.blob).read_text(errors="replace") for row in rows}
 
 
 def uploaded(plait: Stack, file_id: str) -> File:
@@ -90,6 +90,9 @@ def test_a_training_does_without_exactly_the_rows_that_its_check_left_out(
 
     assert job.state == State.SUCCEEDED, plait.explain(job.id)
     made = results(plait, job)
+    told = {"results.csv", "report.json", "report.html", "events.out.tfevents.0.plait", "issues.jsonl"}
+    assert told <= set(made)
+    assert "manifest.json" not in made
     report = json.loads(made["report.json"])
     assert report["bad_rows"] == {"skipped": skipped, "masked": masked}
     # Both pictures that are bad belong to rows that train.

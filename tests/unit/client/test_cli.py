@@ -347,6 +347,24 @@ def test_a_cancel_and_the_events_are_told(plait, server):
     ]
 
 
+def test_result_files_are_listed_and_fetched_by_name(plait, server, tmp_path):
+    server.on(f"GET {ROUTE}/ftjob-1", job("succeeded", result_files=["file-1", "file-2"]))
+    server.on("GET /files/file-1", {"id": "file-1", "filename": "report.html", "bytes": 5})
+    server.on("GET /files/file-2", {"id": "file-2", "filename": "results.csv", "bytes": 4})
+    server.on("GET /files/file-1/content", Answer(200, b"<html"))
+
+    listed = plait("jobs", "results", "ftjob-1")
+    fetched = plait("jobs", "results", "ftjob-1", "-o", ".", "--name", "report.html")
+    refused = plait("jobs", "results", "ftjob-1", "--name", "report.pdf")
+
+    assert "report.html" in listed.stdout
+    assert "results.csv" in listed.stdout
+    assert fetched.exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert refused.exit_code == 2
+    assert "report.html, results.csv" in refused.stderr
+
+
 def test_the_version_needs_no_server(monkeypatch):
     monkeypatch.setenv("PLAIT_BASE_URL", "nonsense")
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from domain.specs import Multimodal
 from engine.infer import load
+from engine.models.multimodal import Multimodal as Network
 from engine.train.run import Finished, Progress, Stopped, train
 from support.datasets import tiny_av
 from support.encoders import AUDIO, IMAGE, TEXT
@@ -117,6 +118,24 @@ def test_a_metric_without_a_modality_is_that_of_predictions_without_it(runs: Run
     answers = model.predict([{"size": (n * 7 % 13) / 2} for n in tested])
     right = [answer.label == label(n) for answer, n in zip(answers, tested, strict=True)]
     assert ending.metrics["accuracy@missing:kind"] == pytest.approx(np.mean(right))
+
+
+def test_towers_that_give_no_single_vector_are_measured_without_each_all_the_same(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = runs.table(lambda n: "yes" if n % 3 == 0 or n % 7 > 4 else "no")
+    runs.train(data, TABULAR, out="vectors")
+    monkeypatch.setattr(Network, "encoded", lambda self, inputs, present: inputs)
+
+    runs.train(data, TABULAR, out="tokens")
+
+    def without_each(out: str) -> dict[str, float]:
+        told = runs.report(out)["metrics"]
+        return {name: value for name, value in told.items() if "@missing:" in name}
+
+    assert without_each("tokens") == without_each("vectors")
+    assert len(without_each("tokens")) == 4
+    assert "robustness.noise" in left_out(runs.report("tokens"))
 
 
 @pytest.mark.slow

@@ -98,6 +98,17 @@ def test_two_rows_have_a_calibration(rows: int) -> None:
     assert sum(b["count"] for b in found["bins"]) == rows
 
 
+def test_a_calibration_of_very_many_rows_takes_them_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.report.calibration._MOST_LOGITS", 30)
+    targets = torch.arange(100) // 50
+    logits = torch.zeros(100, 2)
+
+    found = calibration(Task.CLASSIFICATION, logits, targets)
+
+    assert found["count"] == 15
+    assert found["bins"][0]["accuracy"] == pytest.approx(8 / 15)
+
+
 def test_labels_are_calibrated_each_for_itself() -> None:
     found = calibration(Task.MULTILABEL, torch.zeros(10, 2), torch.arange(20).view(10, 2) % 2 == 0)
 

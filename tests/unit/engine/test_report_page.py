@@ -203,3 +203,17 @@ def test_a_metric_below_zero_is_a_bar_to_the_left() -> None:
     )
 
     assert 'width="-' not in drawn
+
+
+def test_what_overflowed_is_null_in_json_and_a_dash_on_the_page(
+    made: tuple[dict[str, Any], str], tmp_path: Path
+) -> None:
+    report = copy.deepcopy(made[0])
+    report["unimodal_baselines"]["fused"] |= {"value": float("inf"), "interval": [0.0, float("nan")]}
+    report["test"]["metrics"]["loss"] = float("inf")
+
+    write_report(tmp_path, report, [])
+
+    told = json.loads((tmp_path / "report.json").read_text())
+    assert told["test"]["metrics"]["loss"] is None
+    assert "–" in (tmp_path / "report.html").read_text()
