@@ -4,7 +4,7 @@ Names are Hugging Face's; OpenAI's are accepted as aliases. A stored spec carrie
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -222,6 +222,10 @@ class FineTune(Shape):
     def _model_is_the_family(self) -> "FineTune":
         if self.model != self.multimodal.family:
             family = self.multimodal.family
+            if self.model in get_args(Multimodal.model_fields["family"].annotation):
+                raise wrong(
+                    "model", f"it is '{self.model}' and multimodal.family '{family}'; write the same for both"
+                )
             raise wrong("model", f"'{self.model}' is not a family of Plait; use '{family}'")
         return self
 
