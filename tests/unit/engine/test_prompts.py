@@ -1,14 +1,22 @@
 """Rows as a language model reads them: texts, what is seen, and nobody's words but the template's as special tokens."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
 from domain.language import LanguageModel
+from domain.manifest import ColumnType
+from domain.towers import Tower
 from engine.models.language import Language, open_language
+from engine.models.media_tokens import load_media
+from engine.models.parts import FRAMES, VECTORS
 from engine.models.projector import Projector, averaged
 from engine.models.prompts import Prompter, Prompts
 from engine.train.answers import text_scores
 from engine.train.losses import answer_loss
+from support.encoders import AUDIO, IMAGE, VIDEOMAE, VIT
 from support.language import tiny_language_model
 
 
@@ -147,3 +155,42 @@ def test_answers_are_compared_in_any_alphabet() -> None:
     assert scores["rouge_l"] == pytest.approx((1 + 5 / 6) / 2)
     assert 0 < scores["bleu"] < 1
     assert text_scores(["", ""], ["a", "b"]) == {"exact_match": 0.0, "bleu": 0.0, "rouge_l": 0.0, "wer": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "value", "tokens"),
+    [
+        (IMAGE, ColumnType.IMAGE, np.zeros((40, 50, 3), np.uint8), 9),
+        (VIT, ColumnType.IMAGE, np.zeros((40, 50, 3), np.uint8), 9),
+        (AUDIO, ColumnType.AUDIO, np.zeros(8_000, np.float32), 10),
+        (VIT, ColumnType.VIDEO, np.zeros((3, 40, 50, 3), np.uint8), 4),
+        (VIDEOMAE, ColumnType.VIDEO, np.zeros((3, 40, 50, 3), np.uint8), 10),
+    ],
+)
+def test_every_medium_is_so_many_soft_tokens(
+    language: Language, encoders: dict[str, Path], name: str, kind: ColumnType, value: np.ndarray, tokens: int
+) -> None:
+    tower = Tower(num_frames=None if name == VIDEOMAE or kind != ColumnType.VIDEO else 4)
+    encoder = load_media(encoders[name], kind, tower, 10, language)
+
+    with torch.no_grad():
+        alone = encoder(encoder.prepare([value]))
+        beside = encoder(encoder.prepare([value, value + 1]))
+        vectors, counts = encoder.vectors(encoder.prepare([value]))
+        again = encoder({VECTORS: vectors, FRAMES: counts})
+
+    assert alone.shape == (1, tokens * language.width)
+    torch.testing.assert_close(beside[:1], alone)
+    torch.testing.assert_close(again, alone)  # what the feature cache keeps
+
+
+def test_places_of_a_picture_stay_apart(language: Language, encoders: dict[str, Path]) -> None:
+    encoder = load_media(encoders[VIT], ColumnType.IMAGE, Tower(), 4, language)
+    half = np.zeros((32, 32, 3), np.uint8)
+    half[:, 16:] = 255
+
+    with torch.no_grad():
+        one, other = (encoder.vectors(encoder.prepare([x]))[0] for x in (half, half[:, ::-1].copy()))
+
+    assert not torch.allclose(one, other, atol=1e-3)
+    assert one.shape == other.shape == (4, encoder.frame_width)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -17,7 +18,7 @@ from engine.infer import Writer, load
 from engine.models.vision_language import VisionLanguage
 from engine.train.run import Finished, Stopped, train
 from engine.train.words import StopAsked
-from support.datasets import tiny_av
+from support.datasets import png, shape, tiny_av, zip_of
 from support.encoders import AUDIO, IMAGE, VIT
 from support.language import COLOURS, CORNERS, LANGUAGE, asked_pictures, tiny_language_model
 
@@ -293,6 +294,26 @@ def test_sounds_numbers_and_trained_encoders_are_read_too(parts: dict[str, Path]
     assert model.columns == ("audio", "image", "text")
     (answer,) = model.predict([{"text": "a red shape"}])
     assert answer.modalities.missing == ["audio", "image"]
+
+
+def test_several_pictures_in_a_cell_are_the_mean_of_theirs(parts: dict[str, Path], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    media = {f"{n}.png": png(shape(n % 4, 32, rng)) for n in range(12)}
+    rows = [
+        {"image_file_names": [f"{n}.png", f"{(n + 1) % 12}.png"][: 1 + n % 2], "label": COLOURS[n % 4]}
+        for n in range(12)
+    ]
+
+    finished = run(
+        tmp_path, parts, zip_of(tmp_path / "several.zip", rows, media), towers={"image": {"encoder": VIT}}
+    )
+
+    assert isinstance(finished, Finished)
+    model = load(tmp_path / "out" / "model", parts.__getitem__)
+    one = media["0.png"]
+    same, single = model.predict([{"image": [one, one]}, {"image": one}])
+    assert same.error is None
+    assert same.text == single.text
 
 
 def test_a_chat_file_is_learned_from(parts: dict[str, Path], tmp_path: Path) -> None:
