@@ -92,8 +92,6 @@ def _written(label: Label) -> str:
         raise Mislabelled("must be a text, not blanks alone")
     if len(text) > _LONGEST_TEXT:
         raise Mislabelled(f"must have at most {_LONGEST_TEXT} characters; shorten it")
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise Mislabelled("holds half of a surrogate pair, which is no character; mend it")
     return text
 
 

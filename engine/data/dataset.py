@@ -251,4 +251,4 @@ def gather(examples: Sequence[Example], columns: Mapping[str, Column], targets: 
     """`examples` with their columns in the network's order (sorted)."""
     names = sorted(columns)
     present = torch.tensor([[e.has(name) for name in names] for e in examples], dtype=torch.bool)
-    return Examples({name: columns[name] for name in names}, present.view(-1, len(names)), targets)
+    return Examples({name: columns[name] for name in names}, present.view(len(examples), len(names)), targets)

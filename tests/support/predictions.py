@@ -15,12 +15,12 @@ LARGE = bytes(range(256)) * 300
 USAGE = {"decode_ms": 1.5, "gpu_ms": 2.5, "batch_size": 1}
 
 
-def registered(database: Database, tenant: str = "a", ref: str = "none") -> str:
+def registered(database: Database, tenant: str = "a", ref: str = "none", family: str = "late-fusion") -> str:
     """The id of a model of the tenant's."""
-    name = f"ft:late-fusion:{tenant}::{secrets.token_hex(4)}"
+    name = f"ft:{family}:{tenant}::{secrets.token_hex(4)}"
     with database.transaction() as session:
         job = jobs.submit(session, jobs.Submission(tenant=tenant, spec={"model": "late-fusion"}))
-        session.add(Model(id=name, tenant=tenant, job=job.id, family="late-fusion", ref=ref))
+        session.add(Model(id=name, tenant=tenant, job=job.id, family=family, ref=ref))
     return name
 
 

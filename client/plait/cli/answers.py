@@ -61,9 +61,11 @@ class _Table:
 
 
 def answer(one: Prediction) -> str:
-    """The label, the labels, or the value."""
+    """The label, the labels, the value, or what was written."""
     if one.error:
         return ""
+    if one.text is not None:
+        return one.text
     if one.labels is not None:
         return ", ".join(one.labels) or "(none)"
     return one.label if one.label is not None else output.number(one.value)

@@ -154,6 +154,52 @@ def test_what_is_wrong_with_the_request_as_a_whole_is_a_400(door: Door, model: s
     assert door.bells.rung == []
 
 
+@pytest.mark.parametrize(
+    ("family", "option", "value"),
+    [
+        ("late-fusion", "max_tokens", 5),
+        ("late-fusion", "stop", "."),
+        ("vlm", "top_k", 3),
+        ("vlm", "return_embeddings", True),
+    ],
+)
+def test_what_the_models_family_cannot_do_is_a_400(door: Door, family: str, option: str, value: Any) -> None:
+    model = registered(door.database, family=family)
+
+    answer = predict(door, {"model": model, "inputs": [{"text": "7"}], option: value})
+
+    assert (answer.status_code, answer.json["error"]["param"]) == (400, option)
+    assert "leave" in answer.json["error"]["message"]
+    assert door.bells.rung == []
+
+
+def test_the_worker_is_told_how_to_write(door: Door) -> None:
+    model = registered(door.database, family="vlm")
+
+    prediction = submitted(door, model, max_tokens=5, temperature=1, seed=3, stop="\n")
+
+    spec = spec_of(door, prediction["id"])
+    assert {name: spec[name] for name in ("max_tokens", "temperature", "seed", "stop")} == {
+        "max_tokens": 5,
+        "temperature": 1.0,
+        "seed": 3,
+        "stop": ["\n"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("max_tokens", 0), ("temperature", 3), ("seed", -1), ("stop", ["a"] * 5), ("stop", [""])],
+)
+def test_options_of_writing_have_limits(door: Door, option: str, value: Any) -> None:
+    model = registered(door.database, family="vlm")
+
+    answer = predict(door, {"model": model, "inputs": [{"text": "7"}], option: value})
+
+    assert answer.status_code == 400
+    assert answer.json["error"]["param"].startswith(option)
+
+
 def test_more_than_256_rows_are_a_400(door: Door, model: str) -> None:
     submitted(door, model, *[{"text": "7"}] * 256)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from plait import LocalFileError, PlaitConnectionError, Ranked, RowError, Usage
+from plait.cli.answers import answer as shown
 from plait.inputs import MOST_MEDIA, pack
 from support.scripted import HANG_UP, Answer, Asked, page, refusal
 
@@ -248,3 +249,23 @@ def test_a_server_that_is_gone_ends_a_request_with_what_to_do(client, server):
         client.predictions.create(MODEL, [{"text": "a"}])
 
     server.start()
+
+
+def test_a_model_that_writes_is_told_how_and_answers_in_words(client, server):
+    written = {"id": "0", "text": "a seven", "finish_reason": "stop", "modalities": {"used": ["image"]}}
+    server.on("POST /predictions", run("succeeded", written))
+
+    made = client.predictions.create(
+        MODEL, [{"image": b"png"}], max_tokens=5, temperature=0.5, seed=1, stop=["."]
+    )
+
+    (answer,) = made.predictions
+    assert (answer.text, answer.finish_reason, answer.label) == ("a seven", "stop", None)
+    assert shown(answer) == "a seven"
+    body = server.asked[0].json
+    assert {name: body[name] for name in ("max_tokens", "temperature", "seed", "stop")} == {
+        "max_tokens": 5,
+        "temperature": 0.5,
+        "seed": 1,
+        "stop": ["."],
+    }

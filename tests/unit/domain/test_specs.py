@@ -6,11 +6,12 @@ import pytest
 
 from domain.errors import InvalidSpec
 from domain.families import TASK_OF
+from domain.language import settled_columns
 from domain.manifest import ColumnType
 from domain.shapes import parse
 from domain.specs import FineTune, Multimodal
 from domain.tasks import LOSSES, Task
-from domain.towers import Tower
+from domain.towers import Lora, Tower
 
 GOOD = {"model": "late-fusion", "training_file": "file-1"}
 
@@ -251,3 +252,60 @@ def test_a_change_of_another_types_inputs_is_refused() -> None:
     found = problems(multimodal={"schema": schema, "towers": {"a": tower}})
 
     assert list(found) == ["multimodal.towers.a.augment.flip"]
+
+
+WRITES: dict[str, Any] = {"family": "vlm"}
+
+
+def test_a_language_model_generates_without_a_word_on_its_task() -> None:
+    spec = parse(FineTune, GOOD | {"model": "vlm", "multimodal": WRITES}).merged()
+
+    assert (spec.task, spec.settled(Task.GENERATION).loss.type) == ("generation", "cross_entropy")
+    assert spec.language_model is not None
+    settled = spec.language_model.settled()
+    assert (settled.freeze, settled.lora) == (True, Lora())
+    # What was stored is read as it was.
+    assert parse(Multimodal, spec.model_dump(mode="json", by_alias=True)) == spec
+
+
+@pytest.mark.parametrize(
+    ("multimodal", "path", "told"),
+    [
+        ({"task": "generation"}, "family", "vlm"),
+        ({**WRITES, "task": "regression"}, "family", "generation"),
+        ({"language_model": {}}, "language_model", "vlm"),
+        ({**WRITES, "fusion": {"type": "film"}}, "fusion", "modality_dropout"),
+        ({**WRITES, "loss": {"type": "focal"}}, "loss.type", "cross_entropy"),
+        ({**WRITES, "loss": {"class_weights": "balanced"}}, "loss.class_weights", "no classes"),
+        ({**WRITES, "language_model": {"lora": {}, "freeze": False}}, "language_model.freeze", "leave one"),
+        ({**WRITES, "language_model": {"model": "../x"}}, "language_model.model", "Hub id"),
+    ],
+)
+def test_what_makes_no_sense_for_a_language_model_is_refused(
+    multimodal: dict[str, Any], path: str, told: str
+) -> None:
+    refused = problems(model=multimodal.get("family", "late-fusion"), multimodal=multimodal)
+
+    assert told in refused[f"multimodal.{path}"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "tower", "field"),
+    [
+        ("text", {"encoder": "a/b"}, "encoder"),
+        ("text", {"max_length": 5}, "max_length"),
+        ("number", {"lr": 0.1}, "lr"),
+        ("image", {"max_length": 5}, "max_length"),
+        ("video", {"pool": "attention"}, "pool"),
+    ],
+)
+def test_a_tower_before_a_language_model_says_how_media_are_seen_and_nothing_of_texts(
+    kind: str, tower: dict[str, Any], field: str
+) -> None:
+    schema = {"columns": {"a": {"type": kind}}}
+
+    refused = problems(model="vlm", multimodal={**WRITES, "schema": schema, "towers": {"a": tower}})
+
+    assert set(refused) == {f"multimodal.towers.a.{field}"}
+    settled = settled_columns({"a": Tower()}, {"a": ColumnType(kind)})
+    assert (settled["a"].encoder is None) == (kind in ("text", "number"))

@@ -100,7 +100,7 @@ def test_micro_batches_add_up_to_the_whole(weights: str | dict[str, float], kind
 @pytest.mark.parametrize(
     ("goal", "targets", "width"),
     [(CLASSES, PLACES, 3), (LABELS, HOT, 2), (VALUES, torch.randn(4), 1)],
-    ids=["classification", "multilabel", "regression"],
+    ids=[Task.CLASSIFICATION, Task.MULTILABEL, Task.REGRESSION],
 )
 def test_losses_are_full_precision_whatever_the_network_gives(
     goal: Goal, targets: torch.Tensor, width: int
