@@ -30,7 +30,7 @@ class Fusion(Shape):
     ] = Field(default="concat", description="what is done with the vectors, once each has `dim` numbers")
     dim: int = Field(default=256, ge=1, le=16384, description="width of the fused vector")
     modality_dropout: float = Field(
-        default=0.15, ge=0, lt=1, description="share of training cells that are hidden, never all of a row"
+        default=0.4, ge=0, lt=1, description="share of training cells that are hidden, never all of a row"
     )
     rank: int | None = Field(
         default=None,

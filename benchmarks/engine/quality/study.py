@@ -75,7 +75,7 @@ class Study:
         target = self.work / f"{self.name}_{fold}.zip"
         self.work.mkdir(parents=True, exist_ok=True)
         if not target.exists():
-            part = target.with_suffix(".part")
+            part = target.with_suffix(f".part{os.getpid()}")
             write_zip(self.data, split_rows(read_rows(self.data), self.group, self.folds, fold), part)
             part.replace(target)
         yield target
