@@ -71,8 +71,16 @@ def with_family(job: Any) -> Any:
 def task_misfits(family: str, task: str) -> Iterator[tuple[str, str]]:
     """The reason why a family and a decided task do not go together, if they do not."""
     for of, own in TASK_OF.items():
-        if (task == own) != (family == of):
-            yield "family", f"the task is {task}, which is not for the family {family}; leave the family out"
+        if task == own and family != of:
+            yield (
+                "family",
+                f"the task is {task}, which is the family {of}'s, not {family}'s; leave the family out",
+            )
+        if family == of and task != own:
+            yield (
+                "family",
+                f"the family is {family}, whose task is {own}, not {task}; leave one of the two out",
+            )
 
 
 def misfits(spec: "Multimodal") -> Iterator[tuple[str, str]]:

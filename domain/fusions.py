@@ -42,7 +42,7 @@ class Fusion(Shape):
         description="width of the fused vector; 128 if not said where the family reads tokens",
     )
     modality_dropout: float = Field(
-        default=0.15, ge=0, lt=1, description="share of training cells that are hidden, never all of a row"
+        default=0.4, ge=0, lt=1, description="share of training cells that are hidden, never all of a row"
     )
     rank: int | None = Field(
         default=None,

@@ -27,7 +27,7 @@ class Hyperparameters(Shape):
     n_epochs: Auto | Annotated[int, Field(ge=1, le=10_000)] = Field(
         default="auto",
         validation_alias=AliasChoices("n_epochs", "num_train_epochs"),
-        description="auto: what makes 600 steps, within 10 to 40 (3 to 10 if an encoder is trained)",
+        description="auto: what makes 1200 steps, within 10 to 80 (3 to 10 if an encoder is trained)",
     )
     batch_size: Auto | Annotated[int, Field(ge=1, le=65_536)] = Field(
         default="auto",

@@ -18,13 +18,15 @@ from typing import Any
 import torch
 
 from benchmarks.engine.quality.folds import read_rows, split_rows, write_zip
-from domain.specs import Multimodal
+from domain.specs import Multimodal as Spec
 from engine.data.caches import open_caches
+from engine.data.dataset import Examples
 from engine.data.splits import open_splits
 from engine.hub.mirror import resolve
 from engine.models import build
 from engine.models.fusion import Fusion
-from engine.models.fusion.imputing import Imputing
+from engine.models.fusion.imputing import Imputing, StandIn
+from engine.models.multimodal import Multimodal
 from engine.models.store import load_model
 from engine.train import metrics
 from engine.train.prepare import prepare
@@ -75,7 +77,7 @@ class Study:
         target = self.work / f"{self.name}_{fold}.zip"
         self.work.mkdir(parents=True, exist_ok=True)
         if not target.exists():
-            part = target.with_suffix(".part")
+            part = target.with_suffix(f".part{os.getpid()}")
             write_zip(self.data, split_rows(read_rows(self.data), self.group, self.folds, fold), part)
             part.replace(target)
         yield target
@@ -84,7 +86,7 @@ class Study:
         """By condition which test rows were answered rightly, and the seconds of training."""
         out = self.work / f"{self.name}_out_{os.getpid()}"
         shutil.rmtree(out, ignore_errors=True)
-        spec, began = Multimodal.model_validate(arm.spec), time.monotonic()
+        spec, began = Spec.model_validate(arm.spec), time.monotonic()
         with _in_place(arm.imputing):
             ending = train(spec, training=data, encoders=find, cache=self.work / "cache", out=out, seed=seed)
             seconds = time.monotonic() - began
@@ -131,21 +133,38 @@ def find(name: str) -> Path:
 
 
 def tested(folder: Path, data: Path, cache: Path, seed: int) -> dict[str, list[bool]]:
-    """Which of the test rows the model in `folder` answers rightly: with all towers, and without each."""
+    """Which of the test rows the model in `folder` answers rightly: with all towers, and without each.
+
+    Of mm-gan also with its token alone, or zeros, in the place of what it imputes: it was not trained with those.
+    """
     model, card = load_model(folder, find)
     with ExitStack() as files:
         caches = files.enter_context(open_caches(cache, CACHE_BYTES, None, print))
         splits = open_splits(files, card.spec, data, None, None, seed)
         test = prepare(model, splits, caches, report=lambda _: None, should_stop=lambda: None).test
-        seen = {WHOLE: test.present}
+        found = {WHOLE: _right(model, test)}
         for place, name in enumerate(model.names if len(model.names) > 1 else ()):
-            seen[f"without {name}"] = test.present & (torch.arange(len(model.names)) != place)
-        return {
-            condition: (
-                metrics.predict(model, replace(test, present=present), lambda: None).argmax(1) == test.targets
-            ).tolist()
-            for condition, present in seen.items()
-        }
+            left = replace(test, present=test.present & (torch.arange(len(model.names)) != place))
+            found[f"without {name}"] = _right(model, left)
+            for stand_in in _others(model.fusion):
+                found[f"without {name}, {stand_in} put in"] = _right(model, left, stand_in)
+        return found
+
+
+def _others(fusion: Fusion) -> tuple[StandIn, ...]:
+    is_imputing = isinstance(fusion, Imputing) and fusion.stand_in == "generator"
+    return ("zero", "token") if is_imputing else ()
+
+
+def _right(model: Multimodal, examples: Examples, stand_in: StandIn | None = None) -> list[bool]:
+    fusion = model.fusion
+    if stand_in is not None and isinstance(fusion, Imputing):
+        before, fusion.stand_in = fusion.stand_in, stand_in
+        try:
+            return _right(model, examples)
+        finally:
+            fusion.stand_in = before
+    return (metrics.predict(model, examples, lambda: None).argmax(1) == examples.targets).tolist()
 
 
 @contextmanager

@@ -25,6 +25,17 @@ FIELDS = ("what", "folds", "rows", "value", "low", "high", "worst_fold")
 
 #: An arm and its condition.
 Answer = tuple[str, str]
+
+
+def _put_in(*columns: str) -> list[tuple[Answer, Answer]]:
+    """One mm-gan, with what it imputes and with something else in that place."""
+    return [
+        (("mm-gan", f"without {column}"), ("mm-gan", f"without {column}, {other} put in"))
+        for column in columns
+        for other in ("zero", "token")
+    ]
+
+
 #: What is looked at: an accuracy, or how much larger the first one is than the second.
 COMPARED: Mapping[str, list[tuple[Answer, Answer]]] = {
     "av_digits": [
@@ -37,6 +48,7 @@ COMPARED: Mapping[str, list[tuple[Answer, Answer]]] = {
             for column in ("audio", "image")
             for one, other in (("", ", zero instead"), ("", ", token instead"))
         ),
+        *_put_in("audio", "image"),
     ],
     "tuxpaint": [
         (("fused", WHOLE), ("image", WHOLE)),
@@ -51,6 +63,7 @@ COMPARED: Mapping[str, list[tuple[Answer, Answer]]] = {
             for column in ("caption", "image")
             for one, other in (("", ", zero instead"), ("", ", token instead"))
         ),
+        *_put_in("caption", "image"),
     ],
     "moving_av_digits": [(("fused", WHOLE), ("frames", WHOLE)), (("fused", WHOLE), ("sound", WHOLE))],
 }
