@@ -48,6 +48,7 @@ def test_training_sees_the_changes_and_evaluation_does_not(
     assert not np.allclose(shapes.losses(), plain[0], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 4])
 def test_an_epochs_inputs_are_the_same_whatever_thread_makes_them(
     shapes: Tuning, monkeypatch: pytest.MonkeyPatch, workers: int
@@ -89,6 +90,7 @@ def test_each_epoch_sees_other_changes_of_the_same_decoded_media(
     assert not any(np.array_equal(changed[0], other) for other in changed[1:])
 
 
+@pytest.mark.slow
 def test_changes_of_nothing_are_no_changes(shapes: Tuning) -> None:
     towers = {"text": {"encoder": TEXT, "lora": {"r": 2}}}
     shapes.go(towers, "plain")

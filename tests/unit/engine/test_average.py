@@ -97,7 +97,7 @@ def test_a_checkpoint_holds_the_average_and_one_without_it_no_file_for_it(tmp_pa
     assert read(tmp_path / "without").average == {}
 
 
-@pytest.mark.parametrize("ema", [0.5, 0.999])
+@pytest.mark.parametrize("ema", [0.5, pytest.param(0.999, marks=pytest.mark.slow)])
 def test_a_run_with_an_average_goes_on_exactly(tmp_path: Path, encoders: dict[str, Path], ema: float) -> None:
     run = Tuning(tmp_path, encoders, tiny_av(tmp_path, rows=24))
     image = {"encoder": IMAGE, "freeze": 0.5, "lr": 1e-3} if ema == 0.5 else {"encoder": IMAGE}

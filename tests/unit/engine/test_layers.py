@@ -89,7 +89,7 @@ def test_with_layer_decay_each_layer_moves_less_than_the_one_above_it(shapes: Tu
     assert 0 < _moved(fresh.embeddings, trained.get_submodule("embeddings")) < 0.8 * moved[0]
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+@pytest.mark.parametrize("schedule", ["cosine", pytest.param("linear", marks=pytest.mark.slow)])
 def test_a_run_with_layer_decay_goes_on_exactly(shapes: Tuning, schedule: str) -> None:
     towers = {
         "image": {"encoder": IMAGE, "freeze_layers": 12, "layer_decay": 0.8, "lr": 1e-3},
@@ -115,6 +115,7 @@ def test_an_encoder_without_layers_has_no_layer_decay(
     assert refused.value.param == "multimodal.towers.text"
 
 
+@pytest.mark.slow
 def test_a_decay_of_one_is_none(shapes: Tuning) -> None:
     told = {"encoder": TEXT, "freeze": False, "lr": 1e-3}
     shapes.go({"text": told}, "plain")

@@ -99,7 +99,7 @@ TOWERS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("towers", TOWERS)
+@pytest.mark.parametrize("towers", [pytest.param("trained", marks=pytest.mark.slow), "adapted"])
 def test_losses_are_the_same_with_and_without(tmp_path: Path, encoders: dict[str, Path], towers: str) -> None:
     run = Tuning(tmp_path, encoders, tiny_av(tmp_path, rows=24))
     run.go(TOWERS[towers], "plain")
