@@ -29,12 +29,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("family", TOKEN_FUSIONS)
 def test_digits_are_told_by_the_tokens_of_their_picture_and_sound(folder: Path, family: str) -> None:
     found = mirror.pull([MOBILENET, WHISPER], mirror=MIRROR)
-    spec = {
-        "family": family,
-        "towers": TOWERS,
-        "fusion": {"dim": 64, "layers": 1},
-        "hyperparameters": {"n_epochs": 15},
-    }
+    # Epochs are left to Plait: with 15 of them mm-bert was right in .36 of the validation rows, the others in over half.
+    spec = {"family": family, "towers": TOWERS, "fusion": {"dim": 64, "layers": 1}}
 
     ending = train(
         Multimodal.model_validate(spec),
@@ -45,8 +41,8 @@ def test_digits_are_told_by_the_tokens_of_their_picture_and_sound(folder: Path, 
     )
 
     assert isinstance(ending, Finished)
-    # Of ten digits one in ten is right by chance; the pictures alone would tell about six with so few rows.
-    assert ending.metrics["valid_accuracy"] > 0.5
+    # Of ten digits one in ten is right by chance.
+    assert ending.metrics["valid_accuracy"] > 0.5, ending.metrics
     model = infer.load(folder / family / "model", encoders=found.__getitem__)
     picture = next((folder / "data").rglob("*.png"))
     assert model.predict([{"image": picture}])[0].modalities.used == ["image"]
