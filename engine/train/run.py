@@ -153,7 +153,7 @@ def train(
                 batches,
                 plan,
                 criterion=loss,
-                evaluate=_validator(splits.goal, inputs.validation, loss, plan, should_stop, clock),
+                evaluate=_timed(_validator(splits.goal, inputs.validation, loss, plan, should_stop), clock),
                 report=report,
                 save=Checkpoints(out / "checkpoints", run, save, spec.hyperparameters.save_total_limit),
                 should_stop=should_stop,
@@ -284,21 +284,31 @@ def _workers(place: torch.device) -> int:
 
 
 def _validator(
-    goal: Goal, examples: Examples, loss: Criterion, plan: Plan, should_stop: ShouldStop, clock: Clock
+    goal: Goal, examples: Examples, loss: Criterion, plan: Plan, should_stop: ShouldStop
 ) -> Evaluate | None:
     if len(examples) == 0:
         return None
 
     def evaluate(model: Network) -> dict[str, float]:
-        with clock.during("evaluating"):
-            if isinstance(model, VisionLanguage) and isinstance(examples, Conversations):
-                found, _ = answers.measured(model, examples, should_stop, plan.precision)
-            else:
-                outputs = metrics.predict(model, examples, should_stop, plan.precision)
-                found = metrics.scores(goal, outputs, examples.targets, loss)
+        if isinstance(model, VisionLanguage) and isinstance(examples, Conversations):
+            found, _ = answers.measured(model, examples, should_stop, plan.precision)
+        else:
+            outputs = metrics.predict(model, examples, should_stop, plan.precision)
+            found = metrics.scores(goal, outputs, examples.targets, loss)
         return {f"valid_{name}": value for name, value in found.items()}
 
     return evaluate
+
+
+def _timed(evaluate: Evaluate | None, clock: Clock) -> Evaluate | None:
+    if evaluate is None:
+        return None
+
+    def timed(model: Network) -> dict[str, float]:
+        with clock.during("evaluating"):
+            return evaluate(model)
+
+    return timed
 
 
 def _seed(seed: int) -> None:
