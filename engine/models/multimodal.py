@@ -62,6 +62,10 @@ class Multimodal(nn.Module):
         fused, besides = self.fusion.learn(self._all_pooled(inputs, present), present)
         return self.head(fused), besides
 
+    def pooled(self, inputs: Mapping[str, Tensor | Live], present: Tensor) -> list[Tensor]:
+        """What the fusion is given: each tower's vectors, [rows, width], zeros or anything where it is missing."""
+        return self._all_pooled(inputs, present)
+
     def _all_pooled(self, inputs: Mapping[str, Tensor | Live], present: Tensor) -> list[Tensor]:
         return [self._pooled(name, inputs[name], len(present)) for name in self.names]
 

@@ -27,6 +27,7 @@ from engine.models.joint import JointSpace
 from engine.models.multimodal import Multimodal as Network
 from engine.models.pools import POOLS
 from engine.train import checkpoint, metrics, precision, results
+from engine.train.beginning import standardise
 from engine.train.contrastive import Contrast
 from engine.train.finish import finish
 from engine.train.loop import Batches, Evaluate, fine_tune
@@ -120,6 +121,8 @@ def train(
             inputs = prepare(
                 model, splits, caches, report=report, should_stop=should_stop, read=media.read, live=live
             )
+            if isinstance(model.fusion, JointSpace) and not (snapshot or started):
+                standardise(model, model.fusion, inputs.train, numbers, should_stop)
         except StopAsked as asked:
             return Stopped(snapshot.memory.step if snapshot else 0, asked.why)
         caches.make_room()
