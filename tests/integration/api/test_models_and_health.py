@@ -36,6 +36,7 @@ def test_a_tenants_models_are_listed_before_the_families(door: Door, model: str)
     assert [(entry["id"], entry["owned_by"]) for entry in answer["data"]] == [
         (model, "a"),
         ("late-fusion", "plait"),
+        ("clip", "plait"),
     ]
     assert answer["has_more"] is False
 
@@ -77,7 +78,7 @@ def test_a_deleted_model_is_gone(door: Door, model: str) -> None:
     assert answer.json == {"id": model, "object": "model", "deleted": True}
     assert door.get(f"/v1/models/{model}").status_code == 404
     assert door.send("DELETE", f"/v1/models/{model}").status_code == 404
-    assert [entry["id"] for entry in (door.get("/v1/models").json or {})["data"]] == ["late-fusion"]
+    assert [entry["id"] for entry in (door.get("/v1/models").json or {})["data"]] == ["late-fusion", "clip"]
 
 
 def test_only_its_owner_deletes_a_model_and_nobody_a_family(door: Door, model: str) -> None:

@@ -126,7 +126,7 @@ def test_the_stock_client_pages_by_metadata(client: openai.OpenAI) -> None:
 
 
 def test_the_stock_client_lists_models(client: openai.OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == ["late-fusion"]
+    assert [model.id for model in client.models.list()] == ["late-fusion", "clip"]
     assert client.models.retrieve("late-fusion").owned_by == "plait"
 
 
