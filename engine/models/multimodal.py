@@ -57,7 +57,7 @@ class Multimodal(nn.Module):
 
     def forward(self, inputs: Mapping[str, Tensor | Live], present: Tensor) -> Tensor:
         """Logits. A tower's input is its features (cached) or what its encoder reads."""
-        return self.head(self.fusion(self._all_pooled(inputs, present), present))
+        return self.head(self.fusion(self.pooled(inputs, present), present))
 
     def encoded(self, inputs: Mapping[str, Tensor | Live], present: Tensor) -> dict[str, Tensor] | None:
         """What the towers make of `inputs`; `forward` takes it in their place, and gives the same. None where it is tokens."""
@@ -67,12 +67,13 @@ class Multimodal(nn.Module):
 
     def learn(self, inputs: Mapping[str, Tensor | Live], present: Tensor) -> tuple[Tensor, Tensor | None]:
         """As `forward`, and what the fusion wants small besides the task's loss, if anything."""
-        fused, besides = self.fusion.learn(self._all_pooled(inputs, present), present)
+        fused, besides = self.fusion.learn(self.pooled(inputs, present), present)
         return self.head(fused), besides
 
-    def _all_pooled(
+    def pooled(
         self, inputs: Mapping[str, Tensor | Live], present: Tensor
     ) -> Sequence[Tensor] | Sequence[Tokens]:
+        """What the fusion is given: each tower's vectors, [rows, width], zeros or anything where it is missing, or its tokens."""
         if self.fusion.reads_tokens:
             return [self._tokens(name, cast(Live, inputs[name]), len(present)) for name in self.names]
         return [self._pooled(name, inputs[name], len(present)) for name in self.names]

@@ -36,6 +36,7 @@ from engine.models.vision_language import VisionLanguage
 from engine.report.cost import Clock
 from engine.report.features import starting_weights
 from engine.train import answers, checkpoint, estimate, metrics, precision, results
+from engine.train.beginning import standardise
 from engine.train.contrastive import Contrast
 from engine.train.finish import finish
 from engine.train.loop import Batches, Evaluate, fine_tune
@@ -137,6 +138,8 @@ def train(
                 inputs = prepare(
                     model, splits, caches, report=report, should_stop=should_stop, read=media.read, live=live
                 )
+            if isinstance(model.fusion, JointSpace) and not (snapshot or started):
+                standardise(model, model.fusion, inputs.train, numbers, should_stop)
         except StopAsked as asked:
             return Stopped(snapshot.memory.step if snapshot else 0, asked.why)
         caches.make_room()

@@ -15,7 +15,7 @@ from db.artifacts import seal
 from db.session import Database
 from db.tables import Job, Model
 from domain.access import ALL_SCOPES, Scope
-from domain.families import FAMILIES
+from domain.families import FAMILIES, PRESETS
 from settings import Settings
 from support.door import Door
 
@@ -36,7 +36,7 @@ def test_a_tenants_models_are_listed_before_the_families(door: Door, model: str)
 
     assert [(entry["id"], entry["owned_by"]) for entry in answer["data"]] == [
         (model, "a"),
-        *((family, "plait") for family in FAMILIES),
+        *((name, "plait") for name in FAMILIES + PRESETS),
     ]
     assert answer["has_more"] is False
 
@@ -78,7 +78,8 @@ def test_a_deleted_model_is_gone(door: Door, model: str) -> None:
     assert answer.json == {"id": model, "object": "model", "deleted": True}
     assert door.get(f"/v1/models/{model}").status_code == 404
     assert door.send("DELETE", f"/v1/models/{model}").status_code == 404
-    assert [entry["id"] for entry in (door.get("/v1/models").json or {})["data"]] == list(FAMILIES)
+    listed = [entry["id"] for entry in (door.get("/v1/models").json or {})["data"]]
+    assert listed == list(FAMILIES + PRESETS)
 
 
 def test_only_its_owner_deletes_a_model_and_nobody_a_family(door: Door, model: str) -> None:

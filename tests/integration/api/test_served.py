@@ -19,7 +19,7 @@ import pytest
 import settings as configuration
 from db import jobs, predictions, tenants
 from db.session import Database
-from domain.specs import FAMILIES
+from domain.families import FAMILIES, PRESETS
 from support.databases import migrated
 from support.predictions import registered
 from support.stack import until
@@ -127,7 +127,7 @@ def test_the_stock_client_pages_by_metadata(client: openai.OpenAI) -> None:
 
 
 def test_the_stock_client_lists_models(client: openai.OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == list(FAMILIES)
+    assert [model.id for model in client.models.list()] == list(FAMILIES + PRESETS)
     assert client.models.retrieve("late-fusion").owned_by == "plait"
 
 

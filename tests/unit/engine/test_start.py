@@ -14,11 +14,15 @@ from torch import Tensor, nn
 from domain.errors import EngineError
 from domain.specs import Multimodal
 from engine.infer import load
+from engine.models.build import build_model
 from engine.models.fusion import FUSIONS
 from engine.models.joint import JointSpace
 from engine.models.store import load_model
+from engine.train.optimiser import make_optimiser
+from engine.train.plan import make_plan
 from engine.train.projections import read_projection, write_projection
 from engine.train.run import Finished, train
+from engine.train.start import open_start, take_over
 from support.datasets import tiny_av
 from support.encoders import IMAGE, TEXT, VIT
 
@@ -45,6 +49,9 @@ class Place:
         )
         assert isinstance(ending, Finished)
         return self.folder / out / "model"
+
+    def encoders_by_column(self, spec: Multimodal) -> dict[str, Path]:
+        return {name: self.encoders[tower.encoder] for name, tower in spec.towers.items() if tower.encoder}
 
     def pretrain(self, towers: dict[str, Any], out: str = "pre", **options: Any) -> Path:
         return self.train(out, towers, spec={"task": "contrastive"}, **options)
@@ -86,6 +93,22 @@ def test_projections_that_were_pretrained_are_what_a_fine_tune_begins_with(place
     assert told["taken"] == ["projections of 'image', 'text'"]
     assert told["left"] == ["all else of the fusion", "head"]
     assert any("Taken over: projections" in message for message in place.told)
+
+
+def test_projections_that_were_taught_before_learn_at_a_tenth_of_the_heads_rate(place: Place) -> None:
+    pre = place.pretrain(FROZEN)
+    start = open_start(pre)
+    spec = Multimodal.model_validate({"towers": FROZEN, "task": "classification", "fusion": {"dim": 8}})
+    model = build_model(spec, start.schema, 2, place.encoders_by_column(spec), {})
+
+    take_over(start, model, spec, start.schema, ["a", "b"], {})
+    groups = make_optimiser(model, make_plan(spec, 10)).param_groups
+
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    named = {name: rates[id(p)] for name, p in model.trained()}
+    assert named["fusion.weight"] == pytest.approx(1e-4)
+    assert named["fusion.norms.1.weight"] == pytest.approx(1e-4)
+    assert named["head.1.weight"] == named["fusion.norm.weight"] == pytest.approx(1e-3)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)

@@ -1,0 +1,31 @@
+"""Before the first step of a contrastive training: its projections begin with standardised inputs."""
+
+import torch
+
+from engine.data.dataset import Examples
+from engine.models.joint import JointSpace
+from engine.models.multimodal import Multimodal
+from engine.train.precision import Precision, autocast
+from engine.train.words import ShouldStop, heed
+
+#: Rows that means and deviations are taken of, where features are cached and where towers run for it.
+ROWS_CACHED, ROWS_LIVE = 4096, 256
+_AT_ONCE = 16
+
+
+def standardise(
+    model: Multimodal, space: JointSpace, examples: Examples, precision: Precision, should_stop: ShouldStop
+) -> None:
+    """Over training rows that are spread evenly. Draws nothing at random. Raises StopAsked."""
+    device = next(model.parameters()).device
+    count = min(len(examples), ROWS_CACHED if examples.is_cached else ROWS_LIVE)
+    rows = torch.linspace(0, len(examples) - 1, count).long()
+    vectors, present = [], []
+    model.eval()
+    with torch.no_grad(), autocast(precision, device):
+        for piece in rows.split(_AT_ONCE):
+            heed(should_stop)
+            batch = examples.batch(piece).to(device)
+            vectors.append(model.pooled(batch.inputs, batch.present))
+            present.append(batch.present)
+    space.standardise([torch.cat(column) for column in zip(*vectors, strict=True)], torch.cat(present))
