@@ -20,7 +20,7 @@ ADAPTER_LR = {"adamw": 2e-4, "sgd": 1e-2}
 #: Adapters begin at nothing, and their few parameters go much further than the weights that they stand for.
 LORA_LR = {"adamw": 1e-3, "sgd": 2e-2}
 #: Steps that a small data set still gets, and the epochs within which it must. With fewer, rows that lack a modality are
-#: answered worse than by a model that never saw that modality (docs/quality.md).
+#: answered worse (docs/quality.md).
 AUTO_STEPS = 1200
 AUTO_EPOCHS_CACHED = (10, 80)
 AUTO_EPOCHS_LIVE = (3, 10)

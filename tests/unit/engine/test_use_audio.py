@@ -152,7 +152,7 @@ def trained(folder: Path, encoders: dict[str, Path], towers: dict[str, Any], **s
     given = {
         "towers": towers,
         "schema": SCHEMA,
-        "fusion": {"dim": 16},
+        "fusion": {"dim": 16, "modality_dropout": 0.15},
         "hyperparameters": {"n_epochs": 30, "batch_size": 8, "learning_rate": 0.01},
     }
     ending = train(
