@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from difflib import unified_diff
 from itertools import chain
 from pathlib import Path
 
@@ -62,9 +63,9 @@ def test_every_described_route_is_called_by_a_command_that_is_run() -> None:
 
 
 def test_the_pages_that_are_made_from_the_sources_are_fresh() -> None:
-    stale = [name for name, text in reference.pages().items() if (DOCS / name).read_text() != text]
-
-    assert stale == [], "run `make docs`"
+    for name, text in reference.pages().items():
+        written, fresh = (DOCS / name).read_text().splitlines(), text.splitlines()
+        assert list(unified_diff(written, fresh, name, "fresh", n=0, lineterm="")) == [], "run `make docs`"
 
 
 def test_every_link_within_the_project_leads_somewhere() -> None:

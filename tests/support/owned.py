@@ -204,6 +204,10 @@ NOT_NAMED = {
     ("fine_tuning.create", "multimodal.schema.id"): "a column's name",
     ("checks.validate", "multimodal.schema.id"): "a column's name",
     ("checks.validate", "multimodal.test_file"): "a check reads the file of its address alone",
+    ("fine_tuning.create", "multimodal.language_model"): "what a language model is and how it is trained",
+    ("fine_tuning.create", "multimodal.language_model.model"): "an encoder's name on the Hub",
+    ("checks.validate", "multimodal.language_model"): "what a language model is and how it is trained",
+    ("checks.validate", "multimodal.language_model.model"): "an encoder's name on the Hub",
     ("predictions.create", "inputs[].id"): "the caller's own name for a row",
     ("predictions.create", "inputs[].*.file_id"): "a cell is refused in its row: a test of its own",
     (

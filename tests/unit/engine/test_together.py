@@ -180,7 +180,7 @@ def test_frozen_towers_whose_films_are_encoded_in_each_epoch_are_planned_as_trai
         )
 
     plans = [(s["hyperparameters"]["n_epochs"], s["hyperparameters"]["batch_size"]) for s in said]
-    assert plans == [(40, 32), (10, 16)]
+    assert plans == [(80, 32), (10, 16)]
 
 
 def test_columns_that_the_spec_leaves_open_are_typed_by_the_training_file_alone(

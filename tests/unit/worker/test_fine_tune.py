@@ -48,7 +48,7 @@ class Assigned(Listener):
 
     def __init__(self, folder: Path, storage: dict[str, Any]) -> None:
         super().__init__(folder)
-        self.spec, self.resolved, self.start, self.checkpoints = {}, {}, None, []
+        self.spec, self.resolved, self.start, self.checkpoints, self.model = {}, {}, None, [], None
         self.files = {"training_file": {"path": "data.zip", "filename": "data.zip", "sha256": "0" * 64}}
         self.storage = {"shared_cache": False} | storage
         self.place = {
