@@ -260,9 +260,22 @@ def test_a_run_that_started_from_a_model_goes_on_from_its_checkpoint_and_from_no
     on = place.train("on", FROZEN, start=pre, resume=checkpoint)
     with pytest.raises(EngineError) as refused:
         place.train("astray", FROZEN, start=other, resume=checkpoint)
+    with pytest.raises(EngineError, match="started from") as cold:
+        place.train("cold", FROZEN, resume=checkpoint)
 
     assert weights(whole).keys() == weights(on).keys()
     assert all(torch.equal(weights(on)[name], weight) for name, weight in weights(whole).items())
+    for error in (refused.value, cold.value):
+        assert (error.code, error.param) == ("checkpoint_mismatch", "model")
+
+
+def test_a_run_without_a_start_goes_on_without_one(place: Place) -> None:
+    pre = place.pretrain(FROZEN)
+    place.train("whole", FROZEN, hyper={"save_steps": 2, "save_total_limit": 9})
+
+    with pytest.raises(EngineError) as refused:
+        place.train("on", FROZEN, start=pre, resume=place.folder / "whole/checkpoints/step-2")
+
     assert (refused.value.code, refused.value.param) == ("checkpoint_mismatch", "model")
 
 
