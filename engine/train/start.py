@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from domain.errors import EngineError
 from domain.manifest import Schema
 from domain.specs import Multimodal as Spec
+from domain.towers import Lora
 from engine.data.column_statistics import Statistics, as_json
 from engine.models.multimodal import Multimodal
 from engine.models.store import read_config, read_weights
@@ -65,6 +66,8 @@ class Taken:
     digest: str
     taken: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    #: Our columns whose projections into the fusion were taken over.
+    projected: list[str] = field(default_factory=list)
 
     @property
     def message(self) -> str:
@@ -106,6 +109,7 @@ def take_over(
         message = f"none of the columns is one of the model's that training starts from: {there}; say which by start_columns"
         raise EngineError("start_mismatch", message, param="multimodal.start_columns")
     for ours, theirs in found.columns.items():
+        _refuse_other_scale(start.spec.towers[theirs].lora, spec.towers[ours].lora, f"towers.{ours}")
         _take_tower(start, model, ours, theirs, statistics, found)
     _take_fusion(start, model, spec, classes, found)
     found.left += [f"column '{name}'" for name in model.names if name not in found.columns]
@@ -161,6 +165,13 @@ def _take_tower(
         found.taken.append(f"trained weights of tower '{ours}'")
     if len(placed) < len(weights):
         found.left.append(f"pool of tower '{ours}'")
+
+
+def _refuse_other_scale(before: Lora | None, now: Lora | None, path: str) -> None:
+    """Adapters mean something only with what they are multiplied by."""
+    if before is not None and now is not None and before.alpha != now.alpha:
+        message = f"the model's adapters were trained with alpha {before.alpha}, not {now.alpha}; give them the same"
+        raise EngineError("start_mismatch", message, param=f"multimodal.{path}")
 
 
 def _take_plain(
@@ -228,9 +239,10 @@ def _take_fusion(start: Start, model: Multimodal, spec: Spec, classes: list[str]
     if _is_same_fusion(start, model, spec, found):
         model.fusion.load_state_dict(start.of("fusion"))
         found.taken.append("fusion")
+        found.projected = list(model.names)
         _take_head(start, model, spec, classes, found)
         return
-    projected = list(_projected(start, model, found))
+    projected = found.projected = list(_projected(start, model, found))
     if projected:
         found.taken.append(f"projections of {', '.join(repr(name) for name in projected)}")
     found.left += [

@@ -24,7 +24,7 @@ from engine.train.projections import read_projection, write_projection
 from engine.train.run import Finished, train
 from engine.train.start import open_start, take_over
 from support.datasets import tiny_av
-from support.encoders import IMAGE, TEXT, VIT
+from support.encoders import AUDIO, IMAGE, TEXT, VIT
 
 FROZEN = {"image": {"encoder": IMAGE}, "text": {"encoder": TEXT}}
 TRAINED = {"image": {"encoder": IMAGE, "freeze": False, "lr": 1e-3}, "text": {"encoder": TEXT}}
@@ -295,3 +295,31 @@ def test_numbers_and_categories_are_taken_over_where_they_are_read_alike(
 
     assert "tower 'kind'" in place.started("second")["taken"]
     assert "tower 'size', whose values are other ones" in place.started("second")["left"]
+
+
+def test_adapters_that_would_count_otherwise_are_refused(place: Place) -> None:
+    def adapted(alpha: int) -> dict[str, Any]:
+        return {"text": {"encoder": TEXT, "lora": {"r": 2, "alpha": alpha}}}
+
+    first = place.train("first", adapted(4), hyper={"n_epochs": 1})
+
+    with pytest.raises(EngineError, match="alpha 4") as refused:
+        place.train("second", adapted(32), start=first)
+
+    assert (refused.value.code, refused.value.param) == ("start_mismatch", "multimodal.towers.text")
+
+
+def test_projections_that_begin_anew_are_standardised_and_those_taken_over_are_not(place: Place) -> None:
+    pair = {"image": FROZEN["image"], "audio": {"encoder": AUDIO, "max_seconds": 0.5}}
+    pre = place.pretrain(pair, hyper=STILL)
+    cold = place.pretrain(FROZEN, out="cold", hyper=STILL)
+
+    warm = place.pretrain(FROZEN, out="warm", start=pre, hyper=STILL)
+
+    # Image is the second of the columns there and the first here.
+    torch.testing.assert_close(
+        weights(warm)["fusion.towers.0.0.weight"], weights(pre)["fusion.towers.1.0.weight"]
+    )
+    torch.testing.assert_close(
+        weights(warm)["fusion.towers.1.0.weight"], weights(cold)["fusion.towers.1.0.weight"]
+    )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from torch.utils.checkpoint import checkpoint
 
 from domain.errors import EngineError
 from domain.specs import Multimodal
@@ -344,3 +345,29 @@ def test_a_model_with_too_few_positions_says_what_to_lower(parts: dict[str, Path
         run(tmp_path, parts, data, language={**WHOLE, "max_length": 1000})
 
     assert refused.value.code == "invalid_spec"
+
+
+@pytest.mark.parametrize("language", [WHOLE, {"model": LANGUAGE, "media_tokens": 4, "lora": {"r": 4}}])
+def test_a_language_model_recomputes_its_layers_and_learns_the_same(
+    parts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: dict[str, Any]
+) -> None:
+    data, told, calls = asked_pictures(tmp_path, rows=20), [], []
+
+    def counted(*given: Any, **named: Any) -> Any:
+        calls.append(1)
+        return checkpoint(*given, **named)
+
+    monkeypatch.setattr("engine.models.recompute.checkpoint", counted)
+    run(tmp_path, parts, data, language=language, out="plain")
+    assert not calls
+
+    run(
+        *(tmp_path, parts, data),
+        language=language,
+        hyper={"gradient_checkpointing": True},
+        report=lambda progress: told.append(progress.message or ""),
+    )
+
+    assert losses(tmp_path) == losses(tmp_path, "plain")
+    assert calls
+    assert not any("No encoder is trained" in message for message in told)
