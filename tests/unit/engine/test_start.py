@@ -323,3 +323,37 @@ def test_projections_that_begin_anew_are_standardised_and_those_taken_over_are_n
     torch.testing.assert_close(
         weights(warm)["fusion.towers.1.0.weight"], weights(cold)["fusion.towers.1.0.weight"]
     )
+
+
+TOKENS = {"family": "mm-bert", "fusion": {"dim": 8, "layers": 1, "heads": 2}}
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [({"task": "contrastive"}, TOKENS), (TOKENS, {}), (TOKENS, {**TOKENS, "family": "vilbert"})],
+    ids=["vector to tokens", "tokens to vector", "fewer tokens"],
+)
+def test_a_tower_gives_its_weights_to_one_that_reads_tokens_and_takes_them_from_one(
+    place: Place, before: dict[str, Any], now: dict[str, Any]
+) -> None:
+    towers = dict(FROZEN)
+    if now.get("family") == "vilbert":
+        towers["text"] = {**FROZEN["text"], "max_tokens": 3}
+    first = place.train("first", TRAINED, spec=before)
+
+    second = place.train("second", towers, start=first, spec=now)
+
+    given = {n: w for n, w in weights(first).items() if n.startswith("encoders.0.network.")}
+    assert given
+    assert all(torch.equal(weights(second)[name], weight) for name, weight in given.items())
+    assert "trained weights of tower 'image'" in place.started("second")["taken"]
+
+
+def test_a_tower_of_tokens_that_reads_another_size_is_refused(place: Place) -> None:
+    first = place.train("first", TRAINED, spec={"task": "contrastive"})
+    larger = {**FROZEN, "image": {"encoder": IMAGE, "image_size": 48}}
+
+    with pytest.raises(EngineError, match="write for it") as refused:
+        place.train("second", larger, start=first, spec=TOKENS)
+
+    assert refused.value.code == "encoder_changed"
