@@ -20,7 +20,7 @@ from engine.models.vision_language import VisionLanguage
 from engine.train.run import Finished, Stopped, train
 from engine.train.words import StopAsked
 from support.datasets import png, shape, tiny_av, zip_of
-from support.encoders import AUDIO, IMAGE, VIT
+from support.encoders import AUDIO, IMAGE, RESNET, VIT
 from support.language import COLOURS, CORNERS, LANGUAGE, asked_pictures, tiny_language_model
 
 COLOUR, COUNT = "what colour is it ?", "how many corners has it ?"
@@ -371,3 +371,19 @@ def test_a_language_model_recomputes_its_layers_and_learns_the_same(
     assert losses(tmp_path) == losses(tmp_path, "plain")
     assert calls
     assert not any("No encoder is trained" in message for message in told)
+
+
+def test_categories_are_read_as_words_and_sounds_through_an_image_encoder(
+    parts: dict[str, Path], tmp_path: Path
+) -> None:
+    towers = {"audio": {"encoder": RESNET, "max_seconds": 0.5, "image_size": 64}, "text": {}}
+    schema = {"columns": {"text": {"type": "category"}}}
+
+    finished = run(
+        tmp_path, parts, tiny_av(tmp_path, rows=12), towers=towers, spec={"schema": schema, "fusion": {}}
+    )
+
+    assert isinstance(finished, Finished)
+    model = load(tmp_path / "out" / "model", parts.__getitem__)
+    assert model.columns == ("audio", "text")
+    assert "'text': 'a word'" in (tmp_path / "out" / "model" / "README.md").read_text()
