@@ -65,7 +65,8 @@ class Hyperparameters(Shape):
     )
     gradient_checkpointing: bool = Field(
         default=False,
-        description="trained encoders keep less for the backward pass and compute it again: less memory, more time",
+        description="trained encoders, and a language model, keep less for the backward pass and compute it again: less "
+        "memory, more time",
     )
     early_stopping_patience: int | None = Field(
         default=None,

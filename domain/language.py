@@ -90,6 +90,8 @@ def misfits(tower: Tower, kind: ColumnType) -> Iterator[tuple[str, str]]:
         is_settled = kind not in SEEN and name == "freeze" and tower.is_frozen
         if name in refused and getattr(tower, name) != field.default and not is_settled:
             yield name, refused[name]
+    if kind in SEEN:
+        yield from tower.misfits(kind)
 
 
 def settled_columns(towers: Mapping[str, Tower], types: Mapping[str, ColumnType]) -> dict[str, Tower]:

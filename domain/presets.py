@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from domain.errors import EngineError
+from domain.language import SEEN
 from domain.manifest import ColumnType
 from domain.specs import Multimodal
 from domain.towers import Tower
@@ -25,7 +26,10 @@ def spelled_out(spec: Multimodal, types: Mapping[str, ColumnType]) -> Multimodal
     """
     if spec.preset is None:
         return spec
-    encoders = ENCODERS[spec.preset]
+    encoders: dict[ColumnType, str | None] = dict(ENCODERS[spec.preset])
+    if spec.language_model is not None:
+        # It reads the texts itself.
+        encoders |= {kind: None for kind in encoders if kind not in SEEN}
     towers = {name: Tower(encoder=encoders[kind]) for name, kind in types.items() if kind in encoders}
     for name, tower in spec.towers.items():
         usual = encoders.get(types[name]) if name in types else None

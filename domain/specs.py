@@ -219,7 +219,8 @@ class FineTune(Shape):
         default=None,
         min_length=1,
         max_length=300,
-        description="go on where another job was: a checkpoint's id or name, or a job's id for its last one",
+        description="go on where another job was: a checkpoint's id or name, or a job's id for its last one; model is the "
+        "other job's, too",
     )
     priority: int = Field(default=0, ge=-100, le=100, description="higher ones are taken first")
     timeout_s: TimeLimit = None
@@ -231,7 +232,6 @@ class FineTune(Shape):
 
     @model_validator(mode="after")
     def _model_is_the_family_or_a_model(self) -> "FineTune":
-        family, resumes = self.multimodal.family, self.resume_from_checkpoint is not None
         if self.start is None and self.model not in FAMILIES + PRESETS:
             allowed = ", ".join(FAMILIES + PRESETS)
             raise wrong(
@@ -242,9 +242,6 @@ class FineTune(Shape):
         said = getattr(self.multimodal, field)
         if self.start is None and self.model != said:
             raise wrong("model", f"it is '{self.model}', and multimodal.{field} '{said}'; say one of them")
-        if self.start is not None and resumes:
-            reason = f"a job goes on from a checkpoint or starts from a model; for the first, set model to '{family}'"
-            raise wrong("resume_from_checkpoint", reason)
         if self.multimodal.start_columns and self.start is None:
             raise wrong(
                 "multimodal.start_columns", "goes with a job that starts from a model (model: ft:...)"

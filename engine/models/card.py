@@ -152,8 +152,8 @@ def _example(config: Mapping[str, Any]) -> str:
 
 
 def _seen(tower: Mapping[str, Any]) -> str:
-    """A value that training saw, as a literal of one line."""
-    return ascii(next(iter(tower["statistics"]["values"]), "a word"))
+    """A value that training saw, as a literal of one line; a language model reads any word."""
+    return ascii(next(iter(tower.get("statistics", {}).get("values", ())), "a word"))
 
 
 def _metrics(metrics: Mapping[str, float]) -> str:

@@ -49,6 +49,8 @@ class Encoder(nn.Module):
             kind, parts.sampling_rate, parts.max_seconds, parts.num_frames, parts.sampling, parts.frame_size
         )
         self.fingerprint = fingerprint
+        #: What it would be with so many tokens, or with one vector (None): of the same weights, read otherwise.
+        self.fingerprint_with: Callable[[int | None], str] = lambda _: fingerprint
         #: Names the weights that are not those of its folder, where it is frozen and yet has some; else empty.
         self.carries = ""
         self.network.eval()
@@ -104,7 +106,12 @@ def load_encoder(folder: Path, kind: ColumnType, tower: Tower, *, reads_tokens: 
         raise EngineError("invalid_spec", f"no encoder reads a column of type {kind}")
     parts = _OPENERS[kind](folder, tower)
     most = (tower.max_tokens or MAX_TOKENS) if reads_tokens else None
-    # What is kept of a cell is another thing then, and must not pass for the vector.
-    told = {"kind": str(kind), **parts.options} | ({"max_tokens": most} if most else {})
-    encoder = Encoder(parts, kind, fingerprint(folder, told), most)
+
+    def named(most: int | None) -> str:
+        # What is kept of a cell is another thing with tokens, and must not pass for the vector.
+        told = {"kind": str(kind), **parts.options} | ({"max_tokens": most} if most else {})
+        return fingerprint(folder, told)
+
+    encoder = Encoder(parts, kind, named(most), most)
+    encoder.fingerprint_with = named
     return encoder.eval()

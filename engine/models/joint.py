@@ -1,7 +1,7 @@
 """One space for all columns: what a contrastive model is between its encoders and its answers. Knows no loss."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import cast
 
 import torch
@@ -56,14 +56,17 @@ class JointSpace(Fusion):
         return self(pooled, present), None
 
     @torch.no_grad()
-    def standardise(self, pooled: Sequence[Tensor], present: Tensor) -> None:
-        """Before training: of what is projected, each entry gets mean 0 and deviation 1 over these rows.
+    def standardise(
+        self, pooled: Sequence[Tensor], present: Tensor, but: Collection[int] = frozenset()
+    ) -> None:
+        """Before training: of what is projected, each entry gets mean 0 and deviation 1 over these rows; not of the columns
+        at the places `but`.
 
         Encoders' entries differ in size a hundredfold, and those that all rows share would drown the others.
         """
         for place, (tower, x) in enumerate(zip(self._projections, pooled, strict=True)):
             there = x[present[:, place]].float()
-            if len(there) < 2:
+            if len(there) < 2 or place in but:
                 continue
             norm = cast(nn.LayerNorm, tower[0])
             normed = F.layer_norm(there, there.shape[1:], eps=norm.eps)

@@ -16,7 +16,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from domain.manifest import ColumnType
 from domain.towers import Tower
-from engine.models import audio, clips, image, video
+from engine.models import audio, clips, image, spectrograms, video
 from engine.models.encoders import Encoder
 from engine.models.language import Language
 from engine.models.parts import FRAMES, Parts
@@ -48,19 +48,30 @@ def _image(folder: Path, tower: Tower, most: int) -> tuple[Parts, int]:
 
 def _grid(hidden: Tensor, side: int) -> Tensor:
     """[pictures, side * side, width] of [pictures, width, h, w], or of a transformer's [pictures, tokens, width]."""
-    if hidden.dim() == 3:
-        # Before the patches stand a class token, registers or nothing.
-        edge = math.isqrt(hidden.shape[1])
-        hidden = hidden[:, -edge * edge :].unflatten(1, (edge, edge)).permute(0, 3, 1, 2)
-    return adaptive_avg_pool2d(hidden, side).flatten(2).transpose(1, 2)
+    return adaptive_avg_pool2d(_squared(hidden), side).flatten(2).transpose(1, 2)
+
+
+def _squared(hidden: Tensor) -> Tensor:
+    """[pictures, width, h, w] of it or of a transformer's [pictures, tokens, width]."""
+    if hidden.dim() == 4:
+        return hidden
+    # Before the patches stand a class token, registers or nothing.
+    edge = math.isqrt(hidden.shape[1])
+    return hidden[:, -edge * edge :].unflatten(1, (edge, edge)).permute(0, 3, 1, 2)
+
+
+def in_time(hidden: Tensor) -> Tensor:
+    """What an image encoder makes of spectrograms, as `_squared` takes it -> [sounds, times, width]: the mean over pitch."""
+    return _squared(hidden).mean(2).transpose(1, 2)
 
 
 def _audio(folder: Path, tower: Tower, most: int) -> tuple[Parts, int]:
     parts = audio.open_parts(folder, tower)
-    hidden = _Hidden(parts)
+    hidden, is_drawn = _Hidden(parts), spectrograms.OPTION in parts.options
 
     def embed(network: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         found = hidden(network, inputs)
+        found = in_time(found) if is_drawn else found
         return averaged(found, _lengths(found, inputs.get("attention_mask")), most).flatten(0, 1)
 
     return _counted(parts, embed, most, "stretches"), most

@@ -12,11 +12,17 @@ from torch.utils.checkpoint import checkpoint
 from domain.errors import EngineError
 from engine.models.freeze import layers_of
 from engine.models.multimodal import Multimodal
+from engine.models.vision_language import VisionLanguage
 
 
 def recompute_towers(model: Multimodal, trained: Collection[str]) -> list[str]:
-    """Makes each layer of the `trained` towers recompute; what there is to tell the user."""
-    told = [] if trained else ["No encoder is trained, and so gradient_checkpointing has nothing to save."]
+    """Makes each layer of the `trained` towers recompute, and a language model's; what there is to tell the user."""
+    told = []
+    if isinstance(model, VisionLanguage):
+        # Also where it is frozen: what projectors learn comes through all of its layers.
+        recompute_layers(model.language.network)
+    elif not trained:
+        told.append("No encoder is trained, and so gradient_checkpointing has nothing to save.")
     for name in sorted(trained):
         try:
             recompute_layers(model.encoder(name).network)

@@ -24,6 +24,8 @@ RATE, FRAME, HOP, MELS = 16_000, 400, 160, 128
 RANGE_DB = 80.0
 #: Raised when the pictures change.
 VERSION = 1
+#: Among a tower's options: its sounds are drawn.
+OPTION = "spectrogram"
 
 _FILTERS = mel_filter_bank(FRAME // 2 + 1, MELS, 0.0, RATE / 2, RATE, norm="slaney", mel_scale="slaney")
 _WINDOW = window_function(FRAME, "hann")
@@ -42,7 +44,7 @@ def open_parts(folder: Path, tower: Tower) -> Parts:
         exact = {"do_resize": False, "do_center_crop": False, "input_data_format": "channels_last"}
         return {"pixel_values": processor(images=drawn, return_tensors="pt", **exact)["pixel_values"]}
 
-    options = {**pictures.options, "max_seconds": seconds, "spectrogram": VERSION}
+    options = {**pictures.options, "max_seconds": seconds, OPTION: VERSION}
     silence = np.zeros(RATE, dtype=np.float32)
     return replace(
         pictures,

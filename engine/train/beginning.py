@@ -1,5 +1,7 @@
 """Before the first step of a contrastive training: its projections begin with standardised inputs."""
 
+from collections.abc import Collection
+
 import torch
 
 from engine.data.dataset import Examples
@@ -14,9 +16,19 @@ _AT_ONCE = 16
 
 
 def standardise(
-    model: Multimodal, space: JointSpace, examples: Examples, precision: Precision, should_stop: ShouldStop
+    model: Multimodal,
+    space: JointSpace,
+    examples: Examples,
+    precision: Precision,
+    should_stop: ShouldStop,
+    taken: Collection[str] = frozenset(),
 ) -> None:
-    """Over training rows that are spread evenly. Draws nothing at random. Raises StopAsked."""
+    """Over training rows that are spread evenly; not of the columns whose projections were `taken` over.
+
+    Draws nothing at random. Raises StopAsked.
+    """
+    if set(model.names) <= set(taken):
+        return
     device = next(model.parameters()).device
     count = min(len(examples), ROWS_CACHED if examples.is_cached else ROWS_LIVE)
     rows = torch.linspace(0, len(examples) - 1, count).long()
@@ -28,4 +40,5 @@ def standardise(
             batch = examples.batch(piece).to(device)
             vectors.append(model.pooled(batch.inputs, batch.present))
             present.append(batch.present)
-    space.standardise([torch.cat(column) for column in zip(*vectors, strict=True)], torch.cat(present))
+    but = {model.names.index(name) for name in taken}
+    space.standardise([torch.cat(column) for column in zip(*vectors, strict=True)], torch.cat(present), but)

@@ -138,8 +138,9 @@ def train(
                 inputs = prepare(
                     model, splits, caches, report=report, should_stop=should_stop, read=media.read, live=live
                 )
-            if isinstance(model.fusion, JointSpace) and not (snapshot or started):
-                standardise(model, model.fusion, inputs.train, numbers, should_stop)
+            if isinstance(model.fusion, JointSpace) and not snapshot:
+                kept = started.projected if started else []
+                standardise(model, model.fusion, inputs.train, numbers, should_stop, kept)
         except StopAsked as asked:
             return Stopped(snapshot.memory.step if snapshot else 0, asked.why)
         caches.make_room()

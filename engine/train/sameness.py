@@ -70,7 +70,14 @@ def _fields(name: str, part: Any) -> Iterator[tuple[str, Any]]:
 
 
 def refuse_another(before: Run, now: Run) -> None:
-    """Raises `checkpoint_mismatch` with what differs. What only one of the two knows is a younger Plait's word."""
+    """Raises `checkpoint_mismatch` with what differs. What only one of the two knows is a younger Plait's word, but for the
+    model that a run started from: a checkpoint lacks what was taken over and is not trained."""
+    if before and before.get("model") != now.get("model"):
+        message = (
+            "the checkpoint is of a run that started from another model, or one of the two started from none; "
+            "give as the job's model what the checkpoint's job had"
+        )
+        raise EngineError("checkpoint_mismatch", message, param="model")
     differ = sorted(path for path in before if path in now and before[path] != now[path])
     if differ:
         allowed = ", ".join(sorted(FREE))

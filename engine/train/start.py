@@ -15,16 +15,22 @@ import torch
 from torch import Tensor, nn
 
 from domain.errors import EngineError
+from domain.families import reads_tokens
 from domain.manifest import Schema
 from domain.specs import Multimodal as Spec
+from domain.towers import Lora
 from engine.data.column_statistics import Statistics, as_json
+from engine.models.encoders import Encoder
 from engine.models.multimodal import Multimodal
 from engine.models.store import read_config, read_weights
+from engine.models.tokens import MAX_TOKENS
+from engine.models.vision_language import VisionLanguage
+from engine.train.placing import fill, placed_in
 from engine.train.projections import names_of_projection, read_projection, write_projection
+from engine.train.start_language import refuse_another_kind, refuse_another_language, take_language
 
-#: What `peft` puts around a layer that it adapts.
-_WRAPPED = ("base_model.model.", ".base_layer")
-_LISTED = 5
+#: What a tower says that changes nothing of what its encoder reads.
+_NOT_READ = {"freeze", "freeze_layers", "lr", "layer_decay", "augment", "max_tokens"}
 
 
 @dataclass(frozen=True)
@@ -39,11 +45,13 @@ class Start:
     weights: Mapping[str, Tensor]
     #: sha256 of all that is taken over from.
     digest: str
+    #: Of a model that writes: the language model's id and fingerprint.
+    language: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
-        """In the network's order."""
-        return sorted(self.towers)
+        """In the network's order; without those that a language model reads as text."""
+        return sorted(name for name, told in self.towers.items() if told.get("encoder", "") is not None)
 
     def of_tower(self, column: str) -> dict[str, Tensor]:
         """The tower's weights by their names inside of it."""
@@ -51,7 +59,7 @@ class Start:
         return {n.removeprefix(prefix): w for n, w in self.weights.items() if n.startswith(prefix)}
 
     def of(self, part: str) -> dict[str, Tensor]:
-        """The weights of `fusion` or `head` by their names inside of it."""
+        """The weights of `fusion`, `head` or `language` by their names inside of it."""
         return {n.removeprefix(f"{part}."): w for n, w in self.weights.items() if n.startswith(f"{part}.")}
 
 
@@ -65,6 +73,8 @@ class Taken:
     digest: str
     taken: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    #: Our columns whose projections into the fusion were taken over.
+    projected: list[str] = field(default_factory=list)
 
     @property
     def message(self) -> str:
@@ -84,7 +94,8 @@ def open_start(folder: Path) -> Start:
         digest.update(name.encode() + b"\0")
         digest.update(weights[name].contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     spec, schema = Spec.model_validate(config["spec"]), Schema.model_validate(config["schema"])
-    return Start(spec, schema, config["classes"], config["towers"], weights, digest.hexdigest())
+    told = (config["classes"], config["towers"], weights, digest.hexdigest())
+    return Start(spec, schema, *told, language=config.get("language_model", {}))
 
 
 def take_over(
@@ -97,29 +108,41 @@ def take_over(
 ) -> Taken:
     """Changes `model`, which was just built, in place.
 
-    Raises EngineError: `encoder_changed` where a column's encoder is another one, `start_mismatch` where nothing fits or
-    a trained tower's weights have no place.
+    Raises EngineError: `encoder_changed` where a column's encoder or the language model is another one, `start_mismatch`
+    where nothing fits or what was trained has no place.
     """
-    found = Taken(_matched(start, spec, schema), start.digest)
-    if not found.columns:
+    refuse_another_kind(start, spec)
+    if isinstance(model, VisionLanguage):
+        refuse_another_language(start, model)
+        _refuse_other_scale(_language_lora(start.spec), _language_lora(spec), "language_model.lora")
+    found = Taken(_matched(start, model, spec, schema), start.digest)
+    if not found.columns and not isinstance(model, VisionLanguage):
         there = ", ".join(f"{name} ({start.schema.columns[name].type})" for name in start.names)
         message = f"none of the columns is one of the model's that training starts from: {there}; say which by start_columns"
         raise EngineError("start_mismatch", message, param="multimodal.start_columns")
     for ours, theirs in found.columns.items():
+        _refuse_other_scale(start.spec.towers[theirs].lora, spec.towers[ours].lora, f"towers.{ours}")
         _take_tower(start, model, ours, theirs, statistics, found)
-    _take_fusion(start, model, spec, classes, found)
+    if isinstance(model, VisionLanguage):
+        take_language(start, model, found)
+    else:
+        _take_fusion(start, model, spec, classes, found)
     found.left += [f"column '{name}'" for name in model.names if name not in found.columns]
     return found
 
 
-def _matched(start: Start, spec: Spec, schema: Schema) -> dict[str, str]:
+def _language_lora(spec: Spec) -> Lora | None:
+    return spec.language_model.settled().lora if spec.language_model else None
+
+
+def _matched(start: Start, model: Multimodal, spec: Spec, schema: Schema) -> dict[str, str]:
     """By what the spec says, by name, and by type where both have one column of it left."""
     for ours, theirs in spec.start_columns.items():
-        if ours not in spec.towers or theirs not in start.towers:
+        if ours not in model.names or theirs not in start.names:
             message = f"'{ours}: {theirs}' names no pair of columns; the model has: {', '.join(start.names)}"
             raise EngineError("start_mismatch", message, param="multimodal.start_columns")
     matched = dict(spec.start_columns)
-    types = {name: schema.columns[name].type for name in spec.towers}
+    types = {name: schema.columns[name].type for name in model.names}
     known = {name: start.schema.columns[name].type for name in start.names}
     for name, kind in types.items():
         if name not in matched and known.get(name) == kind and name not in matched.values():
@@ -145,10 +168,10 @@ def _take_tower(
     if "fingerprint" not in told or ours in statistics:
         _take_plain(start, encoder, ours, theirs, statistics, found)
         return
-    if told["fingerprint"] != encoder.fingerprint:
+    if not _is_same_encoder(start, encoder, theirs):
         raise _another_encoder(start, ours, theirs)
     weights = start.of_tower(theirs)
-    placed = {name: place for name in weights if (place := _place(name, weights[name], encoder)) is not None}
+    placed = placed_in(weights, encoder)
     lost = sorted(name for name in weights if name not in placed and not name.startswith("pool."))
     if lost:
         message = (
@@ -161,6 +184,13 @@ def _take_tower(
         found.taken.append(f"trained weights of tower '{ours}'")
     if len(placed) < len(weights):
         found.left.append(f"pool of tower '{ours}'")
+
+
+def _refuse_other_scale(before: Lora | None, now: Lora | None, path: str) -> None:
+    """Adapters mean something only with what they are multiplied by."""
+    if before is not None and now is not None and before.alpha != now.alpha:
+        message = f"the model's adapters were trained with alpha {before.alpha}, not {now.alpha}; give them the same"
+        raise EngineError("start_mismatch", message, param=f"multimodal.{path}")
 
 
 def _take_plain(
@@ -180,9 +210,20 @@ def _take_plain(
         found.left.append(f"tower '{ours}', whose values are other ones")
 
 
+def _is_same_encoder(start: Start, encoder: Encoder, theirs: str) -> bool:
+    """Of the same weights and inputs; into how many tokens they are read is nothing that weights depend on."""
+    told = start.towers[theirs]["fingerprint"]
+    tokens = start.spec.towers[theirs].max_tokens or MAX_TOKENS
+    most = tokens if reads_tokens(start.spec.family) else None
+    # To read all of the files once more takes a while.
+    return told == encoder.fingerprint or (
+        most != encoder.max_tokens and told == encoder.fingerprint_with(most)
+    )
+
+
 def _another_encoder(start: Start, ours: str, theirs: str) -> EngineError:
     tower = start.spec.towers[theirs]
-    told = tower.model_dump(mode="json", exclude_defaults=True, exclude={"freeze", "lr"})
+    told = tower.model_dump(mode="json", exclude_defaults=True, exclude=_NOT_READ)
     message = (
         f"the model's column '{theirs}' was read by another encoder, or otherwise, than '{ours}' is; write for it what the "
         f"model has: {told}"
@@ -190,33 +231,13 @@ def _another_encoder(start: Start, ours: str, theirs: str) -> EngineError:
     return EngineError("encoder_changed", message, param=f"multimodal.towers.{ours}")
 
 
-def _place(name: str, weight: Tensor, encoder: nn.Module) -> str | None:
-    """Where a weight goes: to the parameter of its name, or to that of a layer that is adapted now."""
-    plain = {_plain(own): own for own, parameter in encoder.named_parameters() if "lora_" not in own}
-    known = dict(encoder.named_parameters())
-    place = name if name in known else plain.get(_plain(name))
-    return place if place is not None and known[place].shape == weight.shape else None
-
-
-def _plain(name: str) -> str:
-    for word in _WRAPPED:
-        name = name.replace(word, "." if word.startswith(".") and not name.endswith(word) else "")
-    return name.replace("..", ".")
-
-
 def _fill(model: Multimodal, ours: str, weights: Mapping[str, Tensor]) -> None:
     encoder, prefix = model.encoder(ours), f"encoders.{model.names.index(ours)}."
-    known = dict(encoder.named_parameters())
-    carried = []
-    with torch.no_grad():
-        for name, weight in weights.items():
-            known[name].copy_(weight)
-            if not known[name].requires_grad:
-                carried.append(name)
+    carried = fill(encoder, weights)
     model.carried |= frozenset(prefix + name for name in carried)
     if carried:
         digest = hashlib.sha256()
-        for name in sorted(carried):
+        for name in carried:
             digest.update(
                 name.encode() + weights[name].contiguous().view(-1).view(torch.uint8).numpy().tobytes()
             )
@@ -228,9 +249,10 @@ def _take_fusion(start: Start, model: Multimodal, spec: Spec, classes: list[str]
     if _is_same_fusion(start, model, spec, found):
         model.fusion.load_state_dict(start.of("fusion"))
         found.taken.append("fusion")
+        found.projected = list(model.names)
         _take_head(start, model, spec, classes, found)
         return
-    projected = list(_projected(start, model, found))
+    projected = found.projected = list(_projected(start, model, found))
     if projected:
         found.taken.append(f"projections of {', '.join(repr(name) for name in projected)}")
     found.left += [

@@ -6,6 +6,7 @@ from db import checkpoints, claims, events, reports, starts
 from db.tables import Job
 from domain.job import Lane
 from support.door import Door
+from support.predictions import registered
 
 JOBS = "/v1/fine_tuning/jobs"
 
@@ -85,3 +86,15 @@ def test_what_is_no_name_is_refused_by_its_field(door: Door, name: object) -> No
 
     assert answer.status_code == 400
     assert (answer.json or {})["error"]["param"] == "resume_from_checkpoint"
+
+
+def test_a_job_goes_on_with_the_model_that_the_other_one_started_from(door: Door, source: Job) -> None:
+    model = registered(door.database)
+
+    answer = door.submit({"model": model, "resume_from_checkpoint": source.id})
+
+    assert answer.status_code == 200, answer.text
+    new = (answer.json or {})["id"]
+    with door.database.reading() as session:
+        assert session.get_one(Job, new).spec["model"] == model
+        assert starts.of(session, new) == "jobs/3"

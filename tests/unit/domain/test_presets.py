@@ -84,3 +84,14 @@ def test_a_spec_without_a_preset_stays_as_it_is() -> None:
 def test_a_word_that_is_neither_family_nor_preset_is_refused_with_those_there_are() -> None:
     with pytest.raises(InvalidSpec, match=r"late-fusion.*mm-gan.*video-audio-clip"):
         parse(FineTune, {"model": "audio-clip", "training_file": "file-1"})
+
+
+def test_a_language_model_reads_texts_itself_and_the_preset_names_the_media_encoders_alone() -> None:
+    spec = spelled_out(_asked(family="vlm"), TYPES)
+
+    assert {name: tower.encoder for name, tower in spec.towers.items()} == {
+        "words": None,
+        "voice": RESNET,
+        "clip": RESNET,
+    }
+    assert list(spec.tower_misfits(TYPES)) == []

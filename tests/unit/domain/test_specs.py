@@ -297,6 +297,8 @@ def test_what_makes_no_sense_for_a_language_model_is_refused(
         ("number", {"lr": 0.1}, "lr"),
         ("image", {"max_length": 5}, "max_length"),
         ("video", {"pool": "attention"}, "pool"),
+        ("image", {"freeze": False, "augment": {"drop": 0.1}}, "augment.drop"),
+        ("audio", {"freeze": False, "augment": {"flip": 0.5}}, "augment.flip"),
     ],
 )
 def test_a_tower_before_a_language_model_says_how_media_are_seen_and_nothing_of_texts(

@@ -68,6 +68,16 @@ def test_no_value_of_a_category_leaves_the_example() -> None:
     assert "| price | number | trained here |" in card.text
 
 
+def test_a_category_that_a_language_model_reads_as_text_has_an_example_of_a_word() -> None:
+    told = config({"shop": ("category", "")}, language_model={"model": "a/b"})
+    told["spec"] = {"task": "generation", "family": "vlm", "fusion": {"type": "concat"}}
+    told["towers"] = {"shop": {"encoder": None}}
+
+    card = ModelCard(model_card(told))
+
+    assert "print(model.predict([{'shop': 'a word'}]))" in card.text
+
+
 def test_thousands_of_classes_are_counted_and_not_listed() -> None:
     card = model_card(config({"a": ("text", "a/b")}, classes=[f"c{n}" for n in range(LISTED + 7)]))
 

@@ -402,7 +402,6 @@ def test_the_same_pair_twice_is_told(tmp_path: Path) -> None:
         ({"model": "clip", "multimodal": {"fusion": {"type": "film"}}}, "multimodal.fusion.type"),
         ({"multimodal": {"task": "classification", "loss": {"type": "siglip"}}}, "multimodal.loss.type"),
         ({"multimodal": {"start_columns": {"a": "b"}}}, "multimodal.start_columns"),
-        ({"model": "ft:x", "resume_from_checkpoint": "ftckpt_1"}, "resume_from_checkpoint"),
     ],
 )
 def test_what_does_not_go_together_is_refused_by_its_path(body: dict[str, Any], path: str) -> None:
@@ -418,6 +417,7 @@ def test_what_does_not_go_together_is_refused_by_its_path(body: dict[str, Any], 
         {"model": "clip"},
         {"model": "clip", "multimodal": {"task": "contrastive"}},
         {"model": "ft:m", "multimodal": {"task": "contrastive"}},
+        {"model": "ft:m", "multimodal": {"family": "clip"}, "resume_from_checkpoint": "ftckpt_1"},
     ],
 )
 def test_the_task_the_family_and_the_jobs_model_imply_one_another(body: dict[str, Any]) -> None:

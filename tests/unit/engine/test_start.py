@@ -24,7 +24,7 @@ from engine.train.projections import read_projection, write_projection
 from engine.train.run import Finished, train
 from engine.train.start import open_start, take_over
 from support.datasets import tiny_av
-from support.encoders import IMAGE, TEXT, VIT
+from support.encoders import AUDIO, IMAGE, TEXT, VIT
 
 FROZEN = {"image": {"encoder": IMAGE}, "text": {"encoder": TEXT}}
 TRAINED = {"image": {"encoder": IMAGE, "freeze": False, "lr": 1e-3}, "text": {"encoder": TEXT}}
@@ -260,9 +260,22 @@ def test_a_run_that_started_from_a_model_goes_on_from_its_checkpoint_and_from_no
     on = place.train("on", FROZEN, start=pre, resume=checkpoint)
     with pytest.raises(EngineError) as refused:
         place.train("astray", FROZEN, start=other, resume=checkpoint)
+    with pytest.raises(EngineError, match="started from") as cold:
+        place.train("cold", FROZEN, resume=checkpoint)
 
     assert weights(whole).keys() == weights(on).keys()
     assert all(torch.equal(weights(on)[name], weight) for name, weight in weights(whole).items())
+    for error in (refused.value, cold.value):
+        assert (error.code, error.param) == ("checkpoint_mismatch", "model")
+
+
+def test_a_run_without_a_start_goes_on_without_one(place: Place) -> None:
+    pre = place.pretrain(FROZEN)
+    place.train("whole", FROZEN, hyper={"save_steps": 2, "save_total_limit": 9})
+
+    with pytest.raises(EngineError) as refused:
+        place.train("on", FROZEN, start=pre, resume=place.folder / "whole/checkpoints/step-2")
+
     assert (refused.value.code, refused.value.param) == ("checkpoint_mismatch", "model")
 
 
@@ -282,3 +295,65 @@ def test_numbers_and_categories_are_taken_over_where_they_are_read_alike(
 
     assert "tower 'kind'" in place.started("second")["taken"]
     assert "tower 'size', whose values are other ones" in place.started("second")["left"]
+
+
+def test_adapters_that_would_count_otherwise_are_refused(place: Place) -> None:
+    def adapted(alpha: int) -> dict[str, Any]:
+        return {"text": {"encoder": TEXT, "lora": {"r": 2, "alpha": alpha}}}
+
+    first = place.train("first", adapted(4), hyper={"n_epochs": 1})
+
+    with pytest.raises(EngineError, match="alpha 4") as refused:
+        place.train("second", adapted(32), start=first)
+
+    assert (refused.value.code, refused.value.param) == ("start_mismatch", "multimodal.towers.text")
+
+
+def test_projections_that_begin_anew_are_standardised_and_those_taken_over_are_not(place: Place) -> None:
+    pair = {"image": FROZEN["image"], "audio": {"encoder": AUDIO, "max_seconds": 0.5}}
+    pre = place.pretrain(pair, hyper=STILL)
+    cold = place.pretrain(FROZEN, out="cold", hyper=STILL)
+
+    warm = place.pretrain(FROZEN, out="warm", start=pre, hyper=STILL)
+
+    # Image is the second of the columns there and the first here.
+    torch.testing.assert_close(
+        weights(warm)["fusion.towers.0.0.weight"], weights(pre)["fusion.towers.1.0.weight"]
+    )
+    torch.testing.assert_close(
+        weights(warm)["fusion.towers.1.0.weight"], weights(cold)["fusion.towers.1.0.weight"]
+    )
+
+
+TOKENS = {"family": "mm-bert", "fusion": {"dim": 8, "layers": 1, "heads": 2}}
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [({"task": "contrastive"}, TOKENS), (TOKENS, {}), (TOKENS, {**TOKENS, "family": "vilbert"})],
+    ids=["vector to tokens", "tokens to vector", "fewer tokens"],
+)
+def test_a_tower_gives_its_weights_to_one_that_reads_tokens_and_takes_them_from_one(
+    place: Place, before: dict[str, Any], now: dict[str, Any]
+) -> None:
+    towers = dict(FROZEN)
+    if now.get("family") == "vilbert":
+        towers["text"] = {**FROZEN["text"], "max_tokens": 3}
+    first = place.train("first", TRAINED, spec=before)
+
+    second = place.train("second", towers, start=first, spec=now)
+
+    given = {n: w for n, w in weights(first).items() if n.startswith("encoders.0.network.")}
+    assert given
+    assert all(torch.equal(weights(second)[name], weight) for name, weight in given.items())
+    assert "trained weights of tower 'image'" in place.started("second")["taken"]
+
+
+def test_a_tower_of_tokens_that_reads_another_size_is_refused(place: Place) -> None:
+    first = place.train("first", TRAINED, spec={"task": "contrastive"})
+    larger = {**FROZEN, "image": {"encoder": IMAGE, "image_size": 48}}
+
+    with pytest.raises(EngineError, match="write for it") as refused:
+        place.train("second", larger, start=first, spec=TOKENS)
+
+    assert refused.value.code == "encoder_changed"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from torch.utils.checkpoint import checkpoint
 
 from domain.errors import EngineError
 from domain.specs import Multimodal
@@ -19,7 +20,7 @@ from engine.models.vision_language import VisionLanguage
 from engine.train.run import Finished, Stopped, train
 from engine.train.words import StopAsked
 from support.datasets import png, shape, tiny_av, zip_of
-from support.encoders import AUDIO, IMAGE, VIT
+from support.encoders import AUDIO, IMAGE, RESNET, VIT
 from support.language import COLOURS, CORNERS, LANGUAGE, asked_pictures, tiny_language_model
 
 COLOUR, COUNT = "what colour is it ?", "how many corners has it ?"
@@ -344,3 +345,45 @@ def test_a_model_with_too_few_positions_says_what_to_lower(parts: dict[str, Path
         run(tmp_path, parts, data, language={**WHOLE, "max_length": 1000})
 
     assert refused.value.code == "invalid_spec"
+
+
+@pytest.mark.parametrize("language", [WHOLE, {"model": LANGUAGE, "media_tokens": 4, "lora": {"r": 4}}])
+def test_a_language_model_recomputes_its_layers_and_learns_the_same(
+    parts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: dict[str, Any]
+) -> None:
+    data, told, calls = asked_pictures(tmp_path, rows=20), [], []
+
+    def counted(*given: Any, **named: Any) -> Any:
+        calls.append(1)
+        return checkpoint(*given, **named)
+
+    monkeypatch.setattr("engine.models.recompute.checkpoint", counted)
+    run(tmp_path, parts, data, language=language, out="plain")
+    assert not calls
+
+    run(
+        *(tmp_path, parts, data),
+        language=language,
+        hyper={"gradient_checkpointing": True},
+        report=lambda progress: told.append(progress.message or ""),
+    )
+
+    assert losses(tmp_path) == losses(tmp_path, "plain")
+    assert calls
+    assert not any("No encoder is trained" in message for message in told)
+
+
+def test_categories_are_read_as_words_and_sounds_through_an_image_encoder(
+    parts: dict[str, Path], tmp_path: Path
+) -> None:
+    towers = {"audio": {"encoder": RESNET, "max_seconds": 0.5, "image_size": 64}, "text": {}}
+    schema = {"columns": {"text": {"type": "category"}}}
+
+    finished = run(
+        tmp_path, parts, tiny_av(tmp_path, rows=12), towers=towers, spec={"schema": schema, "fusion": {}}
+    )
+
+    assert isinstance(finished, Finished)
+    model = load(tmp_path / "out" / "model", parts.__getitem__)
+    assert model.columns == ("audio", "text")
+    assert "'text': 'a word'" in (tmp_path / "out" / "model" / "README.md").read_text()
