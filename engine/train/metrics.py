@@ -167,6 +167,8 @@ def _of_values(goal: Goal, values: Tensor, targets: Tensor) -> dict[str, float]:
     values, targets = values.double(), targets.double()
     if len(targets) < 2 or bool((targets == targets[0]).all()):
         return found
+    if not bool((values.isfinite() & targets.isfinite()).all()):
+        return found
     found["r2"] = r2_score(values, targets).item()
     if bool((values == values[0]).all()):
         return found
