@@ -1,6 +1,7 @@
 """Before the first step of a contrastive training: its projections begin with standardised inputs."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -28,7 +29,8 @@ def standardise(
     def pooled(piece: Tensor) -> tuple[Sequence[Tensor], Tensor]:
         heed(should_stop)
         batch = examples.batch(piece).to(device)
-        return model.pooled(batch.inputs, batch.present), batch.present
+        # A joint space reads vectors, no tokens.
+        return cast(Sequence[Tensor], model.pooled(batch.inputs, batch.present)), batch.present
 
     model.eval()
     with torch.no_grad(), autocast(precision, device):
