@@ -10,7 +10,6 @@ from engine.data.collate import Batch, Slice
 from engine.models.multimodal import Multimodal
 from engine.train.average import Average
 from engine.train.checkpoint import Memory, Snapshot, Tensors, restore_rng, rng_state
-from engine.train.contrastive import Contrast
 from engine.train.gpu_memory import halved
 from engine.train.losses import Criterion, cross_entropy
 from engine.train.optimiser import make_optimiser, optimiser_state, restore_optimiser
@@ -38,11 +37,12 @@ def fine_tune(
     should_stop: ShouldStop,
     resume: Snapshot | None = None,
     at_once: int = 0,
+    halves: bool = True,
 ) -> tuple[Finished | Stopped, Memory]:
     """Trains `model` in place; at the end it holds the best weights seen (without `evaluate`, the last).
 
     With a moving average (`plan.ema`) its weights are the ones that are evaluated, kept, and held at the end.
-    A contrastive loss is of all rows of a micro-batch together: that one is never made smaller.
+    `halves`: a micro-batch that does not fit in memory is made smaller. Of a contrastive loss that would be another loss.
     `at_once` are the rows of a micro-batch to begin with, if fewer than the plan's; the steps are the same.
     """
     optimiser = make_optimiser(model, plan)
@@ -72,7 +72,7 @@ def fine_tune(
                 save(snapshot())
                 return Stopped(memory.step, why), memory
             if not step.add(piece, batch):
-                if isinstance(criterion, Contrast):
+                if not halves:
                     raise _too_many(len(piece.rows))
                 memory.micro_batch = halved(min(size, len(piece.rows)))
                 restore_rng(rng)

@@ -162,6 +162,7 @@ def train(
                 should_stop=should_stop,
                 resume=snapshot,
                 at_once=at_once,
+                halves=not isinstance(loss, Contrast),
             )
         if isinstance(ending, Stopped):
             results.write_curves(out / "results", memory.history, memory.epoch_seconds)

@@ -63,14 +63,14 @@ class Small:
         resume: Snapshot | None = None,
         stop_after: int | None = None,
         at_once: int = 0,
-        criterion: Criterion = cross_entropy,
+        halves: bool = True,
     ) -> Any:
         torch.manual_seed(0)
         ending, self.memory = fine_tune(
             self.model,
             _batches(self.train, self.plan, seed=0),
             self.plan,
-            criterion=criterion,
+            halves=halves,
             evaluate=_validator(features.GOAL, self.validation, cross_entropy, self.plan, lambda: None),
             report=self.said.append,
             save=self.saved.append,
@@ -384,7 +384,7 @@ def test_a_contrastive_batch_is_never_halved_since_that_would_be_another_loss() 
     small = Small(features.plan(batch_size=8), room=4)
 
     with pytest.raises(EngineError, match=r"8 rows .*smaller batch_size.*gradient_checkpointing") as ended:
-        small.go(criterion=contrastive(8))
+        small.go(halves=False)
 
     assert (ended.value.code, ended.value.retryable) == ("out_of_memory", False)
     assert small.tried == [8]
