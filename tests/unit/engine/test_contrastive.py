@@ -21,6 +21,7 @@ from engine.data.manifest import open_dataset
 from engine.data.targets import short_names
 from engine.infer import load
 from engine.models.joint import JointSpace
+from engine.models.multimodal import Multimodal as Network
 from engine.models.store import load_model
 from engine.train import contrastive, retrieval
 from engine.train.contrastive import Contrast
@@ -459,3 +460,15 @@ def test_columns_whose_short_names_are_those_of_others_keep_their_own_names() ->
     assert short_names({"t": image, "x": image, "caption": text}) == ("caption", "t", "x")
     assert short_names({"front": image, "back": image, "caption": text}) == ("back", "t", "front")
     assert short_names({"photo": image, "caption": text, "sound": audio}) == ("t", "i", "a")
+
+
+def test_a_run_whose_batch_does_not_fit_ends_with_what_to_do(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learn(self: Network, inputs: Any, present: Tensor) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(Network, "learn", learn)
+
+    with pytest.raises(EngineError, match=r"batch of 8 rows .*smaller batch_size"):
+        place.train(towers={name: TOWERS[name] for name in ("image", "text")})
