@@ -161,8 +161,8 @@ class Predict(Shape):
     seed: int | None = Field(
         default=None, ge=0, le=2**31 - 1, description="of what is drawn at a temperature above 0"
     )
-    stop: _Stop | list[_Stop] | None = Field(
-        default=None, max_length=MOST_STOPS, description="the answer ends before any of these texts"
+    stop: _Stop | Annotated[list[_Stop], Field(max_length=MOST_STOPS)] | None = Field(
+        default=None, description="the answer ends before any of these texts"
     )
     timeout_s: TimeLimit = None
     background: bool = Field(default=False, description="answer at once, with a 202")

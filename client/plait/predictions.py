@@ -67,6 +67,8 @@ class Prediction:
     probabilities: dict[str, float] | None
     #: The fused vector before the head, if it was asked for.
     embedding: list[float] | None
+    #: Of a contrastive model: each used column's own vector, if they were asked for.
+    embeddings: dict[str, list[float]] | None
     #: Of a model that writes, and why it ended: stop or length.
     text: str | None
     finish_reason: str | None
@@ -88,6 +90,7 @@ class Prediction:
             top=[Ranked(one["label"], one["score"]) for one in raw.get("top") or ()],
             probabilities=raw.get("probabilities"),
             embedding=raw.get("embedding"),
+            embeddings=raw.get("embeddings"),
             text=raw.get("text"),
             finish_reason=raw.get("finish_reason"),
             modalities=Modalities.of(raw.get("modalities") or {}),

@@ -67,9 +67,13 @@ def goal_of(
 
 
 def short_names(columns: Mapping[str, ColumnType]) -> tuple[str, ...]:
-    """Of the columns, sorted: the first letter of its type (`i`), or its name where another one has that type."""
+    """Of the columns, sorted: the first letter of its type (`i`), or its name where another one has that type.
+
+    All have their own names where two would be called the same.
+    """
     kinds = Counter(columns.values())
-    return tuple(str(kind)[0] if kinds[kind] == 1 else name for name, kind in sorted(columns.items()))
+    short = tuple(str(kind)[0] if kinds[kind] == 1 else name for name, kind in sorted(columns.items()))
+    return short if len(set(short)) == len(short) else tuple(sorted(columns))
 
 
 def _scale(values: Sequence[float]) -> Scale:

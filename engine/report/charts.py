@@ -13,6 +13,9 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 30, 40
 #: Points that a curve of this width can show.
 MOST_POINTS = 600
 
+#: Of a number in a picture: the difference of two of them is a number, too.
+LARGEST = 1e300
+
 Points = Sequence[tuple[float, float]]
 
 
@@ -27,8 +30,8 @@ class Axis:
         """Room for all of them; equal ones get some above and below."""
         found = list(values)
         low, high = min(found), max(found)
-        room = abs(high) * 0.1 or 1.0
-        return cls(low, high, label) if high > low else cls(low - room, high + room, label)
+        room = abs(high) * 0.1 if abs(high) > 1 / LARGEST else 1.0
+        return cls(low, high, label) if high - low >= 1 / LARGEST else cls(low - room, high + room, label)
 
     def share(self, value: float) -> float:
         return (value - self.low) / (self.high - self.low)
@@ -80,8 +83,9 @@ def number(value: Any) -> str:
 
 
 def curves(lines: Mapping[str, Points], *, x: str, y: str) -> Markup:
-    """A line for each name. Nothing for names without points."""
-    drawn = {name: _thinned(points) for name, points in lines.items() if points}
+    """A line for each name, through its finite points. Nothing for names without any."""
+    finite = {name: _finite(points) for name, points in lines.items()}
+    drawn = {name: _thinned(points) for name, points in finite.items() if points}
     if not drawn:
         return Markup("")
     every = [point for points in drawn.values() for point in points]
@@ -97,6 +101,15 @@ def curves(lines: Mapping[str, Points], *, x: str, y: str) -> Markup:
     return _svg(f"Curves of {y} by {x}: {told}.", parts, HEIGHT)
 
 
+def _is_finite(value: Any) -> bool:
+    """Whether a picture has room for it. What overflowed is None in a report."""
+    return isinstance(value, int | float) and abs(value) <= LARGEST
+
+
+def _finite(points: Points) -> Points:
+    return [point for point in points if all(map(_is_finite, point))]
+
+
 def _thinned(points: Points) -> Points:
     """The last one stays: it is the one that is looked for."""
     stride = -(-len(points) // MOST_POINTS)
@@ -104,6 +117,7 @@ def _thinned(points: Points) -> Points:
 
 
 def reliability(bins: Sequence[Mapping[str, float]]) -> Markup:
+    bins = [told for told in bins if all(map(_is_finite, told.values()))]
     plot = Plot(Axis(0, 1, "predicted probability"), Axis(0, 1, "how often it was so"), 320)
     parts = [plot.axes(), _line("ideal", *plot.at(0, 0), *plot.at(1, 1))]
     for told in bins:
@@ -155,7 +169,10 @@ def histogram(edges: Sequence[float], counts: Sequence[int], *, x: str) -> Marku
 
 
 def scatter(points: Points, *, x: str, y: str) -> Markup:
-    """With the diagonal on which both are equal."""
+    """The finite points, with the diagonal on which both are equal. Nothing without any."""
+    points = _finite(points)
+    if not points:
+        return Markup("")
     axis = Axis.over((v for point in points for v in point), x)
     plot = Plot(axis, Axis(axis.low, axis.high, y), 320)
     ideal = _line("ideal", *plot.at(axis.low, axis.low), *plot.at(axis.high, axis.high))

@@ -13,6 +13,7 @@ from engine.models.multimodal import Live, Multimodal
 from engine.models.parts import FRAMES, VECTORS
 from engine.models.pooling import mean_of_parts
 from engine.models.tabular import CategoryNetwork
+from engine.train.gpu_memory import Pieces
 
 Tensors = dict[str, Tensor]
 
@@ -100,8 +101,8 @@ def _plain(encoder: Encoder, inputs: Mapping[str, Tensor], rows: Tensor) -> Tens
 @torch.no_grad()
 def _encoded(encoder: Encoder, column: LiveColumn, rows: Tensor, heed: Callable[[], None]) -> Tensor:
     device = next(encoder.parameters()).device
-    pieces = []
-    for piece in rows.split(_AT_ONCE):
+
+    def encode(piece: Tensor) -> Tensor:
         heed()
         given = column.fetch(piece).to(device)
         out = torch.zeros(len(piece), encoder.frame_width)
@@ -110,5 +111,7 @@ def _encoded(encoder: Encoder, column: LiveColumn, rows: Tensor, heed: Callable[
             vectors = mean_of_parts(vectors, frames)
             vectors = vectors if given.counts is None else mean_of_parts(vectors, given.counts)
             out[given.rows.cpu()] = vectors.float().cpu()
-        pieces.append(out)
-    return torch.cat(pieces) if pieces else torch.zeros(0, encoder.frame_width)
+        return out
+
+    pieces = Pieces(_AT_ONCE).each(encode, rows)
+    return torch.cat([torch.zeros(0, encoder.frame_width), *pieces])

@@ -106,10 +106,14 @@ def spread(rows: int, most: int) -> Tensor:
 
 def metric_of(name: str, condition: str, column: str) -> str:
     """`f1_macro@missing:photo`: a metric's name under a condition, as a database can keep it."""
-    plain = "".join(c if c.isprintable() else "?" for c in column)
-    whole = f"{name}@{condition}:{plain}"
-    if len(whole) <= MOST_LETTERS:
-        return whole
+    return shortened(f"{name}@{condition}:{column}")
+
+
+def shortened(name: str, most: int = MOST_LETTERS, *, is_marked: bool = False) -> str:
+    """`name` in at most so many printable letters. One that had to be changed, or `is_marked`, ends with its hash."""
+    plain = "".join(c if c.isprintable() else "?" for c in name)
+    if plain == name and len(name) <= most and not is_marked:
+        return name
     # Two long names that begin alike stay two.
-    told = sha256(column.encode("utf-8", "replace")).hexdigest()[:8]
-    return f"{whole[: MOST_LETTERS - len(told) - 1]}…{told}"
+    told = sha256(name.encode("utf-8", "backslashreplace")).hexdigest()[:8]
+    return f"{plain[: most - len(told) - 1]}…{told}"

@@ -14,13 +14,21 @@ _BINS = 20
 _POINTS = 400
 
 
-def residuals(scale: Scale, outputs: Tensor, targets: Tensor) -> dict[str, Any]:
-    """`outputs` [rows, 1] and `targets` [rows] standardised. A residual is predicted minus true."""
+def residuals(scale: Scale, outputs: Tensor, targets: Tensor) -> dict[str, Any] | None:
+    """`outputs` [rows, 1] and `targets` [rows] standardised. A residual is predicted minus true.
+
+    `rows` are those whose residual is finite, and all numbers are of them; None if there are none.
+    """
+    finite = outputs.squeeze(1).isfinite() & targets.isfinite()
+    outputs, targets = outputs[finite], targets[finite]
+    if not len(targets):
+        return None
     said, true = scale.undone(outputs.squeeze(1)), scale.undone(targets)
     # The difference of standardised numbers keeps the digits that a large mean would eat.
     off = (outputs.squeeze(1).double() - targets.double()) * scale.std
     chosen = spread(len(off), _POINTS)
     return {
+        "rows": len(off),
         "mean": off.mean().item(),
         "std": off.std(correction=0).item(),
         "quantiles": _quantiles(off),

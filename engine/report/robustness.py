@@ -14,6 +14,7 @@ from engine.report.features import Features
 from engine.report.headline import Headline, metric_of
 from engine.report.probes import Probe, side_by_side
 from engine.report.rows import Chosen
+from engine.train.gpu_memory import Pieces
 
 #: In units of each feature's standard deviation over the measured rows.
 STRENGTHS = (0.5, 1.0, 2.0)
@@ -61,14 +62,18 @@ def encoded(model: Multimodal, examples: Examples, rows: Tensor, heed: Heed) -> 
     device = next(model.parameters()).device
     has = {name: examples.present[rows, i] for i, name in enumerate(model.names)}
     size = _ANSWERED if examples.is_cached and not examples.has_frames else _ENCODED
-    pieces: list[Mapping[str, Tensor]] = []
-    for piece in rows.split(size):
+
+    def encode(piece: Tensor) -> Mapping[str, Tensor] | None:
         heed()
         batch = examples.batch(piece).to(device)
         made = model.encoded(batch.inputs, batch.present)
-        if made is None:
+        return None if made is None else {name: v.float().cpu() for name, v in made.items()}
+
+    pieces: list[Mapping[str, Tensor]] = []
+    for encoded_piece in Pieces(size).each(encode, rows):
+        if encoded_piece is None:
             return State({}, has, rows)
-        pieces.append({name: v.float().cpu() for name, v in made.items()})
+        pieces.append(encoded_piece)
     vectors = {name: torch.cat([piece[name] for piece in pieces]) for name in model.names}
     return State(vectors, has, rows)
 
@@ -157,19 +162,22 @@ Answer = Callable[[State], Tensor]
 
 def _of_model(model: Multimodal, examples: Examples, heed: Heed) -> Answer:
     device = next(model.parameters()).device
+    by_vectors, by_rows = Pieces(_ANSWERED), Pieces(_ENCODED)
 
     @torch.no_grad()
     def answer(state: State) -> Tensor:
         present = torch.stack([state.has[name] for name in model.names], dim=1)
-        outputs = []
-        for piece in torch.arange(len(present)).split(_ANSWERED if state.vectors else _ENCODED):
+
+        def of_piece(piece: Tensor) -> Tensor:
             heed()
             # Without vectors the towers read anew; what is not present reaches no answer.
             vectors = {name: v[piece] for name, v in state.vectors.items()}
             inputs = vectors or examples.batch(state.numbers[piece]).inputs
             there = {name: given.to(device) for name, given in inputs.items()}
-            outputs.append(model(there, present[piece].to(device)).float().cpu())
-        return torch.cat(outputs)
+            return model(there, present[piece].to(device)).float().cpu()
+
+        pieces = by_vectors if state.vectors else by_rows
+        return torch.cat(list(pieces.each(of_piece, torch.arange(len(present)))))
 
     return answer
 

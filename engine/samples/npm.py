@@ -12,6 +12,8 @@ from domain.errors import EngineError
 
 #: npm gives up on a silent line by itself; this ends one that trickles.
 _TIMEOUT_S = 900
+#: Of an error: its code, what was called, and why.
+_LINES_TOLD = 4
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,15 @@ def fetch(package: Package, folder: Path) -> Path:
         )
         raise EngineError("sample_unavailable", message)
     # Its files are read and nothing of it is run, the scripts of its installation included.
-    command = [npm, "pack", package.id, "--silent", "--ignore-scripts", "--pack-destination", str(folder)]
+    command = [
+        npm,
+        "pack",
+        package.id,
+        "--loglevel=error",
+        "--ignore-scripts",
+        "--pack-destination",
+        str(folder),
+    ]
     try:
         done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
@@ -50,7 +60,7 @@ def fetch(package: Package, folder: Path) -> Path:
         raise _unavailable(package, f"npm was not done within {_TIMEOUT_S} s") from error
     archive = folder / f"{package.name}-{package.version}.tgz"
     if done.returncode != 0 or not archive.is_file():
-        raise _unavailable(package, (done.stderr.strip().splitlines() or ["npm said nothing"])[-1])
+        raise _unavailable(package, _said(done.stderr))
     with archive.open("rb") as file:
         if file_digest(file, "sha256").hexdigest() != package.sha256:
             message = f"the archive of {package.id} is not the one that Plait knows; it is not used"
@@ -69,6 +79,13 @@ def members(archive: Path, names: Iterable[str]) -> dict[str, bytes]:
     if absent := sorted(wanted - set(found)):
         raise KeyError(absent[0])
     return found
+
+
+def _said(stderr: str) -> str:
+    """The first lines of what npm tells; the last one names a log, which a container takes with it."""
+    lines = [line.removeprefix("npm error").removeprefix("npm ERR!").strip() for line in stderr.splitlines()]
+    told = [line for line in lines if line and "complete log of this run" not in line]
+    return "; ".join(told[:_LINES_TOLD]) or "npm said nothing"
 
 
 def _unavailable(package: Package, why: str) -> EngineError:

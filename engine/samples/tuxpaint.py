@@ -155,9 +155,15 @@ def _described(root: Path) -> Iterator[tuple[Stamp, bool]]:
     for path in sorted(root.rglob("*")):
         has_twin = path.suffix == ".svg" and path.with_suffix(".png").exists()
         text = path.with_suffix(".txt")
-        if path.suffix not in (".png", ".svg") or has_twin or path.is_symlink() or not text.is_file():
+        if (
+            path.suffix not in (".png", ".svg")
+            or has_twin
+            or path.is_symlink()
+            or text.is_symlink()
+            or not text.is_file()
+        ):
             continue
-        words = text.read_text(encoding="utf-8", errors="replace").splitlines()[0].strip()
+        words = text.read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip()
         name, speech = path.relative_to(root), path.with_name(f"{path.stem}_desc_{SPOKEN}.ogg")
         if words:
             stamp = Stamp(name.with_suffix("").as_posix(), path, speech, words, name.parts[0])

@@ -2,19 +2,21 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.text import bleu_score, rouge_score, word_error_rate
 
-from engine.data.collate import ahead
+from engine.data.collate import Batch, ahead
 from engine.data.conversations import Conversations
 from engine.data.targets import IGNORED
 from engine.models.vision_language import VisionLanguage
 from engine.models.writing import Options, by_length, write
+from engine.train.gpu_memory import Pieces
 from engine.train.losses import answer_loss
 from engine.train.precision import Precision, autocast
 from engine.train.words import ShouldStop, heed
@@ -43,19 +45,27 @@ def measured(
 
 def _losses(model: VisionLanguage, examples: Conversations, should_stop: ShouldStop) -> dict[str, float]:
     device = next(model.parameters()).device
+    pieces = Pieces(ROWS)
+
+    def sums(left: Tensor) -> Iterator[tuple[float, float, int]]:
+        rows = left.split(pieces.at_once)
+        batches = map(examples.batch, rows) if examples.is_cached else ahead(examples.batch, rows)
+        for batch in batches:
+            heed(should_stop)
+            yield _sums(model, batch.to(device))
+
     by_row, by_token, tokens = 0.0, 0.0, 0
-    pieces = torch.arange(len(examples)).split(ROWS)
-    batches = map(examples.batch, pieces) if examples.is_cached else ahead(examples.batch, pieces)
-    for batch in batches:
-        heed(should_stop)
-        batch = batch.to(device)
-        outputs = model(batch.inputs, batch.present).float()
-        targets = batch.targets
-        by_row += answer_loss(outputs, targets).item() * len(targets)
-        by_token += F.cross_entropy(outputs, targets[targets != IGNORED], reduction="sum").item()
-        tokens += len(outputs)
+    for of_rows, of_tokens, count in pieces.made(sums, torch.arange(len(examples))):
+        by_row, by_token, tokens = by_row + of_rows, by_token + of_tokens, tokens + count
     # A number in any case: what comes of a broken model is very large.
     return {"loss": by_row / len(examples), "perplexity": math.exp(min(by_token / tokens, 700.0))}
+
+
+def _sums(model: VisionLanguage, batch: Batch) -> tuple[float, float, int]:
+    """Over rows the mean of each row's tokens, over tokens, and how many there are."""
+    outputs, targets = model(batch.inputs, batch.present).float(), batch.targets
+    by_token = F.cross_entropy(outputs, targets[targets != IGNORED], reduction="sum").item()
+    return answer_loss(outputs, targets).item() * len(targets), by_token, len(outputs)
 
 
 def _chosen(rows: int, most: int) -> list[int]:
@@ -72,14 +82,20 @@ def _written(
     device = next(model.parameters()).device
     answers = [""] * len(chosen)
     options = Options(max_tokens=model.longest_answer)
-    for places in by_length([examples.prompts[row] for row in chosen], ROWS):
-        rows = [chosen[place] for place in places]
+    pieces = Pieces(ROWS)
+
+    def of(places: Tensor) -> list[tuple[int, str]]:
+        rows = [chosen[place] for place in places.tolist()]
         batch = examples.batch(torch.tensor(rows)).to(device)
         ids = torch.stack([examples.prompts[row] for row in rows]).long().to(device)
         embedded = model.embedded(ids, model.soft(batch.inputs, batch.present))
         found = write(model.language, embedded, options, lambda: heed(should_stop))
-        for place, one in zip(places, found, strict=True):
-            answers[place] = one.text
+        return [(place, one.text) for place, one in zip(places.tolist(), found, strict=True)]
+
+    for alike in by_length([examples.prompts[row] for row in chosen], len(chosen)):
+        for written in pieces.each(of, torch.tensor(alike)):
+            for place, text in written:
+                answers[place] = text
     return answers
 
 

@@ -1,12 +1,15 @@
 """Before the first step of a contrastive training: its projections begin with standardised inputs."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import cast
 
 import torch
+from torch import Tensor
 
 from engine.data.dataset import Examples
 from engine.models.joint import JointSpace
 from engine.models.multimodal import Multimodal
+from engine.train.gpu_memory import Pieces
 from engine.train.precision import Precision, autocast
 from engine.train.words import ShouldStop, heed
 
@@ -32,13 +35,15 @@ def standardise(
     device = next(model.parameters()).device
     count = min(len(examples), ROWS_CACHED if examples.is_cached else ROWS_LIVE)
     rows = torch.linspace(0, len(examples) - 1, count).long()
-    vectors, present = [], []
+
+    def pooled(piece: Tensor) -> tuple[Sequence[Tensor], Tensor]:
+        heed(should_stop)
+        batch = examples.batch(piece).to(device)
+        # A joint space reads vectors, no tokens.
+        return cast(Sequence[Tensor], model.pooled(batch.inputs, batch.present)), batch.present
+
     model.eval()
     with torch.no_grad(), autocast(precision, device):
-        for piece in rows.split(_AT_ONCE):
-            heed(should_stop)
-            batch = examples.batch(piece).to(device)
-            vectors.append(model.pooled(batch.inputs, batch.present))
-            present.append(batch.present)
+        vectors, present = zip(*Pieces(_AT_ONCE).each(pooled, rows), strict=True)
     but = {model.names.index(name) for name in taken}
     space.standardise([torch.cat(column) for column in zip(*vectors, strict=True)], torch.cat(present), but)

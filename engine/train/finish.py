@@ -73,6 +73,7 @@ def finish(
                 heed=partial(heed, should_stop),
             )
     except StopAsked as asked:
+        results.write_curves(out / "results", memory.history, memory.epoch_seconds)
         return Stopped(memory.step, asked.why)
     if len(inputs.test):
         found |= {f"test_{name}": value for name, value in measured["metrics"].items()}

@@ -37,10 +37,12 @@ def fine_tune(
     should_stop: ShouldStop,
     resume: Snapshot | None = None,
     at_once: int = 0,
+    halves: bool = True,
 ) -> tuple[Finished | Stopped, Memory]:
     """Trains `model` in place; at the end it holds the best weights seen (without `evaluate`, the last).
 
     With a moving average (`plan.ema`) its weights are the ones that are evaluated, kept, and held at the end.
+    `halves`: a micro-batch that does not fit in memory is made smaller. Of a contrastive loss that would be another loss.
     `at_once` are the rows of a micro-batch to begin with, if fewer than the plan's; the steps are the same.
     """
     optimiser = make_optimiser(model, plan)
@@ -70,6 +72,8 @@ def fine_tune(
                 save(snapshot())
                 return Stopped(memory.step, why), memory
             if not step.add(piece, batch):
+                if not halves:
+                    raise _too_many(len(piece.rows))
                 memory.micro_batch = halved(min(size, len(piece.rows)))
                 restore_rng(rng)
                 report(watch.told(_smaller(memory, plan)))
@@ -110,6 +114,15 @@ def fine_tune(
     elif average is not None:
         average.settle()
     return Finished(memory.step, dict(memory.best_metrics)), memory
+
+
+def _too_many(rows: int) -> EngineError:
+    message = (
+        f"a batch of {rows} rows does not fit in the GPU's memory, and a contrastive loss of fewer rows at once would be "
+        "another loss, with fewer negatives; set a smaller batch_size, hyperparameters.gradient_checkpointing, "
+        "or shorten the inputs (max_length, max_seconds, num_frames, image_size)"
+    )
+    return EngineError("out_of_memory", message, param="multimodal.hyperparameters.batch_size")
 
 
 def _smaller(memory: Memory, plan: Plan) -> str:

@@ -1,7 +1,7 @@
 """How good a network is on some rows: torchmetrics over its outputs, in the units of the data."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ from engine.data.dataset import Examples
 from engine.data.targets import Goal
 from engine.models.multimodal import Multimodal
 from engine.train.contrastive import Contrast
-from engine.train.gpu_memory import halved, release
+from engine.train.gpu_memory import Pieces
 from engine.train.losses import Criterion
 from engine.train.precision import Precision, autocast
 from engine.train.retrieval import retrieval_scores
@@ -50,31 +50,23 @@ def predict(
 ) -> Tensor:
     """Outputs [rows, classes or 1] in fp32 on the CPU. Raises StopAsked."""
     at_once = (ROWS_FRAMES if examples.has_frames else ROWS_CACHED) if examples.is_cached else ROWS_LIVE
-    outputs: list[Tensor] = []
     model.eval()
-    while (done := sum(map(len, outputs))) < len(examples):
-        fits = True
-        try:
-            outputs.extend(_answers(model, examples, done, at_once, precision, should_stop))
-        except torch.OutOfMemoryError:
-            fits = False
-        if not fits:
-            release()
-            at_once = halved(min(at_once, len(examples) - done))
-    return torch.cat(outputs)
+    pieces = Pieces(at_once)
+
+    def answers(left: Tensor) -> Iterator[Tensor]:
+        return _answers(model, examples, left.split(pieces.at_once), precision, should_stop)
+
+    return torch.cat(list(pieces.made(answers, torch.arange(len(examples)))))
 
 
 def _answers(
     model: Multimodal,
     examples: Examples,
-    done: int,
-    at_once: int,
+    pieces: Sequence[Tensor],
     precision: Precision,
     should_stop: ShouldStop,
 ) -> Iterator[Tensor]:
-    """The outputs of the rows behind the first `done`."""
     device = next(model.parameters()).device
-    pieces = torch.arange(done, len(examples)).split(at_once)
     batches = map(examples.batch, pieces) if examples.is_cached else ahead(examples.batch, pieces)
     for batch in batches:
         heed(should_stop)
@@ -166,6 +158,8 @@ def _of_values(goal: Goal, values: Tensor, targets: Tensor) -> dict[str, float]:
     # The others have no unit, and standardised numbers lose nothing to a large mean.
     values, targets = values.double(), targets.double()
     if len(targets) < 2 or bool((targets == targets[0]).all()):
+        return found
+    if not bool((values.isfinite() & targets.isfinite()).all()):
         return found
     found["r2"] = r2_score(values, targets).item()
     if bool((values == values[0]).all()):

@@ -1,5 +1,6 @@
 """How well one column finds another: ranks of the right contents among all, in pieces of bounded memory."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import permutations
 from statistics import median
@@ -7,6 +8,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from engine.report.headline import MOST_LETTERS, shortened
 from engine.train.contents import MISSING
 from engine.train.contrastive import Contrast
 
@@ -15,6 +17,8 @@ _AT_ONCE = 1 << 24
 #: Of more columns the ways from each to each are too many to be told one by one; their mean is told.
 MOST_TOLD = 5
 _DEPTHS = (1, 5, 10)
+#: Letters of `i2t` in `valid_i2t_median_rank`.
+_LONGEST_WAY = MOST_LETTERS - len("valid__median_rank")
 
 
 def retrieval_scores(outputs: Tensor, keys: Tensor, names: Sequence[str], loss: Contrast) -> dict[str, float]:
@@ -22,24 +26,37 @@ def retrieval_scores(outputs: Tensor, keys: Tensor, names: Sequence[str], loss: 
 
     outputs [rows, columns, dim] of length 1, keys [rows, columns], 0 where nothing is.
     """
-    ways = dict(_ways(outputs, keys, names))
+    ways = dict(_ways(outputs, keys))
     found = {"loss": loss.over(outputs, keys).item()}
     if not ways:
         return found
     each = list(ways.values())
     found |= {name: sum(numbers[name] for numbers in each) / len(each) for name in each[0]}
     if len(names) <= MOST_TOLD:
+        called = way_names(names)
         for way, numbers in ways.items():
-            found |= {f"{way}_{name}": value for name, value in numbers.items()}
+            found |= {f"{called[way]}_{name}": value for name, value in numbers.items()}
     return found
 
 
-def _ways(outputs: Tensor, keys: Tensor, names: Sequence[str]) -> Iterator[tuple[str, dict[str, float]]]:
-    for i, j in permutations(range(len(names)), 2):
+def way_names(names: Sequence[str]) -> dict[tuple[int, int], str]:
+    """`i2t` from column 0 to column 1, and all others: each another one, as a database can keep its metrics."""
+    plain = {(i, j): f"{names[i]}2{names[j]}" for i, j in permutations(range(len(names)), 2)}
+    often = Counter(plain.values())
+    return {
+        (i, j): shortened(name, _LONGEST_WAY)
+        if often[name] == 1
+        else shortened(f"{names[i]}→{names[j]}", _LONGEST_WAY, is_marked=True)
+        for (i, j), name in plain.items()
+    }
+
+
+def _ways(outputs: Tensor, keys: Tensor) -> Iterator[tuple[tuple[int, int], dict[str, float]]]:
+    for i, j in permutations(range(keys.shape[1]), 2):
         both = ((keys[:, i] != MISSING) & (keys[:, j] != MISSING)).nonzero().flatten()
         if len(both):
             places = ranks(outputs[both, i], outputs[both, j], keys[both, i], keys[both, j])
-            yield f"{names[i]}2{names[j]}", told(places)
+            yield (i, j), told(places)
 
 
 def ranks(queries: Tensor, found: Tensor, query_keys: Tensor, found_keys: Tensor) -> Tensor:

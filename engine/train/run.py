@@ -163,6 +163,7 @@ def train(
                 should_stop=should_stop,
                 resume=snapshot,
                 at_once=at_once,
+                halves=not isinstance(loss, Contrast),
             )
         if isinstance(ending, Stopped):
             results.write_curves(out / "results", memory.history, memory.epoch_seconds)
@@ -240,12 +241,15 @@ class Checkpoints:
 def _rows_at_once(
     model: Network, examples: Examples, plan: Plan, loss: Criterion, is_auto: bool, report: Report
 ) -> int:
-    """Fewer than the plan's batch, where that is Plait's to choose and a GPU has no room for it; 0: the plan's."""
+    """Fewer than the plan's batch, where that is Plait's to choose and a GPU has no room for it; 0: the plan's.
+
+    Of a contrastive loss always the plan's: of fewer rows it would be another one.
+    """
     if examples.is_cached:
         return 0
     found = estimate.measured(estimate.counted(model, plan), model, examples, plan, loss)
     rows, device = plan.batch_size, next(model.parameters()).device
-    if is_auto and device.type == "cuda":
+    if is_auto and device.type == "cuda" and not isinstance(loss, Contrast):
         rows = found.most_rows(rows, estimate.free_bytes(device))
     report(Progress("loading", message=found.words(rows)))
     return 0 if rows == plan.batch_size else rows

@@ -156,6 +156,7 @@ def test_an_answer_is_told_in_types(client, server):
         top=[{"label": "7", "score": 0.9}, {"label": "1", "score": 0.1}],
         probabilities={"7": 0.9, "1": 0.1},
         embedding=[0.5, 0.25],
+        embeddings={"image": [0.5, 0.25]},
         warnings=["text is missing"],
     )
     error = {"code": "unreadable_media", "message": "no picture", "param": "image"}
@@ -169,6 +170,7 @@ def test_an_answer_is_told_in_types(client, server):
     assert (good.label, good.score, good.error) == ("7", 0.9, None)
     assert good.top == [Ranked("7", 0.9), Ranked("1", 0.1)]
     assert (good.probabilities, good.embedding) == ({"7": 0.9, "1": 0.1}, [0.5, 0.25])
+    assert (good.embeddings, bad.embeddings) == ({"image": [0.5, 0.25]}, None)
     assert (good.modalities.used, good.modalities.weights) == (["image"], {"image": 1.0})
     assert bad.error == RowError("unreadable_media", "no picture", "image")
     assert (bad.label, bad.modalities.used) == (None, [])

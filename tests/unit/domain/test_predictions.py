@@ -119,3 +119,16 @@ def test_a_row_that_is_none_refuses_the_request_with_its_number(row: dict[str, A
         parse(Predict, {"model": "ft:x", "inputs": [{"text": "x"}, row]})
 
     assert refused.value.problems[0]["path"].startswith("inputs.1")
+
+
+@pytest.mark.parametrize("stop", ["\nUser:", "x" * 100, ["\nUser:", "END", "a", "b"]])
+def test_a_text_at_which_an_answer_ends_may_have_more_letters_than_there_may_be_texts(stop: Any) -> None:
+    asked = parse(Predict, {"model": "ft:x", "inputs": [{"text": "x"}], "stop": stop})
+
+    assert asked.writing["stop"] == ([stop] if isinstance(stop, str) else stop)
+
+
+@pytest.mark.parametrize("stop", ["", "x" * 101, list("abcde"), ["x" * 101], [""]])
+def test_more_than_four_texts_or_too_long_ones_end_no_answer(stop: Any) -> None:
+    with pytest.raises(InvalidSpec):
+        parse(Predict, {"model": "ft:x", "inputs": [{"text": "x"}], "stop": stop})

@@ -13,12 +13,15 @@ from torch.nn import functional as F
 from torchmetrics.functional.retrieval import retrieval_hit_rate, retrieval_reciprocal_rank
 
 from domain.errors import EngineError
+from domain.manifest import ColumnType
 from domain.shapes import InvalidSpec, parse
 from domain.specs import FineTune, Multimodal
 from engine.data.check import check
 from engine.data.manifest import open_dataset
+from engine.data.targets import short_names
 from engine.infer import load
 from engine.models.joint import JointSpace
+from engine.models.multimodal import Multimodal as Network
 from engine.models.store import load_model
 from engine.train import contrastive, retrieval
 from engine.train.contrastive import Contrast
@@ -430,3 +433,42 @@ def test_the_task_the_family_and_the_jobs_model_imply_one_another(body: dict[str
 def test_an_engine_error_is_raised_for_a_model_that_is_none(place: Place) -> None:
     with pytest.raises(EngineError, match="not a model of Plait"):
         place.train(towers=TOWERS, start=place.folder)
+
+
+def scored(*names: str) -> dict[str, float]:
+    """Row by row all columns hold the same: every way finds all."""
+    told = torch.arange(1, 5).unsqueeze(1).expand(4, len(names)).contiguous()
+    outputs = F.normalize(torch.eye(4), dim=1).unsqueeze(1).expand(4, len(names), 4).contiguous()
+    return retrieval_scores(outputs, told, names, contrast())
+
+
+def test_a_ways_metrics_have_names_that_a_database_can_keep_and_that_differ() -> None:
+    found = scored("x" * 50 + "a", "x" * 50 + "b", "z\0\ud800")
+
+    assert len([name for name in found if name.endswith("_median_rank")]) == 6
+    assert all(len(f"valid_{name}") <= 100 and name.isprintable() for name in found)
+
+
+def test_ways_that_would_be_written_alike_have_names_of_their_own() -> None:
+    """From `a` to `a2a`, and back."""
+    assert len([name for name in scored("a", "a2a") if name.endswith("_mrr")]) == 2
+
+
+def test_columns_whose_short_names_are_those_of_others_keep_their_own_names() -> None:
+    image, text, audio = ColumnType.IMAGE, ColumnType.TEXT, ColumnType.AUDIO
+
+    assert short_names({"t": image, "x": image, "caption": text}) == ("caption", "t", "x")
+    assert short_names({"front": image, "back": image, "caption": text}) == ("back", "t", "front")
+    assert short_names({"photo": image, "caption": text, "sound": audio}) == ("t", "i", "a")
+
+
+def test_a_run_whose_batch_does_not_fit_ends_with_what_to_do(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learn(self: Network, inputs: Any, present: Tensor) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(Network, "learn", learn)
+
+    with pytest.raises(EngineError, match=r"batch of 8 rows .*smaller batch_size"):
+        place.train(towers={name: TOWERS[name] for name in ("image", "text")})

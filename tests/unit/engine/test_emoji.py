@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import tarfile
 from hashlib import sha256
 from pathlib import Path
@@ -119,6 +120,17 @@ def test_what_npm_says_of_a_registry_that_does_not_answer_is_told(
         npm.fetch(Package("some-thing", "1.0.0", "0" * 64), tmp_path)
 
     assert refused.value.code == "sample_unavailable"
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm")
+def test_what_npm_itself_says_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9/")
+    monkeypatch.setenv("npm_config_fetch_retries", "0")
+
+    with pytest.raises(EngineError, match="ECONNREFUSED") as refused:
+        npm.fetch(Package("some-thing", "1.0.0", "0" * 64), tmp_path)
+
+    assert "complete log" not in refused.value.message
 
 
 def test_a_package_with_other_bytes_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,21 @@ import torch
 from torch import Tensor
 
 from domain.errors import EngineError
-from engine.train import checkpoint, metrics
+from engine.data.collate import Batch
+from engine.data.conversations import Conversations
+from engine.data.dataset import Examples, LiveColumn
+from engine.models.encoders import Encoder
+from engine.models.joint import JointSpace
+from engine.models.multimodal import Live
+from engine.models.vision_language import VisionLanguage
+from engine.report import features as reported
+from engine.report import robustness
+from engine.train import answers, beginning, checkpoint, metrics, run
 from engine.train.checkpoint import Snapshot
+from engine.train.contrastive import Contrast
+from engine.train.gpu_memory import Pieces
 from engine.train.loop import fine_tune
-from engine.train.losses import cross_entropy
+from engine.train.losses import Criterion, cross_entropy
 from engine.train.plan import Plan
 from engine.train.run import _batches, _validator
 from engine.train.words import Finished, Progress
@@ -47,12 +58,19 @@ class Small:
 
         self.model.learn, self.model.forward = learning, answering  # type: ignore[method-assign]
 
-    def go(self, resume: Snapshot | None = None, stop_after: int | None = None, at_once: int = 0) -> Any:
+    def go(
+        self,
+        resume: Snapshot | None = None,
+        stop_after: int | None = None,
+        at_once: int = 0,
+        halves: bool = True,
+    ) -> Any:
         torch.manual_seed(0)
         ending, self.memory = fine_tune(
             self.model,
             _batches(self.train, self.plan, seed=0),
             self.plan,
+            halves=halves,
             evaluate=_validator(features.GOAL, self.validation, cross_entropy, self.plan, lambda: None),
             report=self.said.append,
             save=self.saved.append,
@@ -203,3 +221,203 @@ def test_a_run_may_begin_with_fewer_rows_at_once() -> None:
     assert begun.losses() == never.losses()
     assert begun.memory.micro_batch == 4
     assert max(begun.tried) == 4
+
+
+class Room:
+    """Raises where more than so many rows come at once, and counts the rows that were done."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows, self.done, self.tried = rows, 0, list[int]()
+
+    def __call__(self, rows: int) -> None:
+        self.tried.append(rows)
+        if rows > self.rows:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        self.done += rows
+
+
+def test_pieces_that_do_not_fit_are_halved_and_stay_so() -> None:
+    room, pieces = Room(5), Pieces(16)
+
+    def do(rows: Tensor) -> Tensor:
+        room(len(rows))
+        return rows
+
+    assert torch.cat(list(pieces.each(do, torch.arange(23)))).tolist() == list(range(23))
+    assert torch.cat(list(pieces.each(do, torch.arange(9)))).tolist() == list(range(9))
+    assert room.tried == [16, 8, 4, 4, 4, 4, 4, 3, 4, 4, 1]
+    assert list(pieces.each(do, torch.arange(0))) == []
+    room.rows = 0
+    with pytest.raises(EngineError, match="single row"):
+        list(pieces.each(do, torch.arange(9)))
+
+
+class Tower:
+    """An encoder of live rows, with room for five."""
+
+    frame_width = 1
+
+    def __init__(self) -> None:
+        self.room = Room(5)
+
+    def parameters(self) -> Any:
+        return iter([torch.zeros(1)])
+
+    def vectors(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, None]:
+        self.room(len(inputs["x"]))
+        return inputs["x"].unsqueeze(1), None
+
+
+def test_a_tower_that_a_report_encodes_anew_may_take_fewer_rows_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reported, "mean_of_parts", lambda vectors, parts: vectors)
+
+    class Column:
+        def fetch(self, rows: Tensor) -> Live:
+            return Live({"x": rows.float()}, torch.arange(len(rows)))
+
+    given: tuple[Encoder, LiveColumn] = (Tower(), Column())  # type: ignore[assignment]
+
+    found = reported._encoded(*given, torch.arange(23), lambda: None)
+
+    assert found.flatten().tolist() == list(range(23))
+
+
+def test_robustness_is_measured_in_smaller_pieces_where_rows_do_not_fit() -> None:
+    """What towers make of the rows, and what the network answers."""
+    rows = features.examples(23)
+    whole, small = features.network(), features.network()
+    encoded, forward, room = small.encoded, small.forward, Room(5)
+
+    def encoding(inputs: Mapping[str, Any], present: Tensor) -> Any:
+        room(len(present))
+        return encoded(inputs, present)
+
+    def answering(inputs: Mapping[str, Any], present: Tensor) -> Any:
+        room(len(present))
+        return forward(inputs, present)
+
+    small.encoded, small.forward = encoding, answering  # type: ignore[method-assign]
+
+    def answer(model: Any) -> Tensor:
+        model.eval()
+        state = robustness.encoded(model, rows, torch.arange(23), lambda: None)
+        return robustness._of_model(model, rows, lambda: None)(state)
+
+    torch.testing.assert_close(answer(small), answer(whole))
+    assert room.done == 46
+
+
+def test_projections_begin_in_smaller_pieces_where_rows_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, room, given = features.network(), Room(5), list[Tensor]()
+
+    def pooled(inputs: Mapping[str, Any], present: Tensor) -> Any:
+        room(len(present))
+        return [present.float()]
+
+    monkeypatch.setattr(model, "pooled", pooled)
+    space = JointSpace([1], 2, has_bias=False)
+    monkeypatch.setattr(space, "standardise", lambda columns, present: given.extend([*columns, present]))
+
+    beginning.standardise(model, space, features.examples(23), "fp32", lambda: None)
+
+    assert [len(column) for column in given] == [23, 23]
+    assert room.done == 23
+
+
+def test_what_a_model_writes_is_measured_in_smaller_pieces_where_rows_do_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    losses, writing = Room(5), Room(3)
+
+    class Rows:
+        is_cached = True
+        prompts = [torch.zeros(3 + n % 2) for n in range(23)]
+
+        def __len__(self) -> int:
+            return 23
+
+        def batch(self, rows: Tensor) -> Batch:
+            targets = rows.unsqueeze(1) % 2
+            return Batch({}, torch.ones(len(rows), 1, dtype=torch.bool), targets)
+
+    class Model:
+        longest_answer, language = 4, None
+
+        def parameters(self) -> Any:
+            return iter([torch.zeros(1)])
+
+        def __call__(self, inputs: Any, present: Tensor) -> Tensor:
+            losses(len(present))
+            return torch.zeros(len(present), 2)
+
+        def soft(self, inputs: Any, present: Tensor) -> int:
+            return len(present)
+
+        def embedded(self, ids: Tensor, soft: int) -> Tensor:
+            return ids
+
+    def write(language: Any, embedded: Tensor, *_: Any) -> Any:
+        writing(len(embedded))
+        return [type("Written", (), {"text": str(embedded.shape[1])})() for _ in embedded]
+
+    monkeypatch.setattr(answers, "write", write)
+    given: tuple[VisionLanguage, Conversations] = (Model(), Rows())  # type: ignore[assignment]
+
+    found = answers._losses(*given, lambda: None)
+    written = answers._written(*given, list(range(23)), lambda: None)
+
+    assert found["loss"] == pytest.approx(0.6931, abs=1e-4)
+    assert losses.done == 23
+    assert written == [str(3 + n % 2) for n in range(23)]
+    # Of two lengths each has pieces of its own, and the second begins with what fitted the first.
+    assert writing.tried[:4] == [12, 6, 3, 3]
+    assert max(writing.tried[4:]) == 3
+
+
+def contrastive(rows: int) -> Contrast:
+    return Contrast(JointSpace([4, 4], 3, has_bias=False), rows)
+
+
+def test_a_contrastive_batch_is_never_halved_since_that_would_be_another_loss() -> None:
+    small = Small(features.plan(batch_size=8), room=4)
+
+    with pytest.raises(EngineError, match=r"8 rows .*smaller batch_size.*gradient_checkpointing") as ended:
+        small.go(halves=False)
+
+    assert (ended.value.code, ended.value.retryable) == ("out_of_memory", False)
+    assert small.tried == [8]
+
+
+@pytest.mark.parametrize(
+    ("loss", "rows"), [(cross_entropy, 2), (contrastive(8), 0)], ids=["other", "contrastive"]
+)
+def test_an_estimate_makes_no_contrastive_batch_smaller(
+    loss: Criterion, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Found:
+        def most_rows(self, rows: int, room: int) -> int:
+            return 2
+
+        def words(self, rows: int) -> str:
+            return f"{rows} rows"
+
+    class Place:
+        device = torch.device("cuda")
+
+    class Model:
+        def parameters(self) -> Any:
+            return iter([Place()])
+
+    class Read:
+        is_cached = False
+
+    monkeypatch.setattr(run.estimate, "counted", lambda *_: None)
+    monkeypatch.setattr(run.estimate, "measured", lambda *_: Found())
+    monkeypatch.setattr(run.estimate, "free_bytes", lambda _: 0)
+    said: list[Progress] = []
+    given: tuple[Any, Examples] = (Model(), Read())  # type: ignore[assignment]
+
+    assert run._rows_at_once(*given, features.plan(batch_size=8), loss, True, said.append) == rows
+    assert said[0].message == f"{rows or 8} rows"

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from domain.specs import Multimodal
 from engine.infer import load
 from engine.models.multimodal import Multimodal as Network
+from engine.report import sections
 from engine.train.run import Finished, Progress, Stopped, train
 from support.datasets import tiny_av
 from support.encoders import AUDIO, IMAGE, TEXT
@@ -270,3 +271,49 @@ def test_a_stop_during_the_report_is_heard_at_once(runs: Runs) -> None:
     assert isinstance(ending, Stopped)
     assert asked_after["stop"] == 6
     assert not (runs.folder / "out/model").exists()
+    assert "train_loss" in (runs.folder / "out/results/results.csv").read_text()
+
+
+@pytest.mark.parametrize(("place", "huge"), [(3, 1e25), (4, 1e30)], ids=["validation", "test"])
+def test_a_row_that_overflows_costs_a_finished_training_nothing(runs: Runs, place: int, huge: float) -> None:
+    unit = 1e-2 if place == 3 else 1e-12
+    data = runs.table(lambda n: huge if n == place else unit * (n % 5))
+
+    ending = runs.train(data, TABULAR, spec={"task": "regression"}, hyper={"n_epochs": 1, "eval_steps": 1})
+
+    assert isinstance(ending, Finished)
+    assert (runs.folder / "out/model/config.json").exists()
+    report = runs.report()
+    assert "<svg" in (runs.folder / "out/results/report.html").read_text()
+    if place == 4:
+        assert report["residuals"]["rows"] == report["counts"]["test"] - 1
+        assert "residuals.rows" in left_out(report)
+
+
+@pytest.mark.parametrize("broken", ["residuals", "starting_features", "robustness", "choose"])
+def test_a_section_that_fails_is_left_out_with_its_reason_and_the_model_is_there(
+    runs: Runs, broken: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(*_: Any, **__: Any) -> None:
+        raise RuntimeError("cuBLAS is not in the mood")
+
+    monkeypatch.setattr(sections, broken, failing)
+    data = runs.table(lambda n: 100.0 + n * 7 % 13 / 2)
+
+    ending = runs.train(data, TABULAR, spec={"task": "regression"}, hyper={"n_epochs": 1})
+
+    assert isinstance(ending, Finished)
+    assert load(runs.folder / "out/model").predict([{"size": 1.0}])[0].error is None
+    report = runs.report()
+    sought = {
+        "residuals": {"residuals"},
+        "robustness": {"robustness"},
+        "starting_features": {"unimodal_baselines"},
+    }
+    every = {"calibration", "residuals", "robustness", "unimodal_baselines"}
+    lost = sought.get(broken, every)
+    assert lost <= left_out(report)
+    assert not lost & set(report)
+    assert set(report) >= every - {"calibration"} - lost
+    assert any("cuBLAS is not in the mood" in entry["why"] for entry in report["left_out"])
+    assert "cuBLAS is not in the mood" in caplog.text

@@ -373,3 +373,15 @@ def test_a_metrics_name_fits_the_database_whatever_a_column_is_called() -> None:
 def test_rows_are_taken_evenly() -> None:
     assert spread(3, 5).tolist() == [0, 1, 2]
     assert spread(10, 5).tolist() == [0, 2, 4, 6, 8]
+
+
+def test_residuals_are_those_of_rows_that_have_a_finite_one() -> None:
+    outputs = torch.tensor([[0.5], [1.0], [0.0], [torch.nan]])
+    targets = torch.tensor([0.0, 0.0, torch.inf, 0.0])
+
+    found = residuals(Scale(100.0, 20.0), outputs, targets)
+
+    assert found == residuals(Scale(100.0, 20.0), outputs[:2], targets[:2])
+    assert found is not None
+    assert (found["rows"], found["mean"]) == (2, 15.0)
+    assert residuals(Scale(100.0, 20.0), outputs[2:], targets[2:]) is None

@@ -197,6 +197,30 @@ def test_curves_of_any_numbers_can_be_drawn(values: list[float]) -> None:
     assert len(drawn) < 20_000
 
 
+@pytest.mark.parametrize("odd", [float("inf"), float("-inf"), float("nan"), 1.7e308, -1.7e308])
+def test_points_that_no_picture_has_room_for_are_left_out(odd: float) -> None:
+    line = [(1.0, 2.0), (2.0, odd), (3.0, 4.0)]
+
+    assert charts.curves({"x": line}, x="step", y="loss") == charts.curves(
+        {"x": [line[0], line[2]]}, x="step", y="loss"
+    )
+    assert charts.curves({"x": [(1.0, odd)]}, x="step", y="loss") == ""
+    assert charts.scatter(line, x="true", y="said").count("<circle") == 2
+    assert charts.scatter([(odd, 1.0)], x="true", y="said") == ""
+
+
+def test_the_smallest_numbers_have_a_picture() -> None:
+    assert "polyline" in charts.curves({"x": [(0.0, 0.0), (1.0, 5e-324)]}, x="step", y="loss")
+
+
+def test_points_and_bins_without_numbers_are_left_out() -> None:
+    """What overflowed is null in report.json, which the page is made of."""
+    whole = {"from": 0.0, "to": 0.5, "count": 2, "confidence": 0.2, "accuracy": 0.5}
+
+    assert charts.scatter([(None, 1.0), (1.0, 2.0)], x="true", y="said").count("<circle") == 1
+    assert charts.reliability([whole, whole | {"confidence": None}]).count("<circle") == 1
+
+
 def test_a_metric_below_zero_is_a_bar_to_the_left() -> None:
     drawn = charts.bars(
         [{"name": "a", "value": -1.0, "interval": None}, {"name": "b", "value": 2.0, "interval": [1, 3]}]

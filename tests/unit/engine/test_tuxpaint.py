@@ -44,6 +44,11 @@ def _stamps(root: Path) -> Path:
     (first / "thing0.svg").write_text(SVG)
     (first / "linked.png").symlink_to("/etc/passwd")
     (first / "linked.txt").write_text("A link.\n")
+    for name in ("told-by-a-link", "told-by-nothing"):
+        Image.new("RGB", (9, 9)).save(first / f"{name}.png")
+        (first / f"{name}_desc_es.ogg").write_bytes(b"ogg")
+    (first / "told-by-a-link.txt").symlink_to("/etc/passwd")
+    (first / "told-by-nothing.txt").touch()
     return root
 
 
