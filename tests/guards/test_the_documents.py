@@ -65,7 +65,8 @@ def test_every_described_route_is_called_by_a_command_that_is_run() -> None:
 def test_the_pages_that_are_made_from_the_sources_are_fresh() -> None:
     for name, text in reference.pages().items():
         written, fresh = (DOCS / name).read_text().splitlines(), text.splitlines()
-        assert list(unified_diff(written, fresh, name, "fresh", n=0, lineterm="")) == [], "run `make docs`"
+        stale = list(unified_diff(written, fresh, name, "fresh", n=0, lineterm=""))
+        assert not stale, "run `make docs`:\n" + "\n".join(stale)
 
 
 def test_every_link_within_the_project_leads_somewhere() -> None:

@@ -318,7 +318,7 @@ def test_projections_begin_in_smaller_pieces_where_rows_do_not_fit(monkeypatch: 
 
     monkeypatch.setattr(model, "pooled", pooled)
     space = JointSpace([1], 2, has_bias=False)
-    monkeypatch.setattr(space, "standardise", lambda columns, present: given.extend([*columns, present]))
+    monkeypatch.setattr(space, "standardise", lambda columns, present, _: given.extend([*columns, present]))
 
     beginning.standardise(model, space, features.examples(23), "fp32", lambda: None)
 

@@ -14,7 +14,7 @@ from PIL import Image
 from domain.errors import EngineError
 from engine.data.manifest import open_dataset
 from engine.samples import tuxpaint
-from ops.commands.datasets import group
+from manage import main
 from support.datasets import tone, wav
 
 #: Ten folders are classes; of the eleventh there are fewest.
@@ -150,7 +150,7 @@ def test_what_apt_says_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_an_option_of_another_data_set_is_refused(options: Sequence[str], word: str, tmp_path: Path) -> None:
     value = "digit" if options[1] == "--label" else str(tmp_path / "a.deb")
 
-    answer = CliRunner().invoke(group, ["build", *options, value, "--out", str(tmp_path / "a")])
+    answer = CliRunner().invoke(main, ["datasets", "build", *options, value, "--out", str(tmp_path / "a")])
 
     assert answer.exit_code == 2
     assert word in answer.output
