@@ -226,7 +226,9 @@ def test_test_rows_of_one_class_have_a_report(runs: Runs) -> None:
     assert "roc_auc" not in runs.report()["test"]["metrics"]
 
 
-@pytest.mark.parametrize("kind", ["regression", "constant", "multilabel", "many classes"])
+@pytest.mark.parametrize(
+    "kind", ["regression", "constant", "multilabel", pytest.param("many classes", marks=pytest.mark.slow)]
+)
 def test_every_task_has_a_report(runs: Runs, kind: str) -> None:
     labels: dict[str, Callable[[int], Any]] = {
         "regression": lambda n: 100.0 + n % 3 * 5 + n * 7 % 13 / 2,

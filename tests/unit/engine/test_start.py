@@ -158,6 +158,7 @@ def test_a_head_of_other_classes_begins_anew(place: Place, tmp_path: Path) -> No
     assert place.started("second")["left"] == ["head"]
 
 
+@pytest.mark.slow
 def test_a_tower_that_was_trained_and_is_frozen_now_is_kept_in_the_new_model(place: Place) -> None:
     """Its features are made anew, and the folder needs neither the model that it started from nor its weights."""
     rows = [{"image": np.full((32, 32, 3), 80, np.uint8), "text": "a red shape"}]
@@ -328,6 +329,7 @@ def test_projections_that_begin_anew_are_standardised_and_those_taken_over_are_n
 TOKENS = {"family": "mm-bert", "fusion": {"dim": 8, "layers": 1, "heads": 2}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "now"),
     [({"task": "contrastive"}, TOKENS), (TOKENS, {}), (TOKENS, {**TOKENS, "family": "vilbert"})],
@@ -349,6 +351,7 @@ def test_a_tower_gives_its_weights_to_one_that_reads_tokens_and_takes_them_from_
     assert "trained weights of tower 'image'" in place.started("second")["taken"]
 
 
+@pytest.mark.slow
 def test_a_tower_of_tokens_that_reads_another_size_is_refused(place: Place) -> None:
     first = place.train("first", TRAINED, spec={"task": "contrastive"})
     larger = {**FROZEN, "image": {"encoder": IMAGE, "image_size": 48}}

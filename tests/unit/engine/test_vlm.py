@@ -101,6 +101,7 @@ def taught(parts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     return Taught(tmp_path_factory.mktemp("taught"), parts)
 
 
+@pytest.mark.slow
 def test_it_learns_to_answer_questions_about_pictures_and_is_lost_without_them(taught: Taught) -> None:
     assert taught.metrics["test_exact_match"] >= 0.9
     assert taught.metrics["test_wer"] <= 0.1
@@ -116,6 +117,7 @@ def test_it_learns_to_answer_questions_about_pictures_and_is_lost_without_them(t
     assert silent <= 0.6
 
 
+@pytest.mark.slow
 def test_a_question_decides_what_is_told_of_a_picture(taught: Taught) -> None:
     picture = taught.rows[0]["image"]
 
@@ -129,6 +131,7 @@ def test_a_question_decides_what_is_told_of_a_picture(taught: Taught) -> None:
     assert colour.modalities.used == ["image", "question"]
 
 
+@pytest.mark.slow
 def test_neighbours_and_their_lengths_change_no_answer(taught: Taught) -> None:
     rows = [
         *taught.rows[:6],
@@ -149,6 +152,7 @@ def test_neighbours_and_their_lengths_change_no_answer(taught: Taught) -> None:
     assert empty.code == "all_modalities_missing"
 
 
+@pytest.mark.slow
 def test_a_broken_picture_may_be_passed_over(taught: Taught) -> None:
     row = {"image": b"no picture", "question": COLOUR}
 
@@ -159,6 +163,7 @@ def test_a_broken_picture_may_be_passed_over(taught: Taught) -> None:
     assert "passed over" in masked.warnings[0]
 
 
+@pytest.mark.slow
 def test_answers_end_at_a_length_or_before_a_text(taught: Taught) -> None:
     (row,) = [r for r, true in zip(taught.rows, taught.answers, strict=True) if true == "three"][:1]
 
@@ -170,6 +175,7 @@ def test_answers_end_at_a_length_or_before_a_text(taught: Taught) -> None:
     assert short.finish_reason == "length"
 
 
+@pytest.mark.slow
 def test_drawn_answers_are_those_of_their_seed_in_any_company(taught: Taught) -> None:
     def drawn(rows: list[dict[str, Any]], seed: int) -> list[str | None]:
         return [p.text for p in taught.model.predict(rows, temperature=2.0, seed=seed)]
@@ -180,6 +186,7 @@ def test_drawn_answers_are_those_of_their_seed_in_any_company(taught: Taught) ->
     assert len({tuple(drawn(rows, seed)) for seed in range(5)}) > 1
 
 
+@pytest.mark.slow
 def test_a_cancel_is_heard_between_two_tokens(taught: Taught) -> None:
     asked = []
 
@@ -193,6 +200,7 @@ def test_a_cancel_is_heard_between_two_tokens(taught: Taught) -> None:
     assert len(asked) == 2
 
 
+@pytest.mark.slow
 def test_the_report_shows_what_was_written_beside_what_was_true(taught: Taught) -> None:
     report = json.loads((taught.folder / "out" / "results" / "report.json").read_text())
 
@@ -200,6 +208,7 @@ def test_the_report_shows_what_was_written_beside_what_was_true(taught: Taught) 
     assert {"exact_match", "bleu", "rouge_l", "wer", "perplexity", "loss"} == set(report["test"]["metrics"])
 
 
+@pytest.mark.slow
 def test_a_language_model_that_was_changed_since_is_refused(taught: Taught, tmp_path: Path) -> None:
     other = tiny_language_model(tmp_path / "other")
     (other / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
@@ -231,7 +240,7 @@ def test_adapters_and_projector_are_all_that_a_folder_holds_of_a_frozen_model(
     assert finished.resolved["language_model"]["lr"] == 2e-4
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("accumulation", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
     parts: dict[str, Path], tmp_path: Path, accumulation: int
 ) -> None:
