@@ -8,7 +8,7 @@ from benchmarks.engine.quality.study import Arm
 from engine.samples import moving_av_digits
 from engine.samples.moving_av_digits import Recipe
 
-FRAMES = {"encoder": "google/mobilenet_v2_1.0_224", "image_size": 96, "num_frames": 8, "pool": "mean"}
+FRAMES = {"encoder": "google/mobilenet_v2_1.0_224", "image_size": 192, "num_frames": 8, "pool": "mean"}
 SOUND = {"encoder": "openai/whisper-tiny.en", "max_seconds": 1}
 SCHEMA = {"columns": {"clip": {"type": "video", "use_audio": True}}}
 
